@@ -1,0 +1,44 @@
+// IP addresses and socket addresses. Addresses are canonical text inside the mesh (IPv4 dotted, IPv6 compressed lower case, never
+// v4-mapped) and network-order bytes on the wire.
+import { isIPv4, isIPv6, SocketAddress } from 'node:net';
+
+export interface HostPort {
+  /** Canonical IP text without brackets. */
+  readonly ip: string;
+  readonly port: number;
+}
+
+/** `1.2.3.4:80`, `[fd00::1]:80` */
+export function formatHostPort(address: HostPort): string {
+  return address.ip.includes(':') ? `[${address.ip}]:${address.port}` : `${address.ip}:${address.port}`;
+}
+
+/** Canonical text of an IP address; v4-mapped IPv6 becomes IPv4. Undefined when it is none. */
+export function canonicalIp(text: string): string | undefined {
+  if (isIPv4(text)) return text;
+  if (!isIPv6(text)) return undefined;
+  const address = new SocketAddress({ family: 'ipv6', address: text }).address.toLowerCase();
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/u.exec(address);
+  return mapped?.[1] ?? address;
+}
+
+/** 4 or 16 network-order bytes to canonical text; undefined for any other length. */
+export function ipFromBytes(bytes: Uint8Array): string | undefined {
+  if (bytes.length === 4) return bytes.join('.');
+  if (bytes.length !== 16) return undefined;
+  const groups: string[] = [];
+  for (let i = 0; i < 16; i += 2) groups.push((((bytes[i] ?? 0) << 8) | (bytes[i + 1] ?? 0)).toString(16));
+  return canonicalIp(groups.join(':'));
+}
+
+/** Canonical or any other valid IP text to its 4 or 16 network-order bytes; undefined when it is not an IP address. */
+export function ipToBytes(text: string): Uint8Array | undefined {
+  const canonical = canonicalIp(text);
+  if (canonical === undefined) return undefined;
+  if (isIPv4(canonical)) return Uint8Array.from(canonical.split('.'), Number);
+  const [head = '', tail] = canonical.split('::');
+  const left = head === '' ? [] : head.split(':');
+  const right = tail === undefined || tail === '' ? [] : tail.split(':');
+  const groups = [...left, ...Array.from({ length: 8 - left.length - right.length }, () => '0'), ...right];
+  return Uint8Array.from(groups.flatMap((group) => [Number.parseInt(group, 16) >> 8, Number.parseInt(group, 16) & 0xff]));
+}

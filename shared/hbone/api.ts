@@ -1,0 +1,71 @@
+// HBONE as its users see it: open a CONNECT tunnel to a peer, or serve the tunnels of an accepted connection.
+// client.ts, pool.ts and server.ts implement this over shared/http2 and a Reactor.
+import type { HostPort } from '../address.ts';
+import type { SpiffeId } from '../ids.ts';
+import type { ByteStream, ConnectOptions, PeerCertificate, TlsConn } from '../reactor/api.ts';
+
+/** Header names are lower case; order is kept; a name may occur more than once. */
+export type HeaderList = readonly (readonly [name: string, value: string])[];
+
+/** What makes two tunnels able to share a connection. */
+export interface PeerKey {
+  /** Whose certificate this side presents. */
+  source: SpiffeId;
+  /** The server must present one of these (full SPIFFE IDs). */
+  accepted: readonly SpiffeId[];
+  to: HostPort;
+  /** The client's own address: connections are not shared between pods. */
+  sourceIp: string;
+}
+
+export interface OpenTunnel {
+  peer: PeerKey;
+  /** `host:port`, IPv6 in brackets. */
+  authority: string;
+  /** Extra request headers: baggage, forwarded, traceparent. */
+  headers: HeaderList;
+  /** Socket options of a new connection. */
+  socket: Pick<ConnectOptions, 'netns' | 'mark' | 'keepalive'>;
+  signal?: AbortSignal;
+}
+
+/** An open tunnel: the peer answered 200. */
+export interface Tunnel {
+  readonly stream: ByteStream;
+  readonly peer: PeerCertificate;
+  /** Response headers without `:status`. */
+  readonly headers: HeaderList;
+  /** The local address of the connection that carries it. */
+  readonly local: HostPort;
+}
+
+export interface HbonePool {
+  /** Rejects with a MeshError: connect_failed, hbone_timeout, tls_failure, identity_mismatch, no_certificate, tunnel_refused. */
+  open(request: OpenTunnel): Promise<Tunnel>;
+  /** Connections now open, for the admin pages. */
+  readonly size: number;
+  /** Lets streams finish (GOAWAY), takes no new ones. */
+  drain(): void;
+  close(): void;
+}
+
+/** A CONNECT request that waits for its answer. */
+export interface IncomingTunnel {
+  readonly method: string;
+  readonly authority: string;
+  readonly headers: HeaderList;
+  /** Answers 200 with the headers and hands over the stream. */
+  accept(headers: HeaderList): ByteStream;
+  /** Answers the status with END_STREAM. */
+  refuse(status: number, headers?: HeaderList): void;
+  /** Aborted when the peer gave up (RST_STREAM, connection lost) before an answer. */
+  readonly signal: AbortSignal;
+}
+
+export interface HboneServerSession {
+  readonly conn: TlsConn;
+  /** Sends GOAWAY; resolves when the last stream has ended. */
+  drain(): Promise<void>;
+  /** Ends every stream at once. */
+  close(): void;
+}

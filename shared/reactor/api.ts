@@ -1,0 +1,137 @@
+// The seam between the data plane and the kernel: listeners, connections and byte streams. Two backends implement it: `portable`
+// over node:net and node:tls, and `native` over epoll and OpenSSL (design D2). Everything above sees only this file.
+//
+// Rules that both backends keep, and test/shared/reactor/ checks on both:
+// - Callbacks never run inside the call that caused them: a handler sees events only from the loop's own turn.
+// - After onClose nothing else is called. onClose comes exactly once, also after reset().
+// - A chunk passed to onData is valid during the call only; keep a copy, or give a `buffer()`.
+// - write() takes the bytes (the caller may reuse its buffer at once) and returns false when the stream wants a pause; onDrain follows.
+import type { HostPort } from '../address.ts';
+import type { MeshError } from '../errors.ts';
+import type { WorkloadCertificate } from '../identity/certificate.ts';
+
+export type CloseReason =
+  /** Both directions ended in order. */
+  | { readonly kind: 'ended' }
+  /** The peer (`remote: true`) or this side tore the stream down: RST, or RST_STREAM with `code`. */
+  | { readonly kind: 'reset'; readonly remote: boolean; readonly code?: number }
+  | { readonly kind: 'error'; readonly error: MeshError };
+
+export interface StreamHandler {
+  /** Where the next read should go. When given, the chunk of the next onData is a prefix of the returned array. */
+  buffer?(): Uint8Array;
+  onData(chunk: Uint8Array): void;
+  /** The peer will send nothing more (FIN, END_STREAM); this side may go on writing. */
+  onEnd(): void;
+  /** write() may be called again. */
+  onDrain(): void;
+  onClose(reason: CloseReason): void;
+}
+
+/** A flow of bytes both ways with half-close and reset: a TCP connection, a TLS connection, or a CONNECT stream. */
+export interface ByteStream {
+  /** Must be called once, before the first event; reading starts with it. */
+  start(handler: StreamHandler): void;
+  /** False: hold back until onDrain. The bytes are taken either way. */
+  write(chunk: Uint8Array): boolean;
+  /** Ends the sending direction after what was written. */
+  end(): void;
+  /** Ends both directions at once and tells the peer so (RST; RST_STREAM with `code`, default CANCEL). */
+  reset(code?: number): void;
+  /** Stops reading until resume(); the peer is held back by flow control. */
+  pause(): void;
+  resume(): void;
+  /** Bytes accepted by write() that have not left this process yet. */
+  readonly buffered: number;
+}
+
+export interface Conn extends ByteStream {
+  /** Canonical addresses; v4-mapped ones are shown as IPv4. */
+  readonly local: HostPort;
+  readonly remote: HostPort;
+  /** Where the application meant to go before a redirect rule changed it (SO_ORIGINAL_DST), else the local address. */
+  originalDestination(): HostPort;
+}
+
+export interface TlsConn extends Conn {
+  readonly peer: PeerCertificate;
+  /** The agreed ALPN protocol; '' when none. */
+  readonly alpn: string;
+}
+
+export interface PeerCertificate {
+  /** URI SANs of the leaf, in order. */
+  readonly uris: readonly string[];
+  /** Upper-case hexadecimal. */
+  readonly serial: string;
+}
+
+/** Which network namespace a socket belongs to: an open descriptor of it, or undefined for the process's own. */
+export type NetnsFd = number | undefined;
+
+export interface SocketOptions {
+  netns?: NetnsFd;
+  /** SO_MARK. */
+  mark?: number;
+  keepalive?: Keepalive;
+}
+
+/** Milliseconds; the kernel counts in seconds. */
+export interface Keepalive {
+  time: number;
+  interval: number;
+  retries: number;
+}
+
+export interface ListenOptions extends SocketOptions {
+  /** `::` listens on both families where IPv6 exists. */
+  address: HostPort;
+  /** IP_TRANSPARENT: `try` notes the outcome in Listener.transparent. */
+  transparent?: 'no' | 'try' | 'require';
+  /** SO_REUSEPORT, so that an old and a new ztunnel can overlap. */
+  reusePort?: boolean;
+  backlog?: number;
+}
+
+export interface Listener {
+  readonly address: HostPort;
+  readonly transparent: boolean;
+  /** Stops accepting; accepted connections live on. Safe to call twice. */
+  close(): void;
+}
+
+export interface ConnectOptions extends SocketOptions {
+  to: HostPort;
+  /** Connect from this (possibly foreign) source address: IP_TRANSPARENT + IP_BIND_ADDRESS_NO_PORT, port 0. */
+  from?: HostPort;
+  /** Milliseconds until `connect_timeout`; default 10,000. */
+  timeout?: number;
+  signal?: AbortSignal;
+}
+
+export interface TlsOptions {
+  /** Own certificate, key and trusted roots. Contexts are cached per certificate object. */
+  certificate: WorkloadCertificate;
+  alpn: readonly string[];
+  /** Called with the verified chain's leaf; a thrown MeshError ends the handshake with that reason. */
+  verifyPeer(peer: PeerCertificate): void;
+  /** Milliseconds for the whole handshake; default 10,000. */
+  timeout?: number;
+}
+
+/** One event loop's worth of sockets. */
+export interface Reactor {
+  readonly backend: 'native' | 'portable';
+  /** Binds and listens before it resolves; a taken port rejects with what holds it (address, namespace). */
+  listen(options: ListenOptions, onConn: (conn: Conn) => void): Promise<Listener>;
+  connect(options: ConnectOptions): Promise<Conn>;
+  /** Client handshake over a connected Conn that was not started. */
+  tlsClient(conn: Conn, options: TlsOptions): Promise<TlsConn>;
+  /** Server handshake; a client certificate is required. */
+  tlsServer(conn: Conn, options: TlsOptions): Promise<TlsConn>;
+  /** TLS over any stream, for the inner connection of double HBONE. */
+  tlsClientOver(stream: ByteStream, local: HostPort, remote: HostPort, options: TlsOptions): Promise<TlsConn>;
+  tlsServerOver(stream: ByteStream, local: HostPort, remote: HostPort, options: TlsOptions): Promise<TlsConn>;
+  /** Closes every listener and connection. */
+  close(): void;
+}
