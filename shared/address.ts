@@ -36,7 +36,12 @@ export function ipToBytes(text: string): Uint8Array | undefined {
   const canonical = canonicalIp(text);
   if (canonical === undefined) return undefined;
   if (isIPv4(canonical)) return Uint8Array.from(canonical.split('.'), Number);
-  const [head = '', tail] = canonical.split('::');
+  // inet_ntop writes the deprecated v4-compatible block (::a.b.c.d) with a dotted tail.
+  const hex = canonical.replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/u, (_, ...parts: string[]) => {
+    const [a = 0, b = 0, c = 0, d = 0] = parts.slice(0, 4).map(Number);
+    return `${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`;
+  });
+  const [head = '', tail] = hex.split('::');
   const left = head === '' ? [] : head.split(':');
   const right = tail === undefined || tail === '' ? [] : tail.split(':');
   const groups = [...left, ...Array.from({ length: 8 - left.length - right.length }, () => '0'), ...right];

@@ -22,4 +22,6 @@ t.test('text and bytes are inverse for every address', async (t) => {
     }),
   );
   t.equal(ipFromBytes(new Uint8Array(5)), undefined);
+  // inet_ntop prints this one as ::0.1.0.0
+  t.same(ipToBytes('::0:1:0'), Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0));
 });
