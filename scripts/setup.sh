@@ -16,6 +16,7 @@ nsenter:util-linux
 unshare:util-linux
 setpriv:util-linux
 curl:curl
+tcpdump:tcpdump
 openssl:openssl
 nginx:nginx-light
 redis-server:redis-server
