@@ -1,0 +1,74 @@
+// Numbers and struct layouts of the Linux ABI, 64-bit little-endian: x86-64 and arm64 agree on all of them but epoll_event.
+import { ipFromBytes, ipToBytes, type HostPort } from '../address.ts';
+import { MeshError } from '../errors.ts';
+
+export const AF = { UNIX: 1, INET: 2, INET6: 10 } as const;
+export const SOCK = { STREAM: 1, DGRAM: 2, SEQPACKET: 5, NONBLOCK: 0x800, CLOEXEC: 0x80000 } as const;
+export const SOL = { SOCKET: 1, IP: 0, TCP: 6, IPV6: 41 } as const;
+export const SO = {
+  REUSEADDR: 2,
+  ERROR: 4,
+  KEEPALIVE: 9,
+  LINGER: 13,
+  REUSEPORT: 15,
+  PEERCRED: 17,
+  MARK: 36,
+  DOMAIN: 39,
+} as const;
+export const IP = { TRANSPARENT: 19, BIND_ADDRESS_NO_PORT: 24, ORIGINAL_DST: 80 } as const;
+export const IPV6 = { V6ONLY: 26, TRANSPARENT: 75, ORIGINAL_DST: 80 } as const;
+export const TCP = { NODELAY: 1, KEEPIDLE: 4, KEEPINTVL: 5, KEEPCNT: 6 } as const;
+export const MSG = { CTRUNC: 0x8, TRUNC: 0x20, DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x40000000 } as const;
+export const ERRNO = { EINTR: 4, EAGAIN: 11, ECONNABORTED: 103, ECONNRESET: 104, EINPROGRESS: 115, EPIPE: 32 } as const;
+export const CLONE_NEWNET = 0x40000000;
+export const SCM_RIGHTS = 1;
+export const RLIMIT_NOFILE = 7;
+export const SHUT_RDWR = 2;
+
+/** Size of the largest sockaddr read back from the kernel (sockaddr_in6). */
+export const SOCKADDR_SIZE = 28;
+/** Longest path of a Unix socket: sun_path holds 108 bytes with the final zero. */
+const UNIX_PATH_MAX = 107;
+
+export function i32(value: number): Uint8Array {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(value);
+  return bytes;
+}
+
+export function familyOf(ip: string): number {
+  return ip.includes(':') ? AF.INET6 : AF.INET;
+}
+
+/** sockaddr_in or sockaddr_in6 of an address. */
+export function encodeSockaddr(address: HostPort): Uint8Array {
+  const ip = ipToBytes(address.ip);
+  if (!ip) throw new MeshError('invalid_config', `"${address.ip}" is not an IP address`);
+  const bytes = Buffer.alloc(ip.length === 4 ? 16 : SOCKADDR_SIZE);
+  bytes.writeUInt16LE(ip.length === 4 ? AF.INET : AF.INET6, 0);
+  bytes.writeUInt16BE(address.port, 2);
+  bytes.set(ip, ip.length === 4 ? 4 : 8);
+  return bytes;
+}
+
+/** Canonical address (v4-mapped becomes IPv4); undefined for any other family. */
+export function decodeSockaddr(bytes: Buffer): HostPort | undefined {
+  const family = bytes.readUInt16LE(0);
+  const raw = family === AF.INET ? bytes.subarray(4, 8) : family === AF.INET6 ? bytes.subarray(8, 24) : undefined;
+  const ip = raw && ipFromBytes(raw);
+  return ip === undefined ? undefined : { ip, port: bytes.readUInt16BE(2) };
+}
+
+/** sockaddr_un of a path. */
+export function encodeUnixSockaddr(path: string): Uint8Array {
+  const name = Buffer.from(path);
+  if (name.length > UNIX_PATH_MAX)
+    throw new MeshError(
+      'invalid_config',
+      `${path}: a Unix socket's path may have ${UNIX_PATH_MAX} bytes, this one has ${name.length}`,
+    );
+  const bytes = Buffer.alloc(2 + name.length + 1);
+  bytes.writeUInt16LE(AF.UNIX, 0);
+  bytes.set(name, 2);
+  return bytes;
+}

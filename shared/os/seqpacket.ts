@@ -1,0 +1,166 @@
+// Unix sockets that keep message boundaries and carry a descriptor: what ZDS speaks between the CNI agent and ztunnel.
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
+import { MeshError } from '../errors.ts';
+import { errorCode, systemError } from './errno.ts';
+import { FdWatcher } from './fd-watcher.ts';
+import { receiveMessage, sendMessage, type FdMessage } from './fd-message.ts';
+import { AF, encodeUnixSockaddr, ERRNO, SHUT_RDWR, SOCK } from './layout.ts';
+import { peerCredentials, type PeerCredentials } from './peer-credentials.ts';
+import { check, errno, libc } from './syscalls.ts';
+
+/** The longest message; a longer one is refused by send() and arrives as `truncated`. */
+export const MAX_MESSAGE = 64 * 1024;
+const BACKLOG = 16;
+/** Milliseconds until the next try when accept(2) fails, which it does at the limit of open descriptors. */
+const ACCEPT_PAUSE = 100;
+
+export class SeqpacketConn {
+  readonly #fd: number;
+  readonly #path: string;
+  readonly #watcher: FdWatcher;
+  readonly #space = Buffer.alloc(MAX_MESSAGE);
+  #sends: Promise<void> = Promise.resolve();
+  #closed = false;
+
+  /** Takes the descriptor over. `path` is for error texts. */
+  constructor(fd: number, path: string) {
+    this.#fd = fd;
+    this.#path = path;
+    this.#watcher = new FdWatcher(fd);
+  }
+
+  get peer(): PeerCredentials {
+    return peerCredentials(this.#fd);
+  }
+
+  /** The next message; undefined when the peer is gone or close() was called. One caller at a time. */
+  async receive(): Promise<FdMessage | undefined> {
+    while (!this.#closed) {
+      const message = receiveMessage(this.#fd, this.#space);
+      if (message === 0) return undefined;
+      if (message !== -1) return message;
+      const code = errno();
+      if (code === ERRNO.ECONNRESET) return undefined;
+      if (code === ERRNO.EAGAIN) await this.#watcher.readable();
+      else if (code !== ERRNO.EINTR) throw systemError(`receive from ${this.#path}`, 'recvmsg', code);
+    }
+    return undefined;
+  }
+
+  /** Sends one message, after those sent before it. The descriptor stays the caller's, who keeps it open until this resolves. */
+  send(data: Uint8Array, fd?: number): Promise<void> {
+    const sent = this.#sends.then(() => this.#sendNow(data, fd));
+    // A failed message fails its own caller; those after it try for themselves.
+    this.#sends = sent.catch(() => undefined);
+    return sent;
+  }
+
+  /** Safe to call twice. A waiting receive() resolves to undefined, a waiting send() rejects. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#watcher.close();
+    libc().shutdown(this.#fd, SHUT_RDWR);
+    libc().close(this.#fd);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  async #sendNow(data: Uint8Array, fd?: number): Promise<void> {
+    if (data.length > MAX_MESSAGE)
+      throw new MeshError('bad_request', `send to ${this.#path}: a message of ${data.length} bytes exceeds ${MAX_MESSAGE}`);
+    while (!this.#closed) {
+      if (sendMessage(this.#fd, data, fd) >= 0) return;
+      const code = errno();
+      if (code === ERRNO.EAGAIN) await this.#watcher.writable();
+      else if (code !== ERRNO.EINTR) throw systemError(`send to ${this.#path}`, 'sendmsg', code);
+    }
+    throw new MeshError('reset', `send to ${this.#path}: this end is closed`);
+  }
+}
+
+export interface SeqpacketListener {
+  readonly path: string;
+  /** Stops accepting and removes the socket file; open connections live on. Safe to call twice. */
+  close(): void;
+}
+
+/** Connects to a listening socket; rejects with `connect_failed` or `not_found` when nobody listens there. */
+export async function connectSeqpacket(path: string): Promise<SeqpacketConn> {
+  const fd = unixSocket(`connect to ${path}`);
+  try {
+    connectUnix(fd, path);
+    return new SeqpacketConn(fd, path);
+  } catch (thrown) {
+    libc().close(fd);
+    throw thrown;
+  }
+}
+
+/**
+ * Listens at a path, mode 0600. A socket file that nobody listens on any more is replaced; one in use is an error. onConn owns the
+ * connections it gets.
+ */
+export function listenSeqpacket(path: string, onConn: (conn: SeqpacketConn) => void): SeqpacketListener {
+  const what = `listen on ${path}`;
+  removeStale(path, what);
+  const fd = unixSocket(what);
+  try {
+    const address = encodeUnixSockaddr(path);
+    check(libc().bind(fd, address, address.length), what, 'bind');
+    chmodSync(path, 0o600);
+    check(libc().listen(fd, BACKLOG), what, 'listen');
+  } catch (thrown) {
+    libc().close(fd);
+    throw thrown;
+  }
+  const watcher = new FdWatcher(fd);
+  let closed = false;
+  void acceptLoop(fd, path, watcher, onConn);
+  return {
+    path,
+    close() {
+      if (closed) return;
+      closed = true;
+      watcher.close();
+      libc().close(fd);
+      unlinkSync(path);
+    },
+  };
+}
+
+async function acceptLoop(fd: number, path: string, watcher: FdWatcher, onConn: (conn: SeqpacketConn) => void): Promise<void> {
+  while (await watcher.readable()) {
+    const accepted = libc().accept4(fd, null, null, SOCK.NONBLOCK | SOCK.CLOEXEC);
+    if (accepted >= 0) onConn(new SeqpacketConn(accepted, path));
+    // A peer that gave up while it waited is no concern of ours; without free descriptors the peers wait in the queue.
+    else if (errno() !== ERRNO.EAGAIN) await setTimeout(ACCEPT_PAUSE);
+  }
+}
+
+function unixSocket(what: string): number {
+  return check(libc().socket(AF.UNIX, SOCK.SEQPACKET | SOCK.NONBLOCK | SOCK.CLOEXEC, 0), what, 'socket');
+}
+
+function connectUnix(fd: number, path: string): void {
+  const address = encodeUnixSockaddr(path);
+  check(libc().connect(fd, address, address.length), `connect to ${path}`, 'connect');
+}
+
+function removeStale(path: string, what: string): void {
+  if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) return;
+  const probe = unixSocket(what);
+  try {
+    connectUnix(probe, path);
+  } catch (thrown) {
+    if (errorCode(thrown) !== 'ECONNREFUSED') throw thrown;
+    unlinkSync(path);
+    return;
+  } finally {
+    libc().close(probe);
+  }
+  throw new MeshError('invalid_config', `${what}: another process listens there; stop it or choose another path`);
+}

@@ -1,0 +1,148 @@
+// Sockets with what Node's own API cannot say: network namespace, mark, transparent binding, port sharing. Each function returns a
+// non-blocking, close-on-exec descriptor that belongs to the caller.
+import { formatHostPort, type HostPort } from '../address.ts';
+import type { ConnectOptions, Keepalive, ListenOptions, SocketOptions } from '../reactor/api.ts';
+import { errorCode } from './errno.ts';
+import { AF, decodeSockaddr, encodeSockaddr, familyOf, i32, IP, IPV6, SO, SOCK, SOCKADDR_SIZE, SOL, TCP } from './layout.ts';
+import { inNetns } from './netns.ts';
+import { check, libc } from './syscalls.ts';
+
+const DEFAULT_BACKLOG = 1024;
+/** onoff = 1, seconds = 0. */
+const LINGER_ZERO = Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]);
+
+export interface BoundSocket {
+  readonly fd: number;
+  readonly address: HostPort;
+}
+
+export interface ListeningSocket extends BoundSocket {
+  readonly transparent: boolean;
+}
+
+/** A bound and listening TCP socket. Accepted sockets inherit its mark, keep-alive and no-delay settings. */
+export function listenTcp(options: ListenOptions): ListeningSocket {
+  const what = `listen on ${formatHostPort(options.address)}${place(options)}`;
+  const open = (address: HostPort): ListeningSocket => {
+    const fd = createSocket(SOCK.STREAM, familyOf(address.ip), options, what);
+    return orClose(fd, () => {
+      if (options.reusePort) setOption(fd, SOL.SOCKET, SO.REUSEPORT, 1, what);
+      // A restart must not wait for old connections in TIME_WAIT.
+      setOption(fd, SOL.SOCKET, SO.REUSEADDR, 1, what);
+      const transparent = makeTransparent(fd, familyOf(address.ip), options.transparent ?? 'no', what);
+      check(libc().bind(fd, ...sockaddr(address)), what, 'bind');
+      check(libc().listen(fd, options.backlog ?? DEFAULT_BACKLOG), what, 'listen');
+      return { fd, transparent, address: localAddress(fd) ?? address };
+    });
+  };
+  return openWildcard(options.address, open);
+}
+
+/** A bound UDP socket, for `dgram.Socket.bind({ fd })`. */
+export function bindUdp(options: Omit<ListenOptions, 'backlog' | 'transparent' | 'keepalive'>): BoundSocket {
+  const what = `bind UDP ${formatHostPort(options.address)}${place(options)}`;
+  return openWildcard(options.address, (address) => {
+    const fd = createSocket(SOCK.DGRAM, familyOf(address.ip), options, what);
+    return orClose(fd, () => {
+      if (options.reusePort) setOption(fd, SOL.SOCKET, SO.REUSEPORT, 1, what);
+      check(libc().bind(fd, ...sockaddr(address)), what, 'bind');
+      return { fd, address: localAddress(fd) ?? address };
+    });
+  });
+}
+
+/** An unconnected TCP socket of the family of `to`, bound to the address `from` when one is given. */
+export function clientTcp(options: ConnectOptions): number {
+  const { to, from } = options;
+  const what = `connect to ${formatHostPort(to)}${from ? ` from ${from.ip}` : ''}${place(options)}`;
+  const family = familyOf(to.ip);
+  const fd = createSocket(SOCK.STREAM, family, options, what);
+  return orClose(fd, () => {
+    if (from) {
+      makeTransparent(fd, family, 'require', what);
+      setOption(fd, SOL.IP, IP.BIND_ADDRESS_NO_PORT, 1, what);
+      check(libc().bind(fd, ...sockaddr(from)), what, 'bind');
+    }
+    return fd;
+  });
+}
+
+/** The local address of a socket; undefined when it has none. */
+export function localAddress(fd: number): HostPort | undefined {
+  return readAddress((bytes, length) => libc().getsockname(fd, bytes, length));
+}
+
+/** The peer's address; undefined when the socket is not connected. */
+export function remoteAddress(fd: number): HostPort | undefined {
+  return readAddress((bytes, length) => libc().getpeername(fd, bytes, length));
+}
+
+/** Makes the coming close(2) send RST and drop what is unsent. */
+export function resetOnClose(fd: number): void {
+  libc().setsockopt(fd, SOL.SOCKET, SO.LINGER, LINGER_ZERO, LINGER_ZERO.length);
+}
+
+function createSocket(type: number, family: number, options: SocketOptions, what: string): number {
+  const fd = inNetns(options.netns, () => check(libc().socket(family, type | SOCK.NONBLOCK | SOCK.CLOEXEC, 0), what, 'socket'));
+  return orClose(fd, () => {
+    if (family === AF.INET6) setOption(fd, SOL.IPV6, IPV6.V6ONLY, 0, what);
+    if (options.mark !== undefined) setOption(fd, SOL.SOCKET, SO.MARK, options.mark, what);
+    if (type === SOCK.STREAM) setOption(fd, SOL.TCP, TCP.NODELAY, 1, what);
+    if (options.keepalive) setKeepalive(fd, options.keepalive, what);
+    return fd;
+  });
+}
+
+function setKeepalive(fd: number, { time, interval, retries }: Keepalive, what: string): void {
+  const seconds = (ms: number): number => Math.max(1, Math.round(ms / 1000));
+  setOption(fd, SOL.SOCKET, SO.KEEPALIVE, 1, what);
+  setOption(fd, SOL.TCP, TCP.KEEPIDLE, seconds(time), what);
+  setOption(fd, SOL.TCP, TCP.KEEPINTVL, seconds(interval), what);
+  setOption(fd, SOL.TCP, TCP.KEEPCNT, retries, what);
+}
+
+/** A dual-stack socket needs it on the IPv6 level alone: the kernel keeps one flag for both. */
+function makeTransparent(fd: number, family: number, mode: 'no' | 'try' | 'require', what: string): boolean {
+  if (mode === 'no') return false;
+  const [level, name] = family === AF.INET6 ? ([SOL.IPV6, IPV6.TRANSPARENT] as const) : ([SOL.IP, IP.TRANSPARENT] as const);
+  if (mode === 'try') return libc().setsockopt(fd, level, name, i32(1), 4) === 0;
+  setOption(fd, level, name, 1, what);
+  return true;
+}
+
+/** Where the kernel has no IPv6, the wildcard `::` means `0.0.0.0`. */
+function openWildcard<T>(address: HostPort, open: (address: HostPort) => T): T {
+  try {
+    return open(address);
+  } catch (thrown) {
+    if (address.ip !== '::' || !['EAFNOSUPPORT', 'EADDRNOTAVAIL'].includes(errorCode(thrown))) throw thrown;
+    return open({ ip: '0.0.0.0', port: address.port });
+  }
+}
+
+function place(options: SocketOptions): string {
+  return options.netns === undefined ? '' : ` in the network namespace of descriptor ${options.netns}`;
+}
+
+function sockaddr(address: HostPort): [Uint8Array, number] {
+  const bytes = encodeSockaddr(address);
+  return [bytes, bytes.length];
+}
+
+function readAddress(call: (bytes: Uint8Array, length: Uint8Array) => number): HostPort | undefined {
+  const bytes = Buffer.alloc(SOCKADDR_SIZE);
+  return call(bytes, i32(bytes.length)) < 0 ? undefined : decodeSockaddr(bytes);
+}
+
+function setOption(fd: number, level: number, name: number, value: number, what: string): void {
+  check(libc().setsockopt(fd, level, name, i32(value), 4), what, 'setsockopt');
+}
+
+function orClose<T>(fd: number, use: () => T): T {
+  try {
+    return use();
+  } catch (thrown) {
+    libc().close(fd);
+    throw thrown;
+  }
+}
