@@ -1,0 +1,89 @@
+// The life of a process: start the app, wait for a signal, stop it in order, exit with the right code. Used by each main.ts.
+import type { Log } from '../telemetry/log.ts';
+import { MeshError } from '../errors.ts';
+
+/** A composed application. `stop` drains and resolves when every part has ended; it is called once. */
+export interface App {
+  stop(): Promise<void>;
+}
+
+export interface RunControl {
+  /** Asks for the same shutdown as SIGTERM does (/quitquitquit). */
+  readonly requestStop: (why: string) => void;
+  /** Aborted when a stop was asked for, also while the app still starts. */
+  readonly stopping: AbortSignal;
+}
+
+export interface RunOptions {
+  log: Log;
+  /** Builds and starts the app. What it rejects with is logged and the process exits 1. */
+  start(control: RunControl): Promise<App>;
+  /** Called before the process exits: flush the log. */
+  flush?(): void;
+  /** Seams for tests. */
+  process?: Pick<NodeJS.Process, 'on' | 'exit'>;
+}
+
+/**
+ * Runs an app until SIGTERM, SIGINT or `requestStop`, then stops it and exits 0. A second SIGINT exits at once. A failed start,
+ * an uncaught error or a failed stop is logged and exits 1.
+ */
+export async function run(options: RunOptions): Promise<void> {
+  const { log } = options;
+  const host = options.process ?? process;
+  const exit = (code: number): void => {
+    options.flush?.();
+    host.exit(code);
+  };
+  const crash = (what: string, thrown: unknown): void => {
+    log.error(what, describe(thrown));
+    exit(1);
+  };
+
+  const stopping = new AbortController();
+  const requestStop = (why: string): void => {
+    if (stopping.signal.aborted) return;
+    log.info('shutting down', { reason: why });
+    stopping.abort(why);
+  };
+  host.on('SIGTERM', () => requestStop('SIGTERM'));
+  host.on('SIGINT', () => {
+    if (stopping.signal.aborted) return exit(0);
+    requestStop('SIGINT');
+  });
+  host.on('uncaughtException', (error) => crash('uncaught error', error));
+  host.on('unhandledRejection', (reason) => crash('unhandled rejection', reason));
+
+  let app: App;
+  try {
+    app = await options.start({ requestStop, stopping: stopping.signal });
+  } catch (error) {
+    if (stopping.signal.aborted) return exit(0);
+    return crash('start failed', error);
+  }
+  await aborted(stopping.signal);
+  try {
+    await app.stop();
+  } catch (error) {
+    return crash('stop failed', error);
+  }
+  log.info('stopped');
+  exit(0);
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+    // Nothing else may keep the process alive (all sockets unref'd); a server without a stop request must live on.
+    const keepAlive = setInterval(() => undefined, 2 ** 30);
+    signal.addEventListener('abort', () => clearInterval(keepAlive), { once: true });
+  });
+}
+
+/** A MeshError speaks for itself; anything else is a fault of ours and shows its stack. */
+function describe(thrown: unknown): Record<string, string> {
+  if (thrown instanceof MeshError) return { error: thrown.message, code: thrown.code };
+  if (thrown instanceof Error) return { error: thrown.message, stack: thrown.stack ?? '' };
+  return { error: String(thrown) };
+}
