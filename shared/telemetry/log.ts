@@ -1,0 +1,179 @@
+// Log lines in Istio's two forms, with levels per scope that change at run time (facts: ztunnel 12, 13). pino's destination
+// writes; a line is formatted only when its level is on.
+import pino from 'pino';
+import { systemClock } from '../clock.ts';
+import type { Clock } from '../clock.ts';
+import { LevelFilter } from './log-levels.ts';
+import type { LogLevel } from './log-levels.ts';
+
+/** `undefined` leaves the field out; an Error shows its message. */
+export type LogValue = string | number | bigint | boolean | Error | undefined;
+export type LogFields = Readonly<Record<string, LogValue>>;
+export type LogFormat = 'text' | 'json';
+
+/** Where finished lines go. */
+export interface LogSink {
+  write(line: string): unknown;
+}
+
+/** One scope's log. Guard costly fields with `enabled`. */
+export interface Log {
+  enabled(level: LogLevel): boolean;
+  error(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  debug(message: string, fields?: LogFields): void;
+  trace(message: string, fields?: LogFields): void;
+  /** The log of another scope; `a::b` follows the level of `a` unless it has its own. */
+  scope(name: string): Log;
+}
+
+export interface LoggingOptions {
+  /** Default `text`. */
+  format?: LogFormat;
+  /** `info`, or `warn,xds=debug`; default `info`. */
+  level?: string;
+  /** Default: standard output, buffered while a write is under way. */
+  sink?: LogSink;
+  clock?: Clock;
+}
+
+/** Every log of one process: one format, one sink, one filter. */
+export class Logging {
+  readonly filter: LevelFilter;
+  #format: FormatLine;
+  #sink: LogSink;
+  #clock: Clock;
+  #scopes = new Map<string, ScopeLog>();
+
+  /** Throws a MeshError when `level` is none. */
+  constructor(options: LoggingOptions = {}) {
+    this.filter = new LevelFilter(options.level ?? 'info');
+    this.#format = options.format === 'json' ? formatJson : formatText;
+    this.#sink = options.sink ?? stdoutSink();
+    this.#clock = options.clock ?? systemClock;
+  }
+
+  scope(name: string): Log {
+    let log = this.#scopes.get(name);
+    if (!log) {
+      log = new ScopeLog(this, name);
+      this.#scopes.set(name, log);
+    }
+    return log;
+  }
+
+  /** Formats and writes without asking the filter: for lines that a worker thread already let through. */
+  write(level: LogLevel, scope: string, message: string, fields: LogFields | undefined): void {
+    this.#sink.write(this.#format(new Date(this.#clock.now()).toISOString(), level, scope, message, fields));
+  }
+
+  /** Writes what is buffered before the process exits. */
+  flush(): void {
+    if (this.#sink instanceof Object && 'flushSync' in this.#sink && typeof this.#sink.flushSync === 'function') {
+      try {
+        this.#sink.flushSync();
+      } catch {
+        // The reader of our standard output is gone; there is nobody left to tell.
+      }
+    }
+  }
+}
+
+class ScopeLog implements Log {
+  #logging: Logging;
+  #name: string;
+  #version = -1;
+  #rank = 0;
+
+  constructor(logging: Logging, name: string) {
+    this.#logging = logging;
+    this.#name = name;
+  }
+
+  enabled(level: LogLevel): boolean {
+    const { filter } = this.#logging;
+    if (this.#version !== filter.version) {
+      this.#rank = filter.rankOf(this.#name);
+      this.#version = filter.version;
+    }
+    return LevelFilter.rank(level) <= this.#rank;
+  }
+
+  error(message: string, fields?: LogFields): void {
+    this.#log('error', message, fields);
+  }
+
+  warn(message: string, fields?: LogFields): void {
+    this.#log('warn', message, fields);
+  }
+
+  info(message: string, fields?: LogFields): void {
+    this.#log('info', message, fields);
+  }
+
+  debug(message: string, fields?: LogFields): void {
+    this.#log('debug', message, fields);
+  }
+
+  trace(message: string, fields?: LogFields): void {
+    this.#log('trace', message, fields);
+  }
+
+  scope(name: string): Log {
+    return this.#logging.scope(name);
+  }
+
+  #log(level: LogLevel, message: string, fields: LogFields | undefined): void {
+    if (this.enabled(level)) this.#logging.write(level, this.#name, message, fields);
+  }
+}
+
+type FormatLine = (time: string, level: LogLevel, scope: string, message: string, fields: LogFields | undefined) => string;
+
+/** time TAB level TAB scope TAB message TAB key=value … */
+export const formatText: FormatLine = (time, level, scope, message, fields) => {
+  let line = `${time}\t${level}\t${scope}\t${oneLine(message)}`;
+  if (!fields) return `${line}\n`;
+  let separator = '\t';
+  for (const key in fields) {
+    const value = fields[key];
+    if (value === undefined) continue;
+    line += `${separator}${key}=${textValue(key, value)}`;
+    separator = ' ';
+  }
+  return `${line}\n`;
+};
+
+/** Fields flat beside level, time, scope and message, which they cannot overwrite. */
+export const formatJson: FormatLine = (time, level, scope, message, fields) => {
+  const record: Record<string, unknown> = { level, time, scope, message };
+  for (const key in fields) if (!(key in record)) record[key] = jsonValue(fields[key]);
+  return `${JSON.stringify(record)}\n`;
+};
+
+/** Strings are quoted, so that spaces and line breaks in them cannot pass for fields; addresses (`…addr`) are not, as in Istio. */
+function textValue(key: string, value: Exclude<LogValue, undefined>): string {
+  if (value instanceof Error) return JSON.stringify(value.message);
+  if (typeof value !== 'string') return String(value);
+  return key.endsWith('addr') && /^[\w.:[\]-]+$/u.test(value) ? value : JSON.stringify(value);
+}
+
+function jsonValue(value: LogValue): unknown {
+  if (value instanceof Error) return value.message;
+  return typeof value === 'bigint' ? String(value) : value;
+}
+
+function oneLine(message: string): string {
+  return /[\n\r\t]/u.test(message) ? message.replaceAll(/[\n\r\t]+/gu, ' ') : message;
+}
+
+/** Lines wait in memory while the pipe is full, up to this many bytes; then new ones are dropped, as a full disk must not stop a proxy. */
+const MAX_WAITING = 16 * 1024 * 1024;
+
+function stdoutSink(): LogSink {
+  const sink = pino.destination({ fd: 1, sync: false, maxLength: MAX_WAITING });
+  // EPIPE when the reader went away: the process is told by its signals, not by its log.
+  sink.on('error', () => undefined);
+  return sink;
+}

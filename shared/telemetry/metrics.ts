@@ -1,0 +1,180 @@
+// Metrics of one process. prom-client keeps and renders them; counters and gauges that the data path touches are plain numbers in
+// cells, looked up once per label set and read only when somebody scrapes.
+import { Histogram, Registry } from 'prom-client';
+import type { OpenMetricsContentType, RegistryContentType } from 'prom-client';
+
+/** One label set's number. Keep it: adding to it costs nothing but the addition. */
+export interface Cell {
+  value: number;
+}
+
+type FamilyType = 'counter' | 'gauge';
+
+/** A counter or gauge with all its label sets. */
+export class Family<L extends string = string> {
+  readonly name: string;
+  readonly type: FamilyType;
+  readonly help: string;
+  readonly labelNames: readonly L[];
+  #cells = new Map<string, { labels: Record<string, string>; cell: Cell; sent: number }>();
+  #collect: ((family: Family<L>) => void) | undefined;
+
+  constructor(type: FamilyType, name: string, help: string, labelNames: readonly L[], collect?: (family: Family<L>) => void) {
+    this.type = type;
+    this.name = name;
+    this.help = help;
+    this.labelNames = labelNames;
+    this.#collect = collect;
+  }
+
+  /** The cell of a label set; the values are in the order of `labelNames`. It appears in the output from the first call on. */
+  cell(...values: readonly string[]): Cell {
+    const key = values.length === 1 ? (values[0] ?? '') : values.join('\0');
+    let entry = this.#cells.get(key);
+    if (!entry) {
+      const labels: Record<string, string> = {};
+      for (const [index, name] of this.labelNames.entries()) labels[name] = values[index] ?? 'unknown';
+      entry = { labels, cell: { value: 0 }, sent: 0 };
+      this.#cells.set(key, entry);
+    }
+    return entry.cell;
+  }
+
+  /** Adds to the cell of a label set, for places where speed does not matter. */
+  add(amount: number, ...values: readonly string[]): void {
+    this.cell(...values).value += amount;
+  }
+
+  /** Forgets a label set, for gauges of things that are gone. */
+  remove(...values: readonly string[]): void {
+    this.#cells.delete(values.join('\0'));
+  }
+
+  /** Forgets every label set: a collect function that lists afresh starts with it. */
+  clear(): void {
+    this.#cells.clear();
+  }
+
+  /** What the cells gained since the last call, by joined label values: how a worker thread reports to the main thread. */
+  takeDeltas(): [values: string, amount: number][] {
+    const deltas: [string, number][] = [];
+    for (const [key, entry] of this.#cells) {
+      if (entry.cell.value === entry.sent) continue;
+      deltas.push([key, entry.cell.value - entry.sent]);
+      entry.sent = entry.cell.value;
+    }
+    return deltas;
+  }
+
+  /** The other end of takeDeltas. */
+  addDeltas(deltas: readonly [values: string, amount: number][]): void {
+    for (const [key, amount] of deltas) this.cell(...key.split('\0')).value += amount;
+  }
+
+  /** For the registry. */
+  samples(): { labels: Record<string, string>; value: number }[] {
+    this.#collect?.(this);
+    return Array.from(this.#cells.values(), ({ labels, cell }) => ({ labels, value: cell.value }));
+  }
+}
+
+/** Deltas of every family, by name; survives structured clone. */
+export type MetricDeltas = Record<string, [values: string, amount: number][]>;
+
+export interface MetricsOptions {
+  /**
+   * Offer OpenMetrics to scrapers that ask for it (default true). It forces `_total` on every counter, so a component that keeps
+   * names without it (citadel_*, pilot_*) says false.
+   */
+  openMetrics?: boolean;
+}
+
+/** Every metric of one process, or of one worker thread. */
+export class Metrics {
+  #open = new Registry<OpenMetricsContentType>();
+  #plain = new Registry();
+  #families = new Map<string, Family>();
+  #offerOpen: boolean;
+
+  constructor(options: MetricsOptions = {}) {
+    this.#offerOpen = options.openMetrics ?? true;
+    this.#open.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
+  }
+
+  /** A counter by the name that it is read by, `_total` included. Asking again for the same name gives the same family. */
+  counter<L extends string>(
+    name: string,
+    help: string,
+    labelNames: readonly L[] = [],
+    collect?: (family: Family<L>) => void,
+  ): Family<L> {
+    return this.#family('counter', name, help, labelNames, collect);
+  }
+
+  /** A gauge; `collect` may set its cells right before they are read. */
+  gauge<L extends string>(
+    name: string,
+    help: string,
+    labelNames: readonly L[] = [],
+    collect?: (family: Family<L>) => void,
+  ): Family<L> {
+    return this.#family('gauge', name, help, labelNames, collect);
+  }
+
+  histogram<L extends string>(name: string, help: string, labelNames: readonly L[], buckets: readonly number[]): Histogram<L> {
+    return new Histogram({
+      name,
+      help,
+      labelNames: [...labelNames],
+      buckets: [...buckets],
+      registers: [this.#open, this.#plain],
+    });
+  }
+
+  takeDeltas(): MetricDeltas {
+    const deltas: MetricDeltas = {};
+    for (const family of this.#families.values()) {
+      const taken = family.takeDeltas();
+      if (taken.length > 0) deltas[family.name] = taken;
+    }
+    return deltas;
+  }
+
+  /** Unknown names are left out: an old and a new version may differ. */
+  addDeltas(deltas: MetricDeltas): void {
+    for (const [name, values] of Object.entries(deltas)) this.#families.get(name)?.addDeltas(values);
+  }
+
+  /** The exposition: OpenMetrics when `accept` names it, else Prometheus text. */
+  async render(accept = ''): Promise<{ type: string; body: string }> {
+    const registry = this.#offerOpen && accept.includes('application/openmetrics-text') ? this.#open : this.#plain;
+    return { type: registry.contentType, body: await registry.metrics() };
+  }
+
+  #family<L extends string>(
+    type: FamilyType,
+    name: string,
+    help: string,
+    labelNames: readonly L[],
+    collect?: (f: Family<L>) => void,
+  ): Family<L> {
+    const known = this.#families.get(name);
+    if (known) return known as unknown as Family<L>;
+    const family = new Family(type, name, help, labelNames, collect);
+    this.#families.set(name, family as unknown as Family);
+    register(this.#open, name.replace(/_total$/u, ''), family as unknown as Family);
+    register(this.#plain, name, family as unknown as Family);
+    return family;
+  }
+}
+
+/** prom-client asks a metric only for `name`, `type` and `get()` when it renders, so a family needs no copy into its own types. */
+function register<T extends RegistryContentType>(registry: Registry<T>, name: string, family: Family): void {
+  const view = {
+    name,
+    type: family.type,
+    help: family.help,
+    get: () => ({ name, type: family.type, help: family.help, values: family.samples(), aggregator: 'sum' }),
+  };
+  registry.registerMetric(view as unknown as Parameters<Registry<T>['registerMetric']>[0]);
+}
