@@ -1,0 +1,155 @@
+// The configuration of a ztunnel: Istio's environment variables with their defaults (facts: ztunnel 13), read once into one value.
+import { EnvReader } from '#shared/env.ts';
+import type { Env } from '#shared/env.ts';
+import type { Keepalive } from '#shared/reactor/api.ts';
+import type { LogFormat } from '#shared/telemetry/log.ts';
+
+/** How connections between two pods of this node travel: joined in process, or through a tunnel like all others. */
+export type SameNode = 'relay' | 'hbone';
+
+export interface ZtunnelConfig {
+  readonly nodeName: string;
+  readonly network: string;
+  readonly clusterId: string;
+  readonly clusterDomain: string;
+  readonly trustDomain: string;
+  /** The ztunnel's own pod. */
+  readonly self: { readonly name: string; readonly namespace: string; readonly serviceAccount: string; readonly ip: string };
+  /** '' for none: state then comes from `localXdsPath` or is empty. */
+  readonly xdsAddress: string;
+  readonly xdsRootCa: string;
+  readonly caAddress: string;
+  readonly caRootCa: string;
+  /** Path or literal. */
+  readonly authToken: string | undefined;
+  readonly localXdsPath: string | undefined;
+  /** Life of a certificate that is asked for, ms. */
+  readonly secretTtl: number;
+  readonly inpodUds: string;
+  readonly inpodPortReuse: boolean;
+  readonly packetMark: number;
+  /** Keep the client's address towards the application: always, never, or where the kernel lets us. */
+  readonly originalSource: 'require' | 'no' | 'try';
+  readonly keepalive: Keepalive | undefined;
+  readonly ipv6: boolean;
+  readonly sameNode: SameNode;
+  readonly localhostAppTunnel: boolean;
+  readonly responseBaggage: boolean;
+  readonly policyInfoLogging: boolean;
+  readonly poolMaxStreams: number;
+  /** ms */
+  readonly poolUnusedTimeout: number;
+  readonly streamWindow: number;
+  readonly connectionWindow: number;
+  readonly frameSize: number;
+  /** How long connections may last after SIGTERM, ms. */
+  readonly drainDeadline: number;
+  readonly backend: 'native' | 'portable' | undefined;
+  readonly logLevel: string;
+  readonly logFormat: LogFormat;
+  readonly ports: { readonly admin: number; readonly metrics: number; readonly readiness: number };
+  /** Sent to the control plane with the node: ISTIO_META_* without the prefix. */
+  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly version: string;
+}
+
+/** Throws `invalid_config` with every fault. `names` lists the variables that exist, for the ISTIO_META_* families. */
+export function loadConfig(env: Env, names: readonly string[] = []): ZtunnelConfig {
+  const read = new EnvReader(env);
+  const inKubernetes = read.optional('KUBERNETES_SERVICE_HOST') !== undefined;
+  const xdsAddress = controlPlane(env('XDS_ADDRESS'), inKubernetes);
+  const rootCa = './var/run/secrets/istio/root-cert.pem';
+  const clusterId = read.optional('ISTIO_META_CLUSTER_ID') ?? read.string('CLUSTER_ID', 'Kubernetes');
+  const backend = read.oneOf('CULVERT_BACKEND', ['auto', 'native', 'portable'], 'auto');
+  const config: ZtunnelConfig = {
+    nodeName: read.string('NODE_NAME', ''),
+    network: read.string('NETWORK', ''),
+    clusterId,
+    clusterDomain: read.string('CLUSTER_DOMAIN', 'cluster.local'),
+    trustDomain: read.string('TRUST_DOMAIN', 'cluster.local'),
+    self: {
+      name: read.string('POD_NAME', ''),
+      namespace: read.string('POD_NAMESPACE', ''),
+      serviceAccount: read.string('SERVICE_ACCOUNT', ''),
+      ip: read.string('INSTANCE_IP', '1.1.1.1'),
+    },
+    xdsAddress,
+    xdsRootCa: read.string('XDS_ROOT_CA', rootCa),
+    caAddress: controlPlane(env('CA_ADDRESS'), inKubernetes),
+    caRootCa: read.string('CA_ROOT_CA', rootCa),
+    authToken: read.optional('AUTH_TOKEN'),
+    localXdsPath: read.optional('LOCAL_XDS_PATH'),
+    secretTtl: read.duration('SECRET_TTL', 24 * 3_600_000),
+    inpodUds: read.string('INPOD_UDS', '/var/run/ztunnel/ztunnel.sock'),
+    inpodPortReuse: read.boolean('INPOD_PORT_REUSE', true),
+    packetMark: read.integer('PACKET_MARK', 1337, { min: 1, max: 0xffff_ffff }),
+    originalSource: originalSource(read),
+    keepalive: keepalive(read),
+    ipv6: read.boolean('IPV6_ENABLED', true),
+    sameNode: read.oneOf('SAME_NODE', ['relay', 'hbone'], 'relay'),
+    localhostAppTunnel: read.boolean('LOCALHOST_APP_TUNNEL', true),
+    responseBaggage: read.boolean('ENABLE_RESPONSE_BAGGAGE', true),
+    policyInfoLogging: read.boolean('AUTHZ_POLICY_INFO_LOGGING', false),
+    poolMaxStreams: read.integer('POOL_MAX_STREAMS_PER_CONNECTION', 100, { min: 1 }),
+    poolUnusedTimeout: read.duration('POOL_UNUSED_RELEASE_TIMEOUT', 300_000),
+    streamWindow: read.integer('HTTP2_STREAM_WINDOW_SIZE', 4 * 1024 * 1024, { min: 65_535, max: 0x7fff_ffff }),
+    connectionWindow: read.integer('HTTP2_CONNECTION_WINDOW_SIZE', 16 * 1024 * 1024, { min: 65_535, max: 0x7fff_ffff }),
+    frameSize: read.integer('HTTP2_FRAME_SIZE', 1024 * 1024, { min: 16_384, max: 16_777_215 }),
+    drainDeadline: drainDeadline(read),
+    backend: backend === 'auto' ? undefined : backend,
+    logLevel: read.string('RUST_LOG', 'info'),
+    logFormat: read.oneOf('LOG_FORMAT', ['text', 'json', 'plain'], 'text') === 'json' ? 'json' : 'text',
+    ports: {
+      admin: read.integer('ADMIN_PORT', 15000, { max: 65_535 }),
+      metrics: read.integer('STATS_PORT', 15020, { max: 65_535 }),
+      readiness: read.integer('READINESS_PORT', 15021, { max: 65_535 }),
+    },
+    metadata: nodeMetadata(read, names),
+    version: read.string('ISTIO_META_ISTIO_VERSION', 'unknown'),
+  };
+  if (xdsAddress !== '' && config.localXdsPath !== undefined)
+    read.faults.push('LOCAL_XDS_PATH is set and XDS_ADDRESS is not empty: state has one source; set XDS_ADDRESS= for the file');
+  read.done();
+  return config;
+}
+
+/** An address set to nothing switches the client off; an unset one is istiod's usual place. */
+function controlPlane(address: string | undefined, inKubernetes: boolean): string {
+  if (address === undefined) return inKubernetes ? 'https://istiod.istio-system.svc:15012' : 'https://localhost:15012';
+  return address === '' || address.includes('://') ? address : `https://${address}`;
+}
+
+function originalSource(read: EnvReader): ZtunnelConfig['originalSource'] {
+  if (read.optional('ENABLE_ORIG_SRC') === undefined) return 'try';
+  return read.boolean('ENABLE_ORIG_SRC', true) ? 'require' : 'no';
+}
+
+function keepalive(read: EnvReader): Keepalive | undefined {
+  const time = read.duration('KEEPALIVE_TIME', 180_000);
+  const interval = read.duration('KEEPALIVE_INTERVAL', 180_000);
+  const retries = read.integer('KEEPALIVE_RETRIES', 9, { min: 1, max: 127 });
+  return read.boolean('KEEPALIVE_ENABLED', true) ? { time, interval, retries } : undefined;
+}
+
+/** The pod's grace period less a margin to exit in order, unless told outright. */
+function drainDeadline(read: EnvReader): number {
+  const grace = read.integer('TERMINATION_GRACE_PERIOD_SECONDS', 0);
+  const derived = grace === 0 ? 5 : Math.max(1, grace > 10 ? grace - 5 : grace - 1);
+  return read.duration('CONNECTION_TERMINATION_DEADLINE', derived * 1000);
+}
+
+function nodeMetadata(read: EnvReader, names: readonly string[]): Record<string, unknown> {
+  const metadata: Record<string, unknown> = {};
+  for (const name of names) {
+    const value = read.optional(name);
+    if (value === undefined) continue;
+    if (name.startsWith('ISTIO_META_')) metadata[name.slice('ISTIO_META_'.length)] = value;
+    if (!name.startsWith('ISTIO_METAJSON_')) continue;
+    try {
+      metadata[name.slice('ISTIO_METAJSON_'.length)] = JSON.parse(value) as unknown;
+    } catch {
+      read.faults.push(`${name}="${value}": not JSON`);
+    }
+  }
+  return metadata;
+}

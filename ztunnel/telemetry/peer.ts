@@ -1,0 +1,48 @@
+// One end of a connection as log lines and metrics name it: from the control plane's workload, or from the baggage of a tunnel.
+import type { SpiffeId } from '#shared/ids.ts';
+import type { Workload } from '../state/model.ts';
+
+export interface Peer {
+  /** The pod, else its canonical service. */
+  readonly name: string;
+  readonly namespace: string;
+  readonly cluster: string;
+  /** The owner of the pod. */
+  readonly workload: string;
+  readonly canonicalName: string;
+  readonly canonicalRevision: string;
+  readonly app: string;
+  readonly region: string;
+  readonly zone: string;
+  /** What it proved or, between pods of one node, what the node says of it. */
+  readonly identity: SpiffeId | undefined;
+}
+
+export const UNKNOWN_PEER: Peer = {
+  name: '',
+  namespace: '',
+  cluster: '',
+  workload: '',
+  canonicalName: '',
+  canonicalRevision: '',
+  app: '',
+  region: '',
+  zone: '',
+  identity: undefined,
+};
+
+export function peerOf(workload: Workload | undefined, identity?: SpiffeId): Peer {
+  if (!workload) return identity === undefined ? UNKNOWN_PEER : { ...UNKNOWN_PEER, identity };
+  return {
+    name: workload.name || workload.canonicalName,
+    namespace: workload.namespace,
+    cluster: workload.clusterId,
+    workload: workload.workloadName,
+    canonicalName: workload.canonicalName,
+    canonicalRevision: workload.canonicalRevision,
+    app: workload.canonicalName,
+    region: workload.locality.region,
+    zone: workload.locality.zone,
+    identity,
+  };
+}

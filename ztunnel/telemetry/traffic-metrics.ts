@@ -1,0 +1,118 @@
+// Istio's TCP metrics: names and labels are a contract with dashboards and Kiali (facts: ztunnel 12).
+import type { Cell, Family, Metrics } from '#shared/telemetry/metrics.ts';
+import type { Peer } from './peer.ts';
+
+export type Reporter = 'source' | 'destination';
+
+export interface ServiceName {
+  readonly hostname: string;
+  readonly name: string;
+  readonly namespace: string;
+}
+
+export interface TrafficLabels {
+  readonly reporter: Reporter;
+  readonly source: Peer;
+  readonly destination: Peer;
+  readonly service: ServiceName | undefined;
+  readonly mutualTls: boolean;
+}
+
+const PEER = [
+  'workload',
+  'canonical_service',
+  'canonical_revision',
+  'workload_namespace',
+  'principal',
+  'app',
+  'version',
+  'cluster',
+  'region',
+  'zone',
+];
+
+const LABELS: readonly string[] = [
+  'reporter',
+  ...PEER.map((name) => `source_${name}`),
+  ...PEER.map((name) => `destination_${name}`),
+  'destination_service',
+  'destination_service_name',
+  'destination_service_namespace',
+  'request_protocol',
+  'connection_security_policy',
+  'response_flags',
+];
+
+/** The counters of one set of labels. */
+export class TrafficCells {
+  readonly received: Cell;
+  readonly sent: Cell;
+  #metrics: TrafficMetrics;
+  #values: readonly string[];
+
+  constructor(metrics: TrafficMetrics, values: readonly string[]) {
+    this.#metrics = metrics;
+    this.#values = values;
+    this.received = metrics.received.cell(...values, '-');
+    this.sent = metrics.sent.cell(...values, '-');
+  }
+
+  opened(): void {
+    this.#metrics.opened.add(1, ...this.#values, '-');
+  }
+
+  /** `flags`: `-` for an orderly end. */
+  closed(flags: string, failed: boolean): void {
+    this.#metrics.closed.add(1, ...this.#values, flags);
+    if (failed) this.#metrics.failed.add(1, ...this.#values, flags);
+  }
+}
+
+export class TrafficMetrics {
+  readonly opened: Family;
+  readonly closed: Family;
+  readonly failed: Family;
+  readonly received: Family;
+  readonly sent: Family;
+  readonly socketsOpen: Family<'reporter'>;
+
+  constructor(metrics: Metrics) {
+    const counter = (name: string, help: string): Family => metrics.counter(name, help, LABELS);
+    this.opened = counter('istio_tcp_connections_opened_total', 'The total number of TCP connections opened');
+    this.closed = counter('istio_tcp_connections_closed_total', 'The total number of TCP connections closed');
+    this.failed = counter('istio_tcp_connections_failed_total', 'The total number of TCP connections that ended with an error');
+    this.received = counter('istio_tcp_received_bytes_total', 'The size of total bytes sent by clients');
+    this.sent = counter('istio_tcp_sent_bytes_total', 'The size of total bytes sent by servers');
+    this.socketsOpen = metrics.gauge('istio_tcp_sockets_open', 'Accepted connections that are now open', ['reporter']);
+  }
+
+  cells(labels: TrafficLabels): TrafficCells {
+    const { reporter, source, destination, service, mutualTls } = labels;
+    const values = [
+      reporter,
+      ...peerValues(source),
+      ...peerValues(destination),
+      service?.hostname,
+      service?.name,
+      service?.namespace,
+      'tcp',
+      mutualTls ? 'mutual_tls' : 'unknown',
+    ].map((value) => value || 'unknown');
+    return new TrafficCells(this, values);
+  }
+}
+
+function peerValues(peer: Peer): (string | undefined)[] {
+  return [
+    peer.workload,
+    peer.canonicalName,
+    peer.canonicalRevision,
+    peer.namespace,
+    peer.identity,
+    peer.app,
+    peer.canonicalRevision,
+    peer.cluster,
+    peer.region,
+    peer.zone,
+  ];
+}
