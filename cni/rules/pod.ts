@@ -105,9 +105,13 @@ function dnsZoneIn(): string[] {
   return [`udp sport 53 ${NOT_FROM_ZTUNNEL} counter ct zone set 1`];
 }
 
+export function isInterfaceName(name: string): boolean {
+  return /^[A-Za-z0-9_.@-]{1,15}$/u.test(name);
+}
+
 /** Interface names come from an annotation and end up inside quotes. */
 function checkInterface(name: string): void {
-  if (!/^[A-Za-z0-9_.@-]{1,15}$/u.test(name))
+  if (!isInterfaceName(name))
     throw new MeshError('invalid_config', `"${name}" is not the name of a network interface (1 to 15 letters, digits, _ . @ -)`);
 }
 
