@@ -1,0 +1,90 @@
+// A gRPC channel to the control plane. Everything that may rotate (roots, token) is read again for each channel or call, so that a
+// component heals itself after a rotation by reconnecting.
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { checkServerIdentity, getCACertificates } from 'node:tls';
+import { Client, credentials, Metadata } from '@grpc/grpc-js';
+import type { ChannelCredentials, ClientOptions } from '@grpc/grpc-js';
+import { MeshError } from '../errors.ts';
+
+/** How to reach a gRPC service of the control plane. */
+export interface GrpcEndpoint {
+  /** `https://HOST:PORT`, `http://HOST:PORT` (plaintext), or `HOST:PORT`, which means https. */
+  address: string;
+  /** Path of a PEM file, `SYSTEM`, or PEM text. Unused for http. */
+  rootCert: string;
+  /** Path of the token file, or the token itself; left out for no authentication. */
+  authToken?: string | undefined;
+  /** Sent as `clusterid`. */
+  clusterId?: string | undefined;
+  /** Accepted as the server's name beside HOST. */
+  altHostname?: string | undefined;
+  /** Further request headers. */
+  headers?: Readonly<Record<string, string>> | undefined;
+}
+
+const KEEPALIVE_TIME = 30_000;
+const KEEPALIVE_TIMEOUT = 10_000;
+
+/** A fresh client; reads the roots. Rejects with a MeshError that names the file or address. */
+export async function dial(endpoint: GrpcEndpoint, options: ClientOptions = {}): Promise<Client> {
+  const { secure, target } = parseAddress(endpoint.address);
+  const channel = secure ? await tlsCredentials(endpoint) : credentials.createInsecure();
+  return new Client(target, channel, {
+    'grpc.keepalive_time_ms': KEEPALIVE_TIME,
+    'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT,
+    'grpc.enable_http_proxy': 0,
+    'grpc.enable_retries': 0,
+    // A connection made with the roots of an earlier dial must not be picked up again.
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.service_config_disable_resolution': 1,
+    ...options,
+  });
+}
+
+/** The headers of one call; reads the token. Rejects with a MeshError when there is a token file and it is empty or unreadable. */
+export async function callMetadata(endpoint: GrpcEndpoint): Promise<Metadata> {
+  const metadata = new Metadata();
+  if (endpoint.clusterId) metadata.set('clusterid', endpoint.clusterId);
+  for (const [name, value] of Object.entries(endpoint.headers ?? {})) metadata.set(name.toLowerCase(), value);
+  if (endpoint.authToken) metadata.set('authorization', `Bearer ${await readToken(endpoint.authToken)}`);
+  return metadata;
+}
+
+export function parseAddress(address: string): { secure: boolean; target: string } {
+  const match = /^(?:(https?):\/\/)?([^/\s]+:\d+)\/?$/u.exec(address);
+  if (!match) throw new MeshError('invalid_config', `"${address}" is not an address like https://istiod.istio-system.svc:15012`);
+  return { secure: match[1] !== 'http', target: match[2] ?? '' };
+}
+
+async function tlsCredentials(endpoint: GrpcEndpoint): Promise<ChannelCredentials> {
+  const { altHostname } = endpoint;
+  return credentials.createSsl(Buffer.from(await readRoots(endpoint.rootCert)), undefined, undefined, {
+    checkServerIdentity: (host, certificate) => {
+      const fault = checkServerIdentity(host, certificate);
+      return fault && altHostname ? checkServerIdentity(altHostname, certificate) : fault;
+    },
+  });
+}
+
+async function readRoots(source: string): Promise<string> {
+  if (source === 'SYSTEM') return getCACertificates('system').join('\n');
+  const text = source.includes('-----BEGIN') ? source : await readText(source, 'root certificate');
+  if (!text.includes('-----BEGIN CERTIFICATE-----')) throw new MeshError('invalid_config', `${source}: holds no PEM certificate`);
+  return text;
+}
+
+async function readToken(source: string): Promise<string> {
+  const literal = !/^\.{0,2}\//u.test(source) && !existsSync(source);
+  const token = (literal ? source : await readText(source, 'token')).trim();
+  if (token === '') throw new MeshError('invalid_config', `${source}: the token file is empty`);
+  return token;
+}
+
+async function readText(path: string, what: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    throw new MeshError('invalid_config', `cannot read the ${what} ${path}: ${MeshError.from(error).message}`, { cause: error });
+  }
+}
