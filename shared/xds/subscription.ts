@@ -1,0 +1,152 @@
+// What one type's subscription knows: the names asked for, the versions held, and what the present stream was told.
+import { create } from '@bufbuild/protobuf';
+import { DeltaDiscoveryRequestSchema } from '../gen/envoy/service/discovery/v3/discovery_pb.ts';
+import type { DeltaDiscoveryRequest, Resource } from '../gen/envoy/service/discovery/v3/discovery_pb.ts';
+import { MeshError } from '../errors.ts';
+import type { NamedResource, Rejection, ResourceType } from './resource-type.ts';
+
+/**
+ * `wildcard`: everything the server has for this proxy. `named`: only the names. `on-demand`: named, but told to the server as a
+ * wildcard that was taken back, so that it may add what it knows this proxy needs (facts: control plane 2.4).
+ */
+export type SubscriptionMode = 'wildcard' | 'named' | 'on-demand';
+
+/** The names wanted, as the user of the client changes them. */
+export interface Subscription {
+  readonly typeUrl: string;
+  /** Resolves after the first response of this type was applied. */
+  readonly synced: Promise<void>;
+  /** How many resources are held. */
+  readonly size: number;
+  /** Replaces the whole set of names; only for `named` and `on-demand`. Resources of dropped names are forgotten here, unannounced. */
+  setNames(names: Iterable<string>): void;
+  subscribe(...names: readonly string[]): void;
+  unsubscribe(...names: readonly string[]): void;
+}
+
+export class TypeState<T = unknown> implements Subscription {
+  readonly type: ResourceType<T>;
+  readonly mode: SubscriptionMode;
+  #wanted: Set<string>;
+  /** Names the present stream was told; undefined before its initial request. */
+  #told: Set<string> | undefined;
+  /** Versions of what is in effect. A rejected resource is not in it, so it is sent again after a reconnect. */
+  #versions = new Map<string, string>();
+  #synced = Promise.withResolvers<void>();
+  #changed: () => void;
+
+  /** `changed` is called when `nextRequest` may have something to say. */
+  constructor(type: ResourceType<T>, mode: SubscriptionMode, names: Iterable<string>, changed: () => void) {
+    this.type = type;
+    this.mode = mode;
+    this.#wanted = new Set(names);
+    this.#changed = changed;
+  }
+
+  get typeUrl(): string {
+    return this.type.typeUrl;
+  }
+
+  get synced(): Promise<void> {
+    return this.#synced.promise;
+  }
+
+  get size(): number {
+    return this.#versions.size;
+  }
+
+  setNames(names: Iterable<string>): void {
+    if (this.mode === 'wildcard') throw new MeshError('internal', `${this.typeUrl} is a wildcard subscription; it has no names`);
+    this.#wanted = new Set(names);
+    for (const name of this.#versions.keys()) if (this.mode === 'named' && !this.#wanted.has(name)) this.#versions.delete(name);
+    this.#changed();
+  }
+
+  subscribe(...names: readonly string[]): void {
+    if (names.some((name) => !this.#wanted.has(name))) this.setNames(this.#wanted.union(new Set(names)));
+  }
+
+  unsubscribe(...names: readonly string[]): void {
+    if (names.some((name) => this.#wanted.has(name))) this.setNames(this.#wanted.difference(new Set(names)));
+  }
+
+  /** A new stream knows nothing yet. */
+  restart(): void {
+    this.#told = undefined;
+  }
+
+  /** The present stream has not heard of this type yet. */
+  get fresh(): boolean {
+    return this.#told === undefined;
+  }
+
+  /** What the present stream must be told now: the initial request, a change of names, or nothing. */
+  nextRequest(): DeltaDiscoveryRequest | undefined {
+    if (this.#told === undefined) return this.#initialRequest();
+    const subscribe = [...this.#wanted.difference(this.#told)];
+    const unsubscribe = [...this.#told.difference(this.#wanted)];
+    if (subscribe.length === 0 && unsubscribe.length === 0) return undefined;
+    this.#told = new Set(this.#wanted);
+    return create(DeltaDiscoveryRequestSchema, {
+      typeUrl: this.typeUrl,
+      resourceNamesSubscribe: subscribe,
+      resourceNamesUnsubscribe: unsubscribe,
+    });
+  }
+
+  /** Decodes every resource of a response, then applies the good ones together. Returns what was rejected. */
+  accept(resources: readonly Resource[], removed: readonly string[]): Rejection[] {
+    const rejections: Rejection[] = [];
+    const set: NamedResource<T>[] = [];
+    for (const item of resources) {
+      try {
+        const decoded = this.#decode(item);
+        if (decoded) set.push(decoded);
+      } catch (error) {
+        rejections.push({ name: item.name, reason: MeshError.from(error).message });
+      }
+    }
+    rejections.push(...this.#apply(set, removed));
+    const rejected = new Set(rejections.map(({ name }) => name));
+    for (const { name, version } of set) if (!rejected.has(name)) this.#versions.set(name, version);
+    for (const name of removed) this.#versions.delete(name);
+    this.#synced.resolve();
+    return rejections;
+  }
+
+  /** Undefined for a heartbeat: a resource without a body that is held already (its TTL is renewed). */
+  #decode({ name, version, resource }: Resource): NamedResource<T> | undefined {
+    if (!resource) {
+      if (this.#versions.has(name)) return undefined;
+      throw new MeshError('bad_request', 'the resource has no body');
+    }
+    if (resource.typeUrl !== this.typeUrl)
+      throw new MeshError('bad_request', `the body is a ${resource.typeUrl}, not a ${this.typeUrl}`);
+    return { name, version, resource: this.type.decode(resource.value, name) };
+  }
+
+  #apply(set: readonly NamedResource<T>[], removed: readonly string[]): readonly Rejection[] {
+    try {
+      return this.type.apply({ set, removed });
+    } catch (error) {
+      const reason = MeshError.from(error).message;
+      return set.map(({ name }) => ({ name, reason }));
+    }
+  }
+
+  #initialRequest(): DeltaDiscoveryRequest | undefined {
+    // An empty list would mean everything.
+    if (this.mode === 'named' && this.#wanted.size === 0) return undefined;
+    this.#told = new Set(this.#wanted);
+    // '' for a name that was asked for and never came: the server then says so if it does not exist (any more).
+    const versions = Object.fromEntries(this.#versions);
+    if (this.#versions.size > 0) for (const name of this.#wanted) versions[name] ??= '';
+    const anything = this.mode === 'on-demand' ? ['*'] : [];
+    return create(DeltaDiscoveryRequestSchema, {
+      typeUrl: this.typeUrl,
+      resourceNamesSubscribe: [...anything, ...this.#wanted],
+      resourceNamesUnsubscribe: anything,
+      initialResourceVersions: versions,
+    });
+  }
+}

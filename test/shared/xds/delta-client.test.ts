@@ -1,0 +1,259 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { create, toBinary } from '@bufbuild/protobuf';
+import { status } from '@grpc/grpc-js';
+import t from 'tap';
+import { AuthorizationSchema } from '#shared/gen/istio/security/authorization_pb.ts';
+import { AddressSchema } from '#shared/gen/istio/workload/workload_pb.ts';
+import { Logging } from '#shared/telemetry/log.ts';
+import { Metrics } from '#shared/telemetry/metrics.ts';
+import { DeltaClient } from '#shared/xds/delta-client.ts';
+import type { DeltaClientOptions } from '#shared/xds/delta-client.ts';
+import { xdsNode } from '#shared/xds/node.ts';
+import { resourceType } from '#shared/xds/resource-type.ts';
+import type { Rejection, ResourceType } from '#shared/xds/resource-type.ts';
+import { AdsServer } from './ads-fixture.ts';
+
+t.setTimeout(20_000);
+
+const ADDRESS = 'type.googleapis.com/istio.workload.Address';
+const AUTHORIZATION = 'type.googleapis.com/istio.security.Authorization';
+
+function workload(name: string): Uint8Array {
+  return toBinary(AddressSchema, create(AddressSchema, { type: { case: 'workload', value: { uid: name, name } } }));
+}
+
+/** A type that keeps its resources in a map and refuses what `refuse` says. */
+function addresses(refuse: (name: string) => string | undefined = () => undefined) {
+  const held = new Map<string, string>();
+  const type = resourceType(AddressSchema, {
+    apply: ({ set, removed }) => {
+      const rejections: Rejection[] = [];
+      for (const { name, version } of set) {
+        const reason = refuse(name);
+        if (reason === undefined) held.set(name, version);
+        else rejections.push({ name, reason });
+      }
+      for (const name of removed) held.delete(name);
+      return rejections;
+    },
+  });
+  return { held, type };
+}
+
+function authorizations(): ResourceType<unknown> {
+  return resourceType(AuthorizationSchema, { apply: () => [] });
+}
+
+const node = xdsNode({ kind: 'ztunnel', instanceIp: '10.0.0.1', podName: 'zt', podNamespace: 'sys', nodeName: 'n1' });
+
+function clientOf(
+  server: AdsServer,
+  options: Partial<DeltaClientOptions> = {},
+): { client: DeltaClient; metrics: Metrics; lines: string[] } {
+  const metrics = new Metrics();
+  const lines: string[] = [];
+  const log = new Logging({ sink: { write: (line) => lines.push(line) } }).scope('xds');
+  const endpoint = { address: server.address, rootCert: '', clusterId: 'c1' };
+  const client = new DeltaClient({ endpoint, node, log, metrics, backoff: { initial: 20, max: 50 }, ...options });
+  return { client, metrics, lines };
+}
+
+t.test('asks for each type once, in order, with the node, and is synced by the first response', async (t) => {
+  await using server = new AdsServer();
+  await server.listen();
+  const { client, metrics } = clientOf(server);
+  using _closing = client;
+  const { held, type } = addresses();
+  const subscription = client.watchAll(type);
+  client.watchAll(authorizations());
+  client.start();
+  const stream = await server.stream(0);
+  await stream.request(({ typeUrl }) => typeUrl === AUTHORIZATION);
+  t.same(
+    stream.requests.map(({ typeUrl }) => typeUrl),
+    [ADDRESS, AUTHORIZATION],
+  );
+  const first = stream.requests[0];
+  t.equal(first?.node?.id, 'ztunnel~10.0.0.1~zt.sys~sys.svc.cluster.local');
+  t.same(first?.node?.metadata, { NAME: 'zt', NAMESPACE: 'sys', INSTANCE_IPS: '10.0.0.1', NODE_NAME: 'n1' });
+  t.same(first?.resourceNamesSubscribe, []);
+  t.equal(stream.headers['clusterid'], 'c1');
+
+  stream.send(ADDRESS, 'n-1', [{ name: 'a', version: '1', bytes: workload('a') }]);
+  await subscription.synced;
+  t.same([...held], [['a', '1']]);
+  const ack = await stream.request(({ responseNonce }) => responseNonce === 'n-1');
+  t.equal(ack.errorDetail, undefined);
+  t.equal(ack.node, undefined, 'the node is not repeated');
+  const { body } = await metrics.render();
+  t.match(body, `istio_xds_message_total{url="${ADDRESS}"} 1`);
+
+  stream.send(ADDRESS, 'n-2', [], ['a', 'never-seen']);
+  await stream.request(({ responseNonce }) => responseNonce === 'n-2');
+  t.equal(held.size, 0);
+  t.equal(subscription.size, 0);
+});
+
+t.test('a bad resource is named in the NACK, the good one applies, and only it is told after a reconnect', async (t) => {
+  await using server = new AdsServer();
+  await server.listen();
+  const { client, lines } = clientOf(server);
+  using _closing = client;
+  const { held, type } = addresses((name) => (name === 'refused' ? 'no such network' : undefined));
+  client.watchAll(type);
+  client.start();
+  const stream = await server.stream(0);
+  stream.send(ADDRESS, 'n-1', [
+    { name: 'good', version: '7', bytes: workload('good') },
+    { name: 'garbled', version: '8', bytes: Uint8Array.of(0xff, 0xff, 0xff) },
+    { name: 'refused', version: '9', bytes: workload('refused') },
+    { name: 'other', version: '10', bytes: workload('other'), typeUrl: AUTHORIZATION },
+    { name: 'empty', version: '11' },
+  ]);
+  const nack = await stream.request(({ responseNonce }) => responseNonce === 'n-1');
+  t.equal(nack.errorDetail?.code, status.INVALID_ARGUMENT);
+  for (const part of [/garbled: /u, /refused: no such network/u, /other: the body is a/u, /empty: the resource has no body/u])
+    t.match(nack.errorDetail?.message, part);
+  t.notMatch(nack.errorDetail?.message, /good/u);
+  t.same([...held], [['good', '7']]);
+  t.match(lines.join(''), /error\txds\tresource rejected\ttype=\S+ name="garbled"/u);
+
+  stream.end();
+  const again = await server.stream(1);
+  const initial = await again.request(({ typeUrl }) => typeUrl === ADDRESS);
+  t.same(initial.initialResourceVersions, { good: '7' });
+  t.ok(initial.node, 'a new stream hears the node again');
+});
+
+t.test('a handler that throws rejects its whole batch and the stream lives on', async (t) => {
+  await using server = new AdsServer();
+  await server.listen();
+  const { client } = clientOf(server);
+  using _closing = client;
+  let fail = true;
+  const subscription = client.watchAll(
+    resourceType(AddressSchema, {
+      apply: () => {
+        if (fail) throw new Error('out of order');
+        return [];
+      },
+    }),
+  );
+  client.start();
+  const stream = await server.stream(0);
+  stream.send(ADDRESS, 'n-1', [{ name: 'a', version: '1', bytes: workload('a') }]);
+  const nack = await stream.request(({ responseNonce }) => responseNonce === 'n-1');
+  t.equal(nack.errorDetail?.message, 'a: out of order');
+  fail = false;
+  stream.send(ADDRESS, 'n-2', [{ name: 'a', version: '2', bytes: workload('a') }]);
+  t.equal((await stream.request(({ responseNonce }) => responseNonce === 'n-2')).errorDetail, undefined);
+  t.equal(subscription.size, 1);
+});
+
+t.test('named subscriptions say only what changed, once a turn, and everything after a reconnect', async (t) => {
+  await using server = new AdsServer();
+  await server.listen();
+  const { client } = clientOf(server);
+  using _closing = client;
+  const { type } = addresses();
+  const subscription = client.watchNamed(type);
+  client.watchAll(authorizations());
+  client.start();
+  const stream = await server.stream(0);
+  await stream.request(({ typeUrl }) => typeUrl === AUTHORIZATION);
+  t.same(
+    stream.requests.map(({ typeUrl }) => typeUrl),
+    [AUTHORIZATION],
+    'no name, no request',
+  );
+
+  subscription.subscribe('a');
+  subscription.subscribe('b');
+  const first = await stream.request(({ typeUrl }) => typeUrl === ADDRESS);
+  t.same(first.resourceNamesSubscribe, ['a', 'b']);
+  stream.send(ADDRESS, 'n-1', [{ name: 'a', version: '1', bytes: workload('a') }]);
+  await stream.request(({ responseNonce }) => responseNonce === 'n-1');
+
+  subscription.setNames(['b', 'c']);
+  const change = await stream.request(({ resourceNamesUnsubscribe }) => resourceNamesUnsubscribe.length > 0);
+  t.same(change.resourceNamesUnsubscribe, ['a']);
+  t.same(change.resourceNamesSubscribe, ['c']);
+  stream.send(ADDRESS, 'n-2', [{ name: 'c', version: '3', bytes: workload('c') }]);
+  await stream.request(({ responseNonce }) => responseNonce === 'n-2');
+
+  stream.fail(status.UNAVAILABLE);
+  const again = await server.stream(1);
+  const initial = await again.request(({ typeUrl }) => typeUrl === ADDRESS);
+  t.same(initial.resourceNamesSubscribe, ['b', 'c']);
+  t.same(initial.initialResourceVersions, { b: '', c: '3' }, 'asked for and never received is told as such');
+});
+
+t.test('a subscription by demand is a wildcard taken back', async (t) => {
+  await using server = new AdsServer();
+  await server.listen();
+  const { client } = clientOf(server);
+  using _closing = client;
+  client.watchNamed(addresses().type, [], 'on-demand');
+  client.start();
+  const initial = await (await server.stream(0)).request(() => true);
+  t.same(initial.resourceNamesSubscribe, ['*']);
+  t.same(initial.resourceNamesUnsubscribe, ['*']);
+});
+
+t.test('reconnects to a server that comes back, with the token as it is then', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'culvert-xds-'));
+  t.teardown(() => rm(folder, { recursive: true }));
+  const authToken = join(folder, 'token');
+  await writeFile(authToken, 'first\n');
+  const server = new AdsServer();
+  await server.listen();
+  const { port } = server;
+  const { client, metrics } = clientOf(server, { endpoint: { address: server.address, rootCert: '', authToken } });
+  using _closing = client;
+  client.watchAll(addresses().type);
+  client.start();
+  t.equal((await server.stream(0)).headers['authorization'], 'Bearer first');
+  await writeFile(authToken, 'second');
+  await server[Symbol.asyncDispose]();
+  await new Promise((resolve) => setTimeout(resolve, 100));
+
+  await using next = new AdsServer();
+  await next.listen(undefined, port);
+  t.equal((await next.stream(0)).headers['authorization'], 'Bearer second');
+  const { body } = await metrics.render();
+  t.match(body, /istio_xds_connection_terminations_total\{reason="ConnectionError"\} \d/u);
+});
+
+t.test('an unreadable response ends the stream, and the next one works', async (t) => {
+  await using server = new AdsServer();
+  await server.listen();
+  const { client, metrics } = clientOf(server);
+  using _closing = client;
+  const { held, type } = addresses();
+  const subscription = client.watchAll(type);
+  client.start();
+  (await server.stream(0)).sendBytes(Uint8Array.of(0xff, 0xff, 0xff, 0xff));
+  const again = await server.stream(1);
+  again.send(ADDRESS, 'n', [{ name: 'a', version: '1', bytes: workload('a') }]);
+  await subscription.synced;
+  t.equal(held.size, 1);
+  t.match((await metrics.render()).body, 'istio_xds_connection_terminations_total{reason="Error"} 1');
+});
+
+t.test('a missing token file is named and retried', async (t) => {
+  await using server = new AdsServer();
+  await server.listen();
+  const folder = await mkdtemp(join(tmpdir(), 'culvert-xds-'));
+  t.teardown(() => rm(folder, { recursive: true }));
+  const authToken = join(folder, 'token');
+  const { client, lines } = clientOf(server, { endpoint: { address: server.address, rootCert: '', authToken } });
+  using _closing = client;
+  client.watchAll(addresses().type);
+  client.start();
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  t.match(lines.join(''), `cannot read the token ${authToken}`);
+  await writeFile(authToken, 'now');
+  t.equal((await server.stream(0)).headers['authorization'], 'Bearer now');
+});
