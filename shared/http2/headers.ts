@@ -1,0 +1,104 @@
+// Header lists of HTTP/2 and the rules a well-formed one keeps (RFC 9113, section 8). A list that breaks them could turn into a
+// different message when a proxy writes it as HTTP/1.1, so it is refused as malformed.
+import { MeshError } from '../errors.ts';
+
+/** Names are lower case. */
+export type Header = readonly [name: string, value: string];
+/** Order is kept; a name may occur more than once. */
+export type HeaderList = readonly Header[];
+
+/** The first value of a name; undefined when there is none. */
+export function header(headers: HeaderList, name: string): string | undefined {
+  for (const [own, value] of headers) if (own === name) return value;
+  return undefined;
+}
+
+const REQUEST_PSEUDO = new Set([':method', ':scheme', ':authority', ':path', ':protocol']);
+const RESPONSE_PSEUDO = new Set([':status']);
+const NO_PSEUDO: ReadonlySet<string> = new Set();
+/** They concern one HTTP/1.1 connection and mean nothing here. */
+const CONNECTION_SPECIFIC = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade']);
+
+const NAME = /^[!#$%&'*+\-.^_`|~0-9a-z]+$/u;
+/** Octets that no value may hold: controls other than TAB, DEL, and what is no octet at all. */
+// oxlint-disable-next-line no-control-regex -- control characters are what it looks for
+const BAD_VALUE = /[^\t\u0020-\u007e\u0080-\u00ff]/u;
+const PADDED_VALUE = /^[\t ]|[\t ]$/u;
+
+/** What is wrong with a received request, or undefined. */
+export function requestFault(headers: HeaderList): string | undefined {
+  const fault = listFault(headers, REQUEST_PSEUDO);
+  if (fault !== undefined) return fault;
+  const method = header(headers, ':method');
+  const path = header(headers, ':path');
+  const scheme = header(headers, ':scheme');
+  const authority = header(headers, ':authority');
+  const protocol = header(headers, ':protocol');
+  if (method === undefined || !/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/u.test(method)) return ':method is missing or no token';
+  if (method === 'CONNECT' && protocol === undefined) {
+    if (authority === undefined || authority === '') return 'CONNECT without :authority';
+    return path === undefined && scheme === undefined ? undefined : 'CONNECT with :path or :scheme';
+  }
+  if (protocol !== undefined && method !== 'CONNECT') return ':protocol without CONNECT';
+  if (scheme === undefined || scheme === '') return 'no :scheme';
+  if (path === undefined || (!path.startsWith('/') && path !== '*') || path.includes(' ')) return ':path is missing or no path';
+  return undefined;
+}
+
+/** What is wrong with a received response, or undefined. */
+export function responseFault(headers: HeaderList): string | undefined {
+  const fault = listFault(headers, RESPONSE_PSEUDO);
+  if (fault !== undefined) return fault;
+  return /^[1-9]\d\d$/u.test(header(headers, ':status') ?? '') ? undefined : ':status is missing or no status';
+}
+
+/** What is wrong with received trailers, or undefined. */
+export function trailerFault(headers: HeaderList): string | undefined {
+  return listFault(headers, NO_PSEUDO);
+}
+
+function listFault(headers: HeaderList, pseudo: ReadonlySet<string>): string | undefined {
+  let regular = false;
+  for (const [i, [name, value]] of headers.entries()) {
+    if (BAD_VALUE.test(value)) return `the value of ${quote(name)} holds a forbidden octet`;
+    if (name.startsWith(':')) {
+      if (regular) return `${quote(name)} behind a regular field`;
+      if (!pseudo.has(name)) return `${quote(name)} does not belong here`;
+      for (let j = 0; j < i; j++) if (headers[j]?.[0] === name) return `${name} twice`;
+      continue;
+    }
+    regular = true;
+    if (!NAME.test(name)) return `${quote(name)} is no lower-case field name`;
+    if (CONNECTION_SPECIFIC.has(name)) return `connection-specific field ${name}`;
+    if (PADDED_VALUE.test(value)) return `the value of ${name} has white space around it`;
+    if (name === 'te' && value !== 'trailers') return 'te is not "trailers"';
+  }
+  return undefined;
+}
+
+/** Throws `internal` when a list must not be sent: a caller that passes on foreign text is stopped here, not at the peer. */
+export function assertSendable(headers: HeaderList): void {
+  for (const [name, value] of headers) {
+    if (!NAME.test(name.startsWith(':') ? name.slice(1) : name))
+      throw new MeshError('internal', `header name ${quote(name)} cannot be sent`);
+    if (BAD_VALUE.test(value)) throw new MeshError('internal', `the value of header ${name} holds an octet that cannot be sent`);
+  }
+}
+
+/**
+ * The announced body length: a number of octets, undefined when not announced, or 'bad' when it is no length or two differ.
+ */
+export function contentLength(headers: HeaderList): number | undefined | 'bad' {
+  let length: number | undefined;
+  for (const [name, value] of headers) {
+    if (name !== 'content-length') continue;
+    if (!/^\d{1,15}$/u.test(value)) return 'bad';
+    if (length !== undefined && length !== Number(value)) return 'bad';
+    length = Number(value);
+  }
+  return length;
+}
+
+function quote(name: string): string {
+  return JSON.stringify(name.slice(0, 64));
+}

@@ -1,0 +1,63 @@
+// What a peer may make a session do or hold before the session ends. Each limit answers a known attack; none is near what real
+// clients do.
+import type { Clock } from '../clock.ts';
+import { ConnectionFault, Http2Code } from './frames.ts';
+
+export interface Http2Limits {
+  /** Octets of one header block as sent, over HEADERS and all CONTINUATION frames. */
+  headerBlock: number;
+  /** CONTINUATION frames of one block (continuation flood, CVE-2024-27316). */
+  continuations: number;
+  /** Streams that the peer opened and reset before an answer (rapid reset, CVE-2023-44487), and streams that its faults made us reset. */
+  resets: Rate;
+  /** Frames that ask for an answer: PING, SETTINGS (CVE-2019-9512, 9515). */
+  questions: Rate;
+  /** Frames that do nothing: empty DATA, PRIORITY, unknown types, frames of closed streams (CVE-2019-9513, 9518). */
+  idleFrames: Rate;
+  /** Octets of output other than DATA that wait while the peer does not read. */
+  controlBacklog: number;
+}
+
+/** A bucket of `burst` tokens that refills by `perSecond`. */
+export interface Rate {
+  burst: number;
+  perSecond: number;
+}
+
+export const DEFAULT_LIMITS: Http2Limits = {
+  headerBlock: 65_536,
+  continuations: 16,
+  resets: { burst: 1000, perSecond: 100 },
+  questions: { burst: 1000, perSecond: 500 },
+  idleFrames: { burst: 10_000, perSecond: 1000 },
+  controlBacklog: 1_048_576,
+};
+
+/** Throws ENHANCE_YOUR_CALM when spent faster than its rate. Time is read only when the bucket runs dry. */
+export class Budget {
+  #rate: Rate;
+  #clock: Clock;
+  #what: string;
+  #tokens: number;
+  #filled: number;
+
+  constructor(rate: Rate, clock: Clock, what: string) {
+    this.#rate = rate;
+    this.#clock = clock;
+    this.#what = what;
+    this.#tokens = rate.burst;
+    this.#filled = clock.monotonic();
+  }
+
+  spend(): void {
+    if (this.#tokens < 1) this.#refill();
+    if (this.#tokens < 1) throw new ConnectionFault(Http2Code.enhanceYourCalm, `too many ${this.#what}`);
+    this.#tokens--;
+  }
+
+  #refill(): void {
+    const now = this.#clock.monotonic();
+    this.#tokens = Math.min(this.#rate.burst, this.#tokens + ((now - this.#filled) / 1000) * this.#rate.perSecond);
+    this.#filled = now;
+  }
+}

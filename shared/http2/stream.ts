@@ -1,0 +1,319 @@
+// One stream of a session: a ByteStream with a head in each direction. It owns its windows, what waits for the reader and what waits
+// for the peer's window; the session moves frames.
+import type { ByteStream, CloseReason, StreamHandler } from '../reactor/api.ts';
+import { ByteQueue } from './byte-queue.ts';
+import { Http2Code } from './frames.ts';
+import type { ReceiveWindow, SendWindow } from './flow.ts';
+import { assertSendable, contentLength, type HeaderList } from './headers.ts';
+
+/** A StreamHandler that also wants trailers; they come before onEnd. */
+export interface Http2Handler extends StreamHandler {
+  onTrailers?(trailers: HeaderList): void;
+}
+
+/** What a stream asks of its session. */
+export interface StreamHost {
+  /** Takes octets of chunk from `from` as windows and output allow; returns where it stopped. */
+  sendData(stream: Http2Stream, chunk: Uint8Array, from: number): number;
+  sendHeaders(stream: Http2Stream, headers: HeaderList, endStream: boolean): void;
+  sendEnd(stream: Http2Stream): void;
+  sendReset(stream: Http2Stream, code: number): void;
+  sendWindowUpdate(stream: Http2Stream, increment: number): void;
+  /** Room in the output buffer for the next DATA of this stream; see Http2Stream.space(). */
+  space(stream: Http2Stream): Uint8Array | undefined;
+  /** The stream has octets or an end that wait for a window. */
+  waiting(stream: Http2Stream): void;
+  /** Runs the task at the end of the turn, outside of any call into the stream. */
+  later(task: () => void): void;
+  /** Both directions have ended, or the stream was reset: it no longer counts. */
+  forget(stream: Http2Stream): void;
+}
+
+/** Most octets handed to a reader in one call, and sent for one stream before others have their turn. */
+const QUANTUM = 65_536;
+
+type LocalState = 'open' | 'ending' | 'ended';
+
+export class Http2Stream implements ByteStream {
+  readonly id: number;
+  /** The head that came first: the request at a server, empty at a client. */
+  readonly headers: HeaderList;
+  readonly sendWindow: SendWindow;
+  /** Called when the stream closes while nobody has started it. */
+  onAbandoned: ((reason: CloseReason) => void) | undefined;
+  /** Client: the final response head, once. `ended`: nothing follows. */
+  onResponse: ((headers: HeaderList, ended: boolean) => void) | undefined;
+  /** Client: 1xx heads, which come before the response. */
+  onInformational: ((headers: HeaderList) => void) | undefined;
+  /** True once a head went out (server) or the response came in (client): a reset from then on is no rapid reset. */
+  answered = false;
+  /** Client: what was asked, as it decides whether the response has a body. */
+  requestMethod = '';
+
+  #host: StreamHost;
+  #receiveWindow: ReceiveWindow;
+  #handler: Http2Handler | undefined;
+  #paused = false;
+  #held = new ByteQueue();
+  #pending = new ByteQueue();
+  #wantsDrain = false;
+  #local: LocalState = 'open';
+  #trailersOut: HeaderList | undefined;
+  #trailersIn: HeaderList | undefined;
+  #remoteEnded = false;
+  #endDelivered = false;
+  #closed: CloseReason | undefined;
+  #announced = false;
+  /** Octets of body still announced by content-length; undefined when not announced or not to be checked. */
+  #bodyLeft: number | undefined;
+
+  constructor(host: StreamHost, id: number, headers: HeaderList, receiveWindow: ReceiveWindow, sendWindow: SendWindow) {
+    this.#host = host;
+    this.id = id;
+    this.headers = headers;
+    this.#receiveWindow = receiveWindow;
+    this.sendWindow = sendWindow;
+  }
+
+  get buffered(): number {
+    return this.#pending.length;
+  }
+
+  /** Octets that wait for the reader. */
+  get held(): number {
+    return this.#held.length;
+  }
+
+  /** Set once the stream is over; nothing more is sent or taken. */
+  get closed(): CloseReason | undefined {
+    return this.#closed;
+  }
+
+  get remoteEnded(): boolean {
+    return this.#remoteEnded;
+  }
+
+  // --- the user's side ---
+
+  start(handler: Http2Handler): void {
+    this.#handler = handler;
+    this.#host.later(() => this.#catchUp());
+  }
+
+  /** Server: the response head, or a 1xx head before it. Throws `internal` when a header cannot be sent. */
+  respond(status: number, headers: HeaderList = [], endStream = false): void {
+    if (this.#closed || this.#local !== 'open') return;
+    assertSendable(headers);
+    if (status >= 200) this.answered = true;
+    this.sendHead([[':status', String(status)], ...headers], endStream);
+  }
+
+  write(chunk: Uint8Array): boolean {
+    if (this.#closed || this.#local !== 'open') return true;
+    const sent = this.#pending.length === 0 ? this.#host.sendData(this, chunk, 0) : 0;
+    if (sent === chunk.length) return true;
+    this.#pending.push(sent === 0 ? chunk : chunk.subarray(sent));
+    this.#wantsDrain = true;
+    this.#host.waiting(this);
+    return false;
+  }
+
+  /**
+   * Where the next write() may come from without a copy: a reader fills its start and at once gives that part to write().
+   * Undefined when nothing can be sent now.
+   */
+  space(): Uint8Array | undefined {
+    return this.#closed || this.#local !== 'open' || this.#pending.length > 0 ? undefined : this.#host.space(this);
+  }
+
+  end(): void {
+    this.endWith(undefined);
+  }
+
+  /** Ends the sending direction with trailers behind what was written. Throws `internal` when a trailer cannot be sent. */
+  endWith(trailers: HeaderList | undefined): void {
+    if (this.#closed || this.#local !== 'open') return;
+    if (trailers) assertSendable(trailers);
+    this.#trailersOut = trailers;
+    this.#local = 'ending';
+    if (this.#pending.length === 0) this.#sendEnd();
+  }
+
+  reset(code: number = Http2Code.cancel): void {
+    if (this.#closed) return;
+    this.#host.sendReset(this, code);
+    this.#close({ kind: 'reset', remote: false, code }, true);
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    if (this.#held.length > 0 || this.#remoteEnded) this.#host.later(() => this.#catchUp());
+  }
+
+  // --- the session's side ---
+
+  sendHead(headers: HeaderList, endStream: boolean): void {
+    this.#host.sendHeaders(this, headers, endStream);
+    if (endStream) this.#localEnd();
+  }
+
+  /** The body that the head announces is checked against what comes; `skip` for HEAD, CONNECT and their like. */
+  expectBody(headers: HeaderList, skip: boolean): boolean {
+    const length = contentLength(headers);
+    if (length === 'bad') return false;
+    this.#bodyLeft = skip ? undefined : length;
+    return true;
+  }
+
+  /** A DATA frame begins: false when it overruns the window. */
+  charge(octets: number): boolean {
+    return this.#receiveWindow.receive(octets);
+  }
+
+  /** Gives octets back that no reader will see (padding). */
+  credit(octets: number): void {
+    const increment = this.#receiveWindow.take(octets, !this.#paused && this.#held.length === 0);
+    if (increment > 0 && !this.#remoteEnded && !this.#closed) this.#host.sendWindowUpdate(this, increment);
+  }
+
+  receive(chunk: Uint8Array): void {
+    if (this.#closed) return;
+    if (this.#bodyLeft !== undefined && (this.#bodyLeft -= chunk.length) < 0) return this.reset(Http2Code.protocolError);
+    if (this.#handler && !this.#paused && this.#held.length === 0) this.#emit(this.#handler, chunk);
+    else this.#held.push(chunk);
+  }
+
+  receiveEnd(trailers?: HeaderList): void {
+    if (this.#closed || this.#remoteEnded) return;
+    if (this.#bodyLeft !== undefined && this.#bodyLeft > 0) return this.reset(Http2Code.protocolError);
+    this.#remoteEnded = true;
+    this.#trailersIn = trailers;
+    if (this.#handler && !this.#paused && this.#held.length === 0) this.#deliverEnd(this.#handler);
+  }
+
+  receiveReset(code: number): void {
+    // "Response complete, stop sending" (RFC 9113, section 8.1): what was already received is still read.
+    if (code === Http2Code.noError && this.#remoteEnded) {
+      this.#pending.clear();
+      this.#local = 'ended';
+      this.#maybeClose(false);
+    } else this.terminate({ kind: 'reset', remote: true, code });
+  }
+
+  /** The connection or the peer ended the stream. */
+  terminate(reason: CloseReason): void {
+    if (!this.#closed) this.#close(reason, false);
+  }
+
+  /** Windows or output have room again; sends up to a quantum. True when more could be sent later. */
+  pump(): boolean {
+    let budget = QUANTUM;
+    while (budget > 0) {
+      const piece = this.#pending.peek(budget);
+      if (!piece) break;
+      const sent = this.#host.sendData(this, piece, 0);
+      this.#pending.skip(sent);
+      budget -= sent;
+      if (sent < piece.length) break;
+    }
+    if (this.#pending.length > 0) return true;
+    if (this.#local === 'ending') this.#sendEnd();
+    this.#drained();
+    return false;
+  }
+
+  #drained(): void {
+    if (!this.#wantsDrain || !this.#handler || this.#closed) return;
+    this.#wantsDrain = false;
+    this.#handler.onDrain();
+  }
+
+  #sendEnd(): void {
+    const trailers = this.#trailersOut;
+    if (trailers) this.#host.sendHeaders(this, trailers, true);
+    else this.#host.sendEnd(this);
+    this.#localEnd();
+  }
+
+  #localEnd(): void {
+    this.#local = 'ended';
+    this.#maybeClose(true);
+  }
+
+  /** Hands over what came while nobody read. */
+  #catchUp(): void {
+    const handler = this.#handler;
+    if (!handler || this.#announced) return;
+    if (this.#closed) return this.#announceLate(handler, this.#closed);
+    if (this.#pending.length === 0) this.#drained();
+    while (!this.#paused && !this.#closed) {
+      const piece = this.#held.peek(QUANTUM);
+      if (!piece) break;
+      this.#emit(handler, piece, true);
+    }
+    if (this.#remoteEnded && !this.#paused && this.#held.length === 0) this.#deliverEnd(handler);
+  }
+
+  /** Gives a chunk to the reader, through its own buffer when it has one. `queued`: the chunk is the head of #held. */
+  #emit(handler: Http2Handler, chunk: Uint8Array, queued = false): void {
+    let at = 0;
+    while (at < chunk.length && !this.#closed) {
+      if (this.#paused) {
+        if (!queued) this.#held.push(chunk.subarray(at));
+        return;
+      }
+      const target = handler.buffer?.();
+      const count = target ? Math.min(target.length, chunk.length - at) : chunk.length;
+      if (target) target.set(chunk.subarray(at, at + count));
+      if (queued) this.#held.skip(count);
+      handler.onData(target ? target.subarray(0, count) : chunk);
+      at += count;
+      this.credit(count);
+    }
+  }
+
+  #deliverEnd(handler: Http2Handler): void {
+    if (this.#endDelivered || this.#closed) return;
+    this.#endDelivered = true;
+    if (this.#trailersIn) handler.onTrailers?.(this.#trailersIn);
+    if (!this.#closed) handler.onEnd();
+    this.#maybeClose(false);
+  }
+
+  /** Over when both ends were sent and the reader has seen the peer's. */
+  #maybeClose(later: boolean): void {
+    if (this.#closed || this.#local !== 'ended' || !this.#remoteEnded) return;
+    // Without a reader there is nobody to wait for once a refused request was answered.
+    if (this.#handler ? this.#endDelivered : this.#held.length === 0) this.#close({ kind: 'ended' }, later);
+  }
+
+  #close(reason: CloseReason, later: boolean): void {
+    this.#closed = reason;
+    this.#held.clear();
+    this.#pending.clear();
+    this.#host.forget(this);
+    if (later) this.#host.later(() => this.#announce(reason));
+    else this.#announce(reason);
+  }
+
+  #announce(reason: CloseReason): void {
+    if (!this.#handler) return this.onAbandoned?.(reason);
+    if (this.#announced) return;
+    this.#announced = true;
+    this.#handler.onClose(reason);
+  }
+
+  /** The stream was over before it was started. */
+  #announceLate(handler: Http2Handler, reason: CloseReason): void {
+    if (reason.kind === 'ended' && !this.#endDelivered) {
+      this.#endDelivered = true;
+      handler.onEnd();
+    }
+    this.#announce(reason);
+  }
+}
