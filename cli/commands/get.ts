@@ -1,0 +1,48 @@
+// `culvert get`: lists objects, with the columns that kubectl shows.
+import { Command } from 'commander';
+import { MeshError } from '#shared/errors.ts';
+import type { KubeObject } from '#shared/kube/object.ts';
+import { openCluster, runDirOption } from '../cluster.ts';
+import { columnsOf } from '../columns.ts';
+import { kindNamed, KIND_NAMES } from '../kinds.ts';
+import { outputOption, print, printList } from '../output.ts';
+import type { Format } from '../output.ts';
+
+interface GetOptions {
+  runDir: string;
+  namespace: string;
+  allNamespaces?: boolean;
+  output: Format;
+}
+
+export function getCommand(): Command {
+  return new Command('get')
+    .description(`Lists objects of one kind, or one of them. Kinds: ${KIND_NAMES.join(', ')}.`)
+    .argument('<kind>', 'pods, services, nodes, gateways, …')
+    .argument('[name]', 'one object only')
+    .addOption(runDirOption())
+    .option('-n, --namespace <namespace>', 'namespace to list', 'default')
+    .option('-A, --all-namespaces', 'list all namespaces')
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      '\nExamples:\n  culvert get pods -A\n  culvert get services -n shop -o wide\n  culvert get gateway waypoint -n shop -o yaml',
+    )
+    .action(async (kindName: string, name: string | undefined, options: GetOptions) => {
+      const { kind, namespaced } = kindNamed(kindName);
+      const cluster = await openCluster(options.runDir);
+      const everywhere = !namespaced || options.allNamespaces === true;
+      const all: KubeObject[] = (await cluster.objects()).list(kind, everywhere ? undefined : options.namespace);
+      const found = all.filter(({ metadata }) => name === undefined || metadata.name === name).sort(byName);
+      if (name !== undefined && found.length === 0)
+        throw new MeshError('not_found', `there is no ${kind} ${name}${everywhere ? '' : ` in namespace ${options.namespace}`}`);
+      const data = name === undefined ? { apiVersion: 'v1', kind: 'List', items: found } : found[0];
+      printList(options.output, found, columnsOf(kind, namespaced && everywhere), data);
+      if (found.length === 0 && (options.output === 'table' || options.output === 'wide'))
+        print(everywhere ? `no ${kindName} found` : `no ${kindName} found in namespace ${options.namespace}`);
+    });
+}
+
+function byName(a: KubeObject, b: KubeObject): number {
+  return `${a.metadata.namespace}/${a.metadata.name}` < `${b.metadata.namespace}/${b.metadata.name}` ? -1 : 1;
+}

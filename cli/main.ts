@@ -1,0 +1,32 @@
+// `culvert`: the command line. Each command is a file in commands/; a fault is one readable message and a non-zero exit code.
+import { Command } from 'commander';
+import { MeshError } from '#shared/errors.ts';
+import { downCommand } from './commands/down.ts';
+import { execCommand } from './commands/exec.ts';
+import { getCommand } from './commands/get.ts';
+import { upCommand } from './commands/up.ts';
+
+const program = new Command('culvert')
+  .description('An ambient service mesh: enrol pods by a label, add waypoints where L7 is wanted.')
+  .version('0.1.0')
+  .showHelpAfterError('(--help shows how it is used)')
+  .enablePositionalOptions()
+  .addHelpText(
+    'after',
+    `
+Examples:
+  culvert up manifests/samples/shop --detach --wait
+  culvert label namespace shop istio.io/dataplane-mode=ambient
+  culvert waypoint apply --for service --service-account catalog --namespace shop
+  culvert compare memory
+  culvert down`,
+  );
+
+for (const command of [upCommand(), downCommand(), getCommand(), execCommand()]) program.addCommand(command);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.stderr.write(`culvert: ${MeshError.from(error).message.replaceAll('\n', '\n         ')}\n`);
+  process.exitCode = 1;
+}
