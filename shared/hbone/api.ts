@@ -1,11 +1,11 @@
 // HBONE as its users see it: open a CONNECT tunnel to a peer, or serve the tunnels of an accepted connection.
 // client.ts, pool.ts and server.ts implement this over shared/http2 and a Reactor.
 import type { HostPort } from '../address.ts';
+import type { HeaderList } from '../http2/headers.ts';
 import type { SpiffeId } from '../ids.ts';
 import type { ByteStream, ConnectOptions, PeerCertificate, TlsConn } from '../reactor/api.ts';
 
-/** Header names are lower case; order is kept; a name may occur more than once. */
-export type HeaderList = readonly (readonly [name: string, value: string])[];
+export type { HeaderList } from '../http2/headers.ts';
 
 /** What makes two tunnels able to share a connection. */
 export interface PeerKey {

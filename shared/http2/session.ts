@@ -157,12 +157,12 @@ export class Http2Session {
     this.#timer = this.#options.clock.after(LINGER, settle);
   }
 
-  /** Ends every stream at once (RST_STREAM CANCEL), says GOAWAY with `code` and closes. */
-  close(code: number = Http2Code.noError): void {
+  /** Says GOAWAY and closes at once; open streams end with `error`, or are reset when there is none. */
+  close(error?: MeshError): void {
     if (this.#state === 'closing' || this.#state === 'closed') return;
-    for (const stream of this.#streams.all()) stream.reset();
-    this.#goaway(code, this.#streams.lastPeer, '');
-    this.#finish({ kind: 'ended' });
+    if (!error) for (const stream of this.#streams.all()) stream.reset();
+    this.#goaway(Http2Code.noError, this.#streams.lastPeer, error?.message ?? '');
+    this.#finish(error ? { kind: 'error', error } : { kind: 'ended' });
   }
 
   // --- life cycle ---

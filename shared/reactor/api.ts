@@ -132,6 +132,8 @@ export interface Reactor {
   /** TLS over any stream, for the inner connection of double HBONE. */
   tlsClientOver(stream: ByteStream, local: HostPort, remote: HostPort, options: TlsOptions): Promise<TlsConn>;
   tlsServerOver(stream: ByteStream, local: HostPort, remote: HostPort, options: TlsOptions): Promise<TlsConn>;
+  /** Runs a task once, at the end of the current turn, behind all of its events: codecs gather output and send it in one write. */
+  defer(task: () => void): void;
   /** Closes every listener and connection. */
   close(): void;
 }

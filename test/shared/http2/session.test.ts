@@ -41,12 +41,12 @@ for (const split of [Infinity, 1, 7]) {
     const server = new Http2Session(b, {
       role: 'server',
       clock: systemClock,
-      onStream: async (stream) => {
-        const { body, trailers } = await collectThen(stream, () => {
-          stream.respond(200, [['x-path', header(stream.headers, ':path') ?? '']]);
+      onStream: (stream) => {
+        stream.respond(200, [['x-path', header(stream.headers, ':path') ?? '']]);
+        collectRequest(stream).then(({ body, trailers }) => {
+          stream.write(body);
+          stream.endWith([['x-got', header(trailers ?? [], 'x-sent') ?? '']]);
         });
-        stream.write(body);
-        stream.endWith([['x-got', header(trailers ?? [], 'x-sent') ?? '']]);
       },
     });
     const client = new Http2Session(a, { role: 'client', clock: systemClock });
@@ -67,9 +67,8 @@ for (const split of [Infinity, 1, 7]) {
   });
 }
 
-/** The request's body and trailers, after `first` ran; resolves at the end of the body. */
-function collectThen(stream: Http2Stream, first: () => void): Promise<{ body: Buffer; trailers: HeaderList | undefined }> {
-  first();
+/** The request's body and trailers; resolves when they are complete. */
+function collectRequest(stream: Http2Stream): Promise<{ body: Buffer; trailers: HeaderList | undefined }> {
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
     let trailers: HeaderList | undefined;

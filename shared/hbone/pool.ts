@@ -1,0 +1,196 @@
+// HBONE connections that tunnels share. A tunnel goes on a connection of its key with a free slot; else one connect is made, and all
+// who wait for that key share its outcome. Slots of ended tunnels are used again (facts: ztunnel 6).
+import { formatHostPort } from '../address.ts';
+import type { Timer } from '../clock.ts';
+import { MeshError } from '../errors.ts';
+import type { CloseReason } from '../reactor/api.ts';
+import type { HbonePool, OpenTunnel, PeerKey, Tunnel } from './api.ts';
+import { dialHbone, type HboneConnection, type HboneClientOptions, type HboneDeps, NotProcessed } from './client.ts';
+
+export interface PoolOptions extends Omit<HboneClientOptions, 'onChange' | 'onClose'> {
+  /** Tunnels on one connection at a time; the peer's own limit also holds. Default 100. */
+  maxStreams?: number;
+  /** Milliseconds without a tunnel until a connection is closed. Default 5 minutes. */
+  idleTimeout?: number;
+  /** Connections kept; beyond that the one used longest ago takes no more tunnels. Default 500. */
+  capacity?: number;
+  events?: PoolEvents;
+}
+
+/** For metrics; none is called from inside open(). */
+export interface PoolEvents {
+  /** `ms`: TCP and TLS together. */
+  onConnected?(peer: PeerKey, ms: number): void;
+  onConnectFailed?(peer: PeerKey, error: MeshError): void;
+  onClosed?(peer: PeerKey, reason: CloseReason): void;
+}
+
+/** How often a tunnel that a peer did not process is tried on another connection. */
+const RETRIES = 2;
+
+interface Entry {
+  readonly key: string;
+  readonly connection: HboneConnection;
+  idle: Timer | undefined;
+}
+
+export class ConnectionPool implements HbonePool {
+  #deps: HboneDeps;
+  #options: PoolOptions;
+  #maxStreams: number;
+  /** Connections that may take tunnels, by key. */
+  #byKey = new Map<string, Set<Entry>>();
+  /** The same ones, the one used longest ago first. */
+  #byUse = new Set<Entry>();
+  /** All that are not closed yet. */
+  #open = new Set<HboneConnection>();
+  #connecting = new Map<string, Promise<void>>();
+  #state: 'open' | 'draining' | 'closed' = 'open';
+
+  constructor(deps: HboneDeps, options: PoolOptions = {}) {
+    this.#deps = deps;
+    this.#options = options;
+    this.#maxStreams = options.maxStreams ?? 100;
+  }
+
+  get size(): number {
+    return this.#open.size;
+  }
+
+  /** Tunnels now open over all connections. */
+  get streams(): number {
+    let streams = 0;
+    for (const connection of this.#open) streams += connection.streams;
+    return streams;
+  }
+
+  async open(request: OpenTunnel): Promise<Tunnel> {
+    const key = poolKey(request.peer);
+    let refusals = 0;
+    for (;;) {
+      request.signal?.throwIfAborted();
+      if (this.#state !== 'open') throw new MeshError('draining', 'this proxy is shutting down and opens no new tunnels');
+      const entry = this.#pick(key);
+      if (!entry) {
+        await abortable(this.#connect(key, request), request.signal);
+        continue;
+      }
+      try {
+        // From the pick to the request nothing else runs, so that nobody else takes the slot.
+        return await this.#use(entry).open(request.authority, request.headers, request.signal);
+      } catch (error) {
+        if (!(error instanceof NotProcessed) || refusals++ === RETRIES) throw error;
+      }
+    }
+  }
+
+  drain(): void {
+    if (this.#state === 'open') this.#state = 'draining';
+    for (const entry of this.#byUse) this.#retire(entry);
+  }
+
+  close(): void {
+    this.#state = 'closed';
+    for (const entry of this.#byUse) this.#retire(entry);
+    for (const connection of this.#open) connection.close();
+  }
+
+  #pick(key: string): Entry | undefined {
+    for (const entry of this.#byKey.get(key) ?? []) {
+      const { connection } = entry;
+      if (!connection.usable) this.#retire(entry);
+      else if (connection.available > 0 && connection.streams < this.#maxStreams) return entry;
+    }
+    return undefined;
+  }
+
+  #use(entry: Entry): HboneConnection {
+    entry.idle?.cancel();
+    entry.idle = undefined;
+    this.#byUse.delete(entry);
+    this.#byUse.add(entry);
+    return entry.connection;
+  }
+
+  /** One connect per key at a time: whoever comes meanwhile waits for the same one, and fails with it. */
+  #connect(key: string, request: OpenTunnel): Promise<void> {
+    const running = this.#connecting.get(key);
+    if (running) return running;
+    const connect = this.#dial(key, request).finally(() => this.#connecting.delete(key));
+    this.#connecting.set(key, connect);
+    return connect;
+  }
+
+  async #dial(key: string, { peer, socket }: OpenTunnel): Promise<void> {
+    const { clock } = this.#deps;
+    const { events } = this.#options;
+    const started = clock.monotonic();
+    let entry: Entry | undefined;
+    try {
+      const connection: HboneConnection = await dialHbone(this.#deps, peer, socket, {
+        ...this.#options,
+        onChange: () => entry && this.#changed(entry),
+        onClose: (reason) => {
+          this.#open.delete(connection);
+          if (entry) this.#retire(entry);
+          events?.onClosed?.(peer, reason);
+        },
+      });
+      this.#open.add(connection);
+      if (this.#state === 'closed') connection.close();
+      if (this.#state !== 'open') return connection.drain();
+      entry = { key, connection, idle: undefined };
+      this.#add(entry);
+    } catch (error) {
+      const failure = MeshError.from(error, 'connect_failed');
+      events?.onConnectFailed?.(peer, failure);
+      throw failure;
+    }
+    events?.onConnected?.(peer, clock.monotonic() - started);
+  }
+
+  #add(entry: Entry): void {
+    const ofKey = this.#byKey.get(entry.key);
+    if (ofKey) ofKey.add(entry);
+    else this.#byKey.set(entry.key, new Set([entry]));
+    this.#byUse.add(entry);
+    this.#changed(entry);
+    const [oldest] = this.#byUse;
+    if (oldest && this.#byUse.size > (this.#options.capacity ?? 500)) this.#retire(oldest);
+  }
+
+  /** Tunnels ended, or the peer changed its mind. */
+  #changed(entry: Entry): void {
+    if (!entry.connection.usable) return this.#retire(entry);
+    if (entry.connection.streams > 0 || entry.idle) return;
+    entry.idle = this.#deps.clock.after(this.#options.idleTimeout ?? 300_000, () => {
+      entry.idle = undefined;
+      if (entry.connection.streams === 0) this.#retire(entry);
+    });
+  }
+
+  /** No new tunnels on it; it closes when the last one ends. */
+  #retire(entry: Entry): void {
+    entry.idle?.cancel();
+    entry.idle = undefined;
+    this.#byUse.delete(entry);
+    const ofKey = this.#byKey.get(entry.key);
+    ofKey?.delete(entry);
+    if (ofKey?.size === 0) this.#byKey.delete(entry.key);
+    entry.connection.drain();
+  }
+}
+
+function poolKey(peer: PeerKey): string {
+  return [peer.source, peer.accepted.toSorted().join(','), peer.sourceIp, formatHostPort(peer.to)].join('|');
+}
+
+/** The promise, or the reason of the signal when that comes first. */
+function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(MeshError.from(signal.reason, 'reset'));
+    signal.addEventListener('abort', abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}

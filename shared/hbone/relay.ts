@@ -1,0 +1,120 @@
+// Joins two byte streams: what one sends the other gets, with back-pressure, half-close and reset carried across both ways.
+import { Http2Code } from '../http2/frames.ts';
+import type { ByteStream, CloseReason, StreamHandler } from '../reactor/api.ts';
+
+/** A stream that can lend the place its next bytes go to, as an HTTP/2 stream does. */
+type Sink = ByteStream & { space?(): Uint8Array | undefined };
+
+export interface RelayResult {
+  /** Bytes from downstream to upstream. */
+  readonly sent: number;
+  /** Bytes from upstream to downstream. */
+  readonly received: number;
+  readonly downstream: CloseReason;
+  readonly upstream: CloseReason;
+}
+
+export interface Relay {
+  /** Bytes from downstream to upstream so far. */
+  readonly sent: number;
+  /** Bytes from upstream to downstream so far. */
+  readonly received: number;
+  /** Resolves when both streams are over; never rejects. */
+  readonly done: Promise<RelayResult>;
+  /** Resets both streams: a policy changed, a deadline passed. */
+  stop(code?: number): void;
+}
+
+/** Starts both streams and joins them until both are over. */
+export function relay(downstream: ByteStream, upstream: ByteStream): Relay {
+  const done = Promise.withResolvers<RelayResult>();
+  const finish = (): void => {
+    if (!down.closed || !up.closed) return;
+    done.resolve({ sent: down.count, received: up.count, downstream: down.closed, upstream: up.closed });
+  };
+  const down = new Side(downstream, finish);
+  const up = new Side(upstream, finish);
+  down.join(up);
+  up.join(down);
+  return {
+    get sent() {
+      return down.count;
+    },
+    get received() {
+      return up.count;
+    },
+    done: done.promise,
+    stop: (code) => {
+      downstream.reset(code);
+      upstream.reset(code);
+    },
+  };
+}
+
+/** Where a read goes when its sink lends no place. */
+const FALLBACK = 16_384;
+
+class Side implements StreamHandler {
+  /** Bytes read here. */
+  count = 0;
+  closed: CloseReason | undefined;
+  buffer?: () => Uint8Array;
+  #stream: ByteStream;
+  #other!: Side;
+  #onClosed: () => void;
+  /** end() was called on this stream. */
+  #ended = false;
+
+  constructor(stream: ByteStream, onClosed: () => void) {
+    this.#stream = stream;
+    this.#onClosed = onClosed;
+  }
+
+  join(other: Side): void {
+    this.#other = other;
+    const sink: Sink = other.#stream;
+    if (sink.space) {
+      let fallback: Uint8Array | undefined;
+      this.buffer = () => sink.space?.() ?? (fallback ??= new Uint8Array(FALLBACK));
+    }
+    this.#stream.start(this);
+  }
+
+  onData(chunk: Uint8Array): void {
+    const other = this.#other;
+    // The other end is gone for good: what is sent to it now meets a reset, as it would without a proxy.
+    if (other.closed) return this.#stream.reset();
+    this.count += chunk.length;
+    if (!other.#stream.write(chunk)) this.#stream.pause();
+  }
+
+  onEnd(): void {
+    this.#other.#end();
+  }
+
+  onDrain(): void {
+    this.#other.#stream.resume();
+  }
+
+  onClose(reason: CloseReason): void {
+    this.closed = reason;
+    this.#other.#peerClosed(reason, this.#ended);
+    this.#onClosed();
+  }
+
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#stream.end();
+  }
+
+  /** The other stream is over. `ordered`: its sending direction had been ended, so both directions ended by themselves. */
+  #peerClosed(reason: CloseReason, ordered: boolean): void {
+    if (this.closed || (reason.kind === 'ended' && ordered)) return;
+    // "Received all I wanted" (RST_STREAM NO_ERROR) is an end of sending, and a reset only for who sends on.
+    if (reason.kind === 'ended' || (reason.kind === 'reset' && reason.remote && reason.code === Http2Code.noError)) {
+      this.#end();
+      this.#stream.resume();
+    } else this.#stream.reset(reason.kind === 'reset' ? reason.code : undefined);
+  }
+}

@@ -1,0 +1,101 @@
+// The HBONE side that accepts: CONNECT requests of one TLS connection, handed over one by one.
+import type { Clock } from '../clock.ts';
+import { MeshError } from '../errors.ts';
+import { Http2Code } from '../http2/frames.ts';
+import { header, type HeaderList } from '../http2/headers.ts';
+import { DEFAULT_KEEPALIVE, Keepalive, type KeepaliveOptions } from '../http2/keepalive.ts';
+import type { BufferPool } from '../http2/output.ts';
+import { Http2Session } from '../http2/session.ts';
+import type { LocalSettings } from '../http2/settings.ts';
+import type { Http2Stream } from '../http2/stream.ts';
+import type { ByteStream, CloseReason, Reactor, TlsConn } from '../reactor/api.ts';
+import type { HboneServerSession, IncomingTunnel } from './api.ts';
+
+export interface ServeOptions {
+  reactor: Pick<Reactor, 'defer'>;
+  clock: Clock;
+  buffers?: BufferPool;
+  /** Tunnels open at a time; more are answered REFUSED_STREAM. Default 200. */
+  maxStreams?: number;
+  keepalive?: KeepaliveOptions;
+  settings?: Partial<LocalSettings>;
+  /** Once, when the connection is over. `error`: why. */
+  onClose?(reason: CloseReason): void;
+}
+
+/** Serves `conn`, which must not have been started, until it closes. Requests that are not CONNECT are answered 400 here. */
+export function serveHbone(conn: TlsConn, options: ServeOptions, onTunnel: (tunnel: IncomingTunnel) => void): HboneServerSession {
+  const closed = Promise.withResolvers<void>();
+  const session = new Http2Session(conn, {
+    role: 'server',
+    clock: options.clock,
+    defer: (task) => options.reactor.defer(task),
+    settings: { maxStreams: options.maxStreams ?? 200, ...options.settings },
+    ...(options.buffers ? { buffers: options.buffers } : {}),
+    onStream: (stream) => {
+      const tunnel = new ServerTunnel(stream);
+      if (tunnel.isConnect) onTunnel(tunnel);
+      else tunnel.refuse(400);
+    },
+    onClose: (reason) => {
+      keepalive.stop();
+      closed.resolve();
+      options.onClose?.(reason);
+    },
+  });
+  const keepalive = new Keepalive(session, options.clock, options.keepalive ?? DEFAULT_KEEPALIVE);
+  return {
+    conn,
+    drain: () => {
+      session.drain();
+      return closed.promise;
+    },
+    close: () => session.close(),
+  };
+}
+
+class ServerTunnel implements IncomingTunnel {
+  readonly method: string;
+  readonly authority: string;
+  readonly headers: HeaderList;
+  #stream: Http2Stream;
+  #abort: AbortController | undefined;
+
+  constructor(stream: Http2Stream) {
+    this.#stream = stream;
+    this.method = header(stream.headers, ':method') ?? '';
+    this.authority = header(stream.headers, ':authority') ?? '';
+    this.headers = stream.headers.filter(([name]) => !name.startsWith(':'));
+    stream.onAbandoned = () => {
+      if (!stream.answered) this.#abort?.abort(gone());
+    };
+  }
+
+  get isConnect(): boolean {
+    return this.method === 'CONNECT' && header(this.#stream.headers, ':protocol') === undefined;
+  }
+
+  /** Made when first asked for: most tunnels never need it. */
+  get signal(): AbortSignal {
+    if (!this.#abort) {
+      this.#abort = new AbortController();
+      if (this.#stream.closed && !this.#stream.answered) this.#abort.abort(gone());
+    }
+    return this.#abort.signal;
+  }
+
+  accept(headers: HeaderList): ByteStream {
+    this.#stream.respond(200, headers);
+    return this.#stream;
+  }
+
+  refuse(status: number, headers: HeaderList = []): void {
+    this.#stream.respond(status, headers, true);
+    // The answer is complete, so what the peer may still send is of no use (RFC 9113, section 8.1).
+    if (!this.#stream.remoteEnded) this.#stream.reset(Http2Code.noError);
+  }
+}
+
+function gone(): MeshError {
+  return new MeshError('reset', 'the peer gave the tunnel up before it was answered');
+}
