@@ -20,8 +20,11 @@ export interface EnrolmentPolicy {
   systemNamespace: string;
 }
 
+/** `unknown`: the namespace has not been seen, so nothing that is may be changed on its account. */
+export type Verdict = 'enrol' | 'leave-out' | 'unknown';
+
 export interface Decision {
-  enrol: boolean;
+  verdict: Verdict;
   /** For logs: the first rule that decided. */
   reason: string;
 }
@@ -29,19 +32,24 @@ export interface Decision {
 /** Labels select; what comes before them can only exclude. */
 export function decideEnrolment(pod: Pod, namespace: Namespace | undefined, policy: EnrolmentPolicy): Decision {
   const { labels = {}, annotations = {}, namespace: podNamespace } = pod.metadata;
-  const no = (reason: string): Decision => ({ enrol: false, reason });
+  const no = (reason: string): Decision => ({ verdict: 'leave-out', reason });
   if (pod.spec?.hostNetwork === true) return no('the pod uses the network of its node');
   if (policy.excludeNamespaces.includes(podNamespace)) return no(`namespace ${podNamespace} is excluded`);
   if (annotations[ANNOTATION.sidecar] !== undefined) return no('the pod has a sidecar');
   if (podNamespace === policy.systemNamespace && labels['app'] === 'ztunnel') return no('the pod is a ztunnel');
-  if (pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed') return no(`the pod has ended (${pod.status.phase})`);
+  if (hasEnded(pod)) return no(`the pod has ended (${pod.status?.phase})`);
 
   const podMode = labels[MODE_LABEL];
-  if (podMode === 'ambient') return { enrol: true, reason: `label ${MODE_LABEL}=ambient of the pod` };
+  if (podMode === 'ambient') return { verdict: 'enrol', reason: `label ${MODE_LABEL}=ambient of the pod` };
   if (podMode === 'none') return no(`label ${MODE_LABEL}=none of the pod`);
-  if (namespace?.metadata.labels?.[MODE_LABEL] === 'ambient')
-    return { enrol: true, reason: `label ${MODE_LABEL}=ambient of namespace ${podNamespace}` };
+  if (!namespace) return { verdict: 'unknown', reason: `namespace ${podNamespace} is not known` };
+  if (namespace.metadata.labels?.[MODE_LABEL] === 'ambient')
+    return { verdict: 'enrol', reason: `label ${MODE_LABEL}=ambient of namespace ${podNamespace}` };
   return no(`no label ${MODE_LABEL}=ambient on pod or namespace`);
+}
+
+export function hasEnded(pod: Pod): boolean {
+  return pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed';
 }
 
 /** The pod's rules: the node's defaults with the pod's own annotations over them. What cannot be read counts as unset and is a fault. */

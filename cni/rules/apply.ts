@@ -33,6 +33,12 @@ export async function nft(netns: number | undefined, text: string): Promise<void
   if (result.code !== 0) throw nftError(result.stderr, text);
 }
 
+/** Has nft and the kernel look at the text without keeping any of it. */
+export async function checkNft(netns: number | undefined, text: string): Promise<void> {
+  const result = await execInNetns(netns, ['nft', '-c', '-f', '-'], text);
+  if (result.code !== 0) throw nftError(result.stderr, text);
+}
+
 export async function verifyTable(netns: number | undefined, table: string, chains: readonly Chain[]): Promise<void> {
   const result = await execInNetns(netns, ['nft', 'list', 'table', ...table.split(' ')]);
   if (result.code !== 0) throw new MeshError('internal', `the rules are not there: table ${table}: ${firstLine(result.stderr)}`);
