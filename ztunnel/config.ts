@@ -1,8 +1,15 @@
 // The configuration of a ztunnel: Istio's environment variables with their defaults (facts: ztunnel 13), read once into one value.
+import { existsSync } from 'node:fs';
+import type { JsonObject } from '@bufbuild/protobuf';
 import { EnvReader } from '#shared/env.ts';
 import type { Env } from '#shared/env.ts';
+import { DEFAULT_SETTINGS } from '#shared/http2/settings.ts';
+import type { LocalSettings } from '#shared/http2/settings.ts';
 import type { Keepalive } from '#shared/reactor/api.ts';
 import type { LogFormat } from '#shared/telemetry/log.ts';
+
+/** Where Kubernetes mounts the token of the control plane's audience. */
+const DEFAULT_TOKEN = './var/run/secrets/tokens/istio-token';
 
 /** How connections between two pods of this node travel: joined in process, or through a tunnel like all others. */
 export type SameNode = 'relay' | 'hbone';
@@ -39,22 +46,24 @@ export interface ZtunnelConfig {
   readonly poolMaxStreams: number;
   /** ms */
   readonly poolUnusedTimeout: number;
-  readonly streamWindow: number;
-  readonly connectionWindow: number;
-  readonly frameSize: number;
+  readonly http2: Partial<LocalSettings>;
   /** How long connections may last after SIGTERM, ms. */
   readonly drainDeadline: number;
   readonly backend: 'native' | 'portable' | undefined;
   readonly logLevel: string;
   readonly logFormat: LogFormat;
   readonly ports: { readonly admin: number; readonly metrics: number; readonly readiness: number };
-  /** Sent to the control plane with the node: ISTIO_META_* without the prefix. */
-  readonly metadata: Readonly<Record<string, unknown>>;
+  /** Sent to the control plane with the node. */
+  readonly metadata: JsonObject;
   readonly version: string;
 }
 
-/** Throws `invalid_config` with every fault. `names` lists the variables that exist, for the ISTIO_META_* families. */
-export function loadConfig(env: Env, names: readonly string[] = []): ZtunnelConfig {
+/** Throws `invalid_config` with every fault. `metadata` is what the ISTIO_META families of variables say. */
+export function loadConfig(
+  env: Env,
+  metadata: JsonObject = {},
+  fileExists: (path: string) => boolean = existsSync,
+): ZtunnelConfig {
   const read = new EnvReader(env);
   const inKubernetes = read.optional('KUBERNETES_SERVICE_HOST') !== undefined;
   const xdsAddress = controlPlane(env('XDS_ADDRESS'), inKubernetes);
@@ -77,7 +86,7 @@ export function loadConfig(env: Env, names: readonly string[] = []): ZtunnelConf
     xdsRootCa: read.string('XDS_ROOT_CA', rootCa),
     caAddress: controlPlane(env('CA_ADDRESS'), inKubernetes),
     caRootCa: read.string('CA_ROOT_CA', rootCa),
-    authToken: read.optional('AUTH_TOKEN'),
+    authToken: read.optional('AUTH_TOKEN') ?? (fileExists(DEFAULT_TOKEN) ? DEFAULT_TOKEN : undefined),
     localXdsPath: read.optional('LOCAL_XDS_PATH'),
     secretTtl: read.duration('SECRET_TTL', 24 * 3_600_000),
     inpodUds: read.string('INPOD_UDS', '/var/run/ztunnel/ztunnel.sock'),
@@ -92,9 +101,7 @@ export function loadConfig(env: Env, names: readonly string[] = []): ZtunnelConf
     policyInfoLogging: read.boolean('AUTHZ_POLICY_INFO_LOGGING', false),
     poolMaxStreams: read.integer('POOL_MAX_STREAMS_PER_CONNECTION', 100, { min: 1 }),
     poolUnusedTimeout: read.duration('POOL_UNUSED_RELEASE_TIMEOUT', 300_000),
-    streamWindow: read.integer('HTTP2_STREAM_WINDOW_SIZE', 4 * 1024 * 1024, { min: 65_535, max: 0x7fff_ffff }),
-    connectionWindow: read.integer('HTTP2_CONNECTION_WINDOW_SIZE', 16 * 1024 * 1024, { min: 65_535, max: 0x7fff_ffff }),
-    frameSize: read.integer('HTTP2_FRAME_SIZE', 1024 * 1024, { min: 16_384, max: 16_777_215 }),
+    http2: http2Settings(read),
     drainDeadline: drainDeadline(read),
     backend: backend === 'auto' ? undefined : backend,
     logLevel: read.string('RUST_LOG', 'info'),
@@ -104,7 +111,7 @@ export function loadConfig(env: Env, names: readonly string[] = []): ZtunnelConf
       metrics: read.integer('STATS_PORT', 15020, { max: 65_535 }),
       readiness: read.integer('READINESS_PORT', 15021, { max: 65_535 }),
     },
-    metadata: nodeMetadata(read, names),
+    metadata,
     version: read.string('ISTIO_META_ISTIO_VERSION', 'unknown'),
   };
   if (xdsAddress !== '' && config.localXdsPath !== undefined)
@@ -131,25 +138,21 @@ function keepalive(read: EnvReader): Keepalive | undefined {
   return read.boolean('KEEPALIVE_ENABLED', true) ? { time, interval, retries } : undefined;
 }
 
+/** The stream window is what it may grow to while its reader keeps up; it starts smaller. */
+function http2Settings(read: EnvReader): Partial<LocalSettings> {
+  const window = { min: 65_535, max: 0x7fff_ffff };
+  const maxStreamWindow = read.integer('HTTP2_STREAM_WINDOW_SIZE', DEFAULT_SETTINGS.maxStreamWindow, window);
+  return {
+    streamWindow: Math.min(DEFAULT_SETTINGS.streamWindow, maxStreamWindow),
+    maxStreamWindow,
+    connectionWindow: read.integer('HTTP2_CONNECTION_WINDOW_SIZE', DEFAULT_SETTINGS.connectionWindow, window),
+    frameSize: read.integer('HTTP2_FRAME_SIZE', DEFAULT_SETTINGS.frameSize, { min: 16_384, max: 16_777_215 }),
+  };
+}
+
 /** The pod's grace period less a margin to exit in order, unless told outright. */
 function drainDeadline(read: EnvReader): number {
   const grace = read.integer('TERMINATION_GRACE_PERIOD_SECONDS', 0);
   const derived = grace === 0 ? 5 : Math.max(1, grace > 10 ? grace - 5 : grace - 1);
   return read.duration('CONNECTION_TERMINATION_DEADLINE', derived * 1000);
-}
-
-function nodeMetadata(read: EnvReader, names: readonly string[]): Record<string, unknown> {
-  const metadata: Record<string, unknown> = {};
-  for (const name of names) {
-    const value = read.optional(name);
-    if (value === undefined) continue;
-    if (name.startsWith('ISTIO_META_')) metadata[name.slice('ISTIO_META_'.length)] = value;
-    if (!name.startsWith('ISTIO_METAJSON_')) continue;
-    try {
-      metadata[name.slice('ISTIO_METAJSON_'.length)] = JSON.parse(value) as unknown;
-    } catch {
-      read.faults.push(`${name}="${value}": not JSON`);
-    }
-  }
-  return metadata;
 }

@@ -3,7 +3,9 @@ import { ipToBytes } from '#shared/address.ts';
 import type { HostPort } from '#shared/address.ts';
 import { parseSpiffeId } from '#shared/ids.ts';
 import type { SpiffeId } from '#shared/ids.ts';
-import type { Cidr, Match, ServiceAccountMatch, StringMatch } from '../state/model.ts';
+import type { Cidr } from '../state/cidr.ts';
+import { contains } from '../state/cidr.ts';
+import type { Match, ServiceAccountMatch, StringMatch } from '../state/model.ts';
 
 /** A connection as policies see it; made once by `policyContext` and evaluated any number of times. */
 export interface PolicyContext {
@@ -81,15 +83,4 @@ function matchesText(match: StringMatch, text: string): boolean {
     case 'never':
       return false;
   }
-}
-
-/** Whether the block holds the address; addresses of the other family are outside. */
-export function contains({ bytes, length }: Cidr, ip: Uint8Array): boolean {
-  if (bytes.length !== ip.length) return false;
-  const whole = length >> 3;
-  for (let i = 0; i < whole; i++) if (bytes[i] !== ip[i]) return false;
-  const rest = length & 7;
-  if (rest === 0) return true;
-  const mask = (0xff << (8 - rest)) & 0xff;
-  return ((bytes[whole] ?? 0) & mask) === ((ip[whole] ?? 0) & mask);
 }

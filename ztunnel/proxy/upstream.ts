@@ -9,7 +9,7 @@ import type { Endpoint } from '../state/load-balance.ts';
 import { pickEndpoint } from '../state/load-balance.ts';
 import type { GatewayAddress, Service, Workload } from '../state/model.ts';
 import type { MeshView } from '../state/store.ts';
-import { gatewayHas, resolveGateway } from './gateway.ts';
+import { gatewayHas, resolveGateway } from '../state/gateway.ts';
 
 export type Route =
   /** Nothing is known of the destination, or its service wants to be left alone: on to where the client meant to go. */

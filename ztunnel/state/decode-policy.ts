@@ -8,7 +8,8 @@ import type {
   StringMatch as WireStringMatch,
 } from '#shared/gen/istio/security/authorization_pb.ts';
 import { Action, Scope } from '#shared/gen/istio/security/authorization_pb.ts';
-import type { Cidr, Match, Policy, StringMatch } from './model.ts';
+import type { Cidr } from './cidr.ts';
+import type { Match, Policy, StringMatch } from './model.ts';
 
 const SCOPES: Record<number, Policy['scope']> = {
   [Scope.GLOBAL]: 'Global',
@@ -72,7 +73,8 @@ function cidrs(wire: readonly Address[], field: string): Cidr[] {
     if (address.length !== 4 && address.length !== 16)
       throw invalid(`${field}[${index}].address`, `${address.length} bytes are no IP address`);
     if (length > address.length * 8) throw invalid(`${field}[${index}].length`, `${length} is more than ${address.length * 8}`);
-    return { bytes: address, length };
+    // A copy: the bytes of a decoded message are a view of the whole response.
+    return { bytes: Uint8Array.from(address), length };
   });
 }
 

@@ -1,6 +1,7 @@
 // What a ztunnel knows about the mesh, as plain immutable values. The wire messages (shared/gen) are turned into these once, at the
 // edge (decode-address.ts, decode-policy.ts, local-file.ts), so that nothing on the path of a connection parses or defaults anything.
 import type { NamespacedHostname, SpiffeId, WorkloadUid } from '#shared/ids.ts';
+import type { Cidr } from './cidr.ts';
 
 /** `NETWORK/IP`: an address is only unique within its network. Also the key of the address indexes. */
 export type NetworkAddress = `${string}/${string}`;
@@ -105,12 +106,6 @@ export type StringMatch =
   | { readonly kind: 'presence' }
   /** Of no known type: never hits. */
   | { readonly kind: 'never' };
-
-export interface Cidr {
-  /** Network-order bytes, 4 or 16. */
-  readonly bytes: Uint8Array;
-  readonly length: number;
-}
 
 export interface ServiceAccountMatch {
   readonly namespace: string;

@@ -2,7 +2,7 @@
 // arrive before their service: they are kept by the service's name alone.
 import { ipToBytes } from '#shared/address.ts';
 import type { NamespacedHostname, WorkloadUid } from '#shared/ids.ts';
-import { contains } from '../policy/match.ts';
+import { contains } from './cidr.ts';
 import type { NetworkAddress, PortMap, Service, Workload } from './model.ts';
 import { networkAddress } from './model.ts';
 

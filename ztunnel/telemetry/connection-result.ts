@@ -4,7 +4,7 @@ import type { HostPort } from '#shared/address.ts';
 import type { Clock } from '#shared/clock.ts';
 import type { MeshError } from '#shared/errors.ts';
 import type { Log, LogFields } from '#shared/telemetry/log.ts';
-import type { TrafficCells, TrafficLabels, TrafficMetrics } from './traffic-metrics.ts';
+import type { Reporter, TrafficCells, TrafficLabels, TrafficMetrics } from './traffic-metrics.ts';
 
 export interface ConnectionFacts extends TrafficLabels {
   /** Where the connection came from, and where this side sends it. */
@@ -16,9 +16,18 @@ export interface ConnectionFacts extends TrafficLabels {
 
 export type Direction = 'inbound' | 'outbound';
 
+/** What a relay counts: `sent` from the client to the server, `received` the other way. */
+export interface ByteCounts {
+  readonly sent: number;
+  readonly received: number;
+}
+
+const NO_BYTES: ByteCounts = { sent: 0, received: 0 };
+
 /** Makes connection results; one per process. */
 export class ConnectionTelemetry {
   readonly metrics: TrafficMetrics;
+  readonly #live = new Set<ConnectionResult>();
   readonly #log: Log;
   readonly #clock: Clock;
 
@@ -27,11 +36,22 @@ export class ConnectionTelemetry {
     this.metrics = metrics;
     this.#log = log;
     this.#clock = clock;
+    // Bytes of live connections are counted when somebody looks, not chunk by chunk.
+    metrics.beforeRead = () => {
+      for (const result of this.#live) result.flush();
+    };
+    metrics.countOpen = (reporter) =>
+      Iterator.from(this.#live)
+        .filter((result) => result.reporter === reporter)
+        .toArray().length;
   }
 
-  /** Counts and logs the opening. */
-  open(facts: ConnectionFacts): ConnectionResult {
-    return new ConnectionResult(facts, this.metrics.cells(facts), this.#log, this.#clock);
+  /** Counts and logs the opening. `startedAt`: the monotonic time of the accept. */
+  open(facts: ConnectionFacts, startedAt: number): ConnectionResult {
+    const elapsed = (): number => this.#clock.monotonic() - startedAt;
+    const result = new ConnectionResult(facts, this.metrics.cells(facts), this.#log, elapsed, () => this.#live.delete(result));
+    this.#live.add(result);
+    return result;
   }
 
   /** For connections refused before it was known whose they are. */
@@ -49,47 +69,56 @@ export class ConnectionResult {
   readonly #facts: ConnectionFacts;
   readonly #cells: TrafficCells;
   readonly #log: Log;
-  readonly #clock: Clock;
-  readonly #start: number;
-  #fromClient = 0;
-  #fromServer = 0;
+  readonly #elapsed: () => number;
+  readonly #onEnd: () => void;
+  #counts = NO_BYTES;
+  /** What the metrics were told so far. */
+  #told = NO_BYTES;
   #ended = false;
 
-  constructor(facts: ConnectionFacts, cells: TrafficCells, log: Log, clock: Clock) {
+  constructor(facts: ConnectionFacts, cells: TrafficCells, log: Log, elapsed: () => number, onEnd: () => void) {
     this.#facts = facts;
     this.#cells = cells;
     this.#log = log;
-    this.#clock = clock;
-    this.#start = clock.monotonic();
+    this.#elapsed = elapsed;
+    this.#onEnd = onEnd;
     cells.opened();
     if (log.enabled('debug')) log.debug('connection opened', this.#fields());
   }
 
-  /** Bytes that went from the client to the server. */
-  fromClient(bytes: number): void {
-    this.#fromClient += bytes;
-    this.#cells.received.value += bytes;
+  get reporter(): Reporter {
+    return this.#facts.reporter;
   }
 
-  /** Bytes that went from the server to the client. */
-  fromServer(bytes: number): void {
-    this.#fromServer += bytes;
-    this.#cells.sent.value += bytes;
+  /** The live counts of the relay that carries the connection. */
+  carry(counts: ByteCounts): void {
+    this.#counts = counts;
+  }
+
+  /** Tells the metrics what was carried since the last call. */
+  flush(): void {
+    const { sent, received } = this.#counts;
+    this.#cells.received.value += sent - this.#told.sent;
+    this.#cells.sent.value += received - this.#told.received;
+    this.#told = { sent, received };
   }
 
   /** The end; later calls do nothing. Without an error it was in order; `draining` is told in the line but is no failure. */
   end(error?: MeshError): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#onEnd();
+    this.flush();
     const failed = error !== undefined && error.code !== 'draining';
     this.#cells.closed(failed ? error.flag : '-', failed);
     if (!this.#log.enabled(failed ? 'error' : 'info')) return;
     const source = this.#facts.reporter === 'source';
+    const { sent, received } = this.#counts;
     const fields = {
       ...this.#fields(),
-      bytes_sent: source ? this.#fromClient : this.#fromServer,
-      bytes_recv: source ? this.#fromServer : this.#fromClient,
-      duration: `${Math.round(this.#clock.monotonic() - this.#start)}ms`,
+      bytes_sent: source ? sent : received,
+      bytes_recv: source ? received : sent,
+      duration: `${Math.round(this.#elapsed())}ms`,
       error: error?.message,
     };
     if (failed) this.#log.error('connection complete', fields);

@@ -1,4 +1,5 @@
 // One end of a connection as log lines and metrics name it: from the control plane's workload, or from the baggage of a tunnel.
+import type { Baggage } from '#shared/hbone/baggage.ts';
 import type { SpiffeId } from '#shared/ids.ts';
 import type { Workload } from '../state/model.ts';
 
@@ -44,5 +45,35 @@ export function peerOf(workload: Workload | undefined, identity?: SpiffeId): Pee
     region: workload.locality.region,
     zone: workload.locality.zone,
     identity,
+  };
+}
+
+/** What the other end of a tunnel says of itself, for peers that the control plane did not tell us about. */
+export function peerOfBaggage(baggage: Baggage, identity: SpiffeId | undefined): Peer {
+  return {
+    name: baggage.workloadType === 'pod' ? (baggage.workloadName ?? '') : (baggage.service ?? ''),
+    namespace: baggage.namespace ?? '',
+    cluster: baggage.cluster ?? '',
+    workload: baggage.workloadName ?? '',
+    canonicalName: baggage.service ?? '',
+    canonicalRevision: baggage.revision ?? '',
+    app: baggage.workloadName ?? '',
+    region: baggage.region ?? '',
+    zone: baggage.zone ?? '',
+    identity,
+  };
+}
+
+/** What a tunnel says of this end. */
+export function baggageOf(workload: Workload): Baggage {
+  return {
+    cluster: workload.clusterId,
+    namespace: workload.namespace,
+    workloadType: workload.workloadType,
+    workloadName: workload.workloadName,
+    service: workload.canonicalName,
+    revision: workload.canonicalRevision,
+    region: workload.locality.region,
+    zone: workload.locality.zone,
   };
 }

@@ -74,16 +74,21 @@ export class TrafficMetrics {
   readonly failed: Family;
   readonly received: Family;
   readonly sent: Family;
-  readonly socketsOpen: Family<'reporter'>;
+  /** Called before counters of live connections are read. */
+  beforeRead: () => void = () => undefined;
+  /** How many connections are open now. */
+  countOpen: (reporter: Reporter) => number = () => 0;
 
   constructor(metrics: Metrics) {
-    const counter = (name: string, help: string): Family => metrics.counter(name, help, LABELS);
+    const counter = (name: string, help: string, collect?: () => void): Family => metrics.counter(name, help, LABELS, collect);
     this.opened = counter('istio_tcp_connections_opened_total', 'The total number of TCP connections opened');
     this.closed = counter('istio_tcp_connections_closed_total', 'The total number of TCP connections closed');
     this.failed = counter('istio_tcp_connections_failed_total', 'The total number of TCP connections that ended with an error');
-    this.received = counter('istio_tcp_received_bytes_total', 'The size of total bytes sent by clients');
-    this.sent = counter('istio_tcp_sent_bytes_total', 'The size of total bytes sent by servers');
-    this.socketsOpen = metrics.gauge('istio_tcp_sockets_open', 'Accepted connections that are now open', ['reporter']);
+    this.received = counter('istio_tcp_received_bytes_total', 'The size of total bytes sent by clients', () => this.beforeRead());
+    this.sent = counter('istio_tcp_sent_bytes_total', 'The size of total bytes sent by servers', () => this.beforeRead());
+    metrics.gauge('istio_tcp_sockets_open', 'Accepted connections that are now open', ['reporter'], (family) => {
+      for (const reporter of ['source', 'destination'] as const) family.cell(reporter).value = this.countOpen(reporter);
+    });
   }
 
   cells(labels: TrafficLabels): TrafficCells {

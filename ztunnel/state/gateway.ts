@@ -2,10 +2,10 @@
 import type { HostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { NamespacedHostname, WorkloadUid } from '#shared/ids.ts';
-import type { Endpoint } from '../state/load-balance.ts';
-import { chooseIp, pickEndpoint } from '../state/load-balance.ts';
-import type { GatewayAddress, Service, Workload } from '../state/model.ts';
-import type { MeshView } from '../state/store.ts';
+import type { Endpoint } from './load-balance.ts';
+import { chooseIp, pickEndpoint } from './load-balance.ts';
+import type { GatewayAddress, Service, Workload } from './model.ts';
+import type { MeshView } from './store.ts';
 
 export interface ResolvedGateway {
   readonly endpoint: Endpoint;

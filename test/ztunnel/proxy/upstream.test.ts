@@ -1,0 +1,148 @@
+// Each row of the outbound table is one test (facts: ztunnel 3).
+import t from 'tap';
+import { spiffeId, workloadUid } from '#shared/ids.ts';
+import { decideRoute } from '../../../ztunnel/proxy/upstream.ts';
+import type { Route } from '../../../ztunnel/proxy/upstream.ts';
+import type { GatewayAddress } from '../../../ztunnel/state/model.ts';
+import type { MeshStore } from '../../../ztunnel/state/store.ts';
+import { aService, aStore, aWorkload } from '../../fixtures/mesh.ts';
+
+const web = aWorkload('web', { ips: ['10.0.0.1'] });
+const cart = aWorkload('cart', { ips: ['10.0.0.2'], services: { cart: {} } });
+const legacy = aWorkload('legacy', { ips: ['10.0.0.3'], protocol: 'TCP' });
+const waypointPod = aWorkload('waypoint', { ips: ['10.0.0.9'], nativeTunnel: true, services: { waypoint: {} } });
+const waypoint = aService('waypoint', { vips: ['10.96.0.9'], ports: { 15_008: 15_008 } });
+const byHostname: GatewayAddress = { kind: 'hostname', host: waypoint.key, port: 15_008 };
+const byVip: GatewayAddress = { kind: 'address', network: '', ip: '10.96.0.9', port: 15_008 };
+
+function route(store: MeshStore, ip: string, port = 80, init: Partial<Parameters<typeof decideRoute>[1]> = {}): Route {
+  return decideRoute(store, { source: web, sourceIp: '10.0.0.1', to: { ip, port }, network: '', random: 0, ...init });
+}
+
+t.test('unknown destination: passthrough', async (t) => {
+  t.strictSame(route(aStore(web), '1.2.3.4', 443), { kind: 'passthrough', to: { ip: '1.2.3.4', port: 443 } });
+});
+
+t.test('captured workload by its address: a tunnel to its port 15008', async (t) => {
+  t.match(route(aStore(web, cart), '10.0.0.2', 8080), {
+    kind: 'hbone',
+    to: { ip: '10.0.0.2', port: 15_008 },
+    authority: { ip: '10.0.0.2', port: 8080 },
+    accepted: [cart.identity],
+    via: 'workload',
+  });
+});
+
+t.test('workload without a tunnel: plaintext', async (t) => {
+  t.match(route(aStore(web, legacy), '10.0.0.3', 9000), { kind: 'plain', to: { ip: '10.0.0.3', port: 9000 }, workload: legacy });
+});
+
+t.test('host-network workloads are not found by their address', async (t) => {
+  const host = aWorkload('host', { ips: ['10.0.0.4'], networkMode: 'HostNetwork' });
+  t.equal(route(aStore(host), '10.0.0.4').kind, 'passthrough');
+});
+
+t.test('service: an endpoint, its port, and whoever may answer for it', async (t) => {
+  const extra = spiffeId({ trustDomain: 'td', namespace: 'ns', serviceAccount: 'sa' });
+  const store = aStore(web, cart, aService('cart', { subjectAltNames: [extra] }));
+  t.match(route(store, '10.96.0.1'), {
+    kind: 'hbone',
+    to: { ip: '10.0.0.2', port: 15_008 },
+    authority: { ip: '10.0.0.2', port: 8080 },
+    accepted: [extra, cart.identity],
+    service: { name: 'cart' },
+  });
+});
+
+t.test('service without a usable endpoint, or port: refused', async (t) => {
+  const store = aStore(web, cart, aService('cart'), aService('empty', { vips: ['10.96.0.2'] }));
+  t.throws(() => route(store, '10.96.0.2'), { code: 'no_healthy_upstream', message: 'no healthy upstream: 10.96.0.2:80' });
+  t.throws(() => route(store, '10.96.0.1', 81), { code: 'no_healthy_upstream' });
+  const failed = { exclude: new Set([workloadUid(cart.uid)]) };
+  t.throws(() => route(store, '10.96.0.1', 80, failed), { code: 'no_healthy_upstream' }, 'the only endpoint just failed');
+});
+
+t.test('PASSTHROUGH service: as it was', async (t) => {
+  const service = aService('cart', { loadBalancing: { mode: 'Passthrough', preferences: [], health: 'OnlyHealthy' } });
+  t.match(route(aStore(web, cart, service), '10.96.0.1'), { kind: 'passthrough', to: { ip: '10.96.0.1', port: 80 }, service });
+});
+
+for (const [name, gateway] of [
+  ['host name', byHostname],
+  ['address', byVip],
+] as const) {
+  t.test(`service waypoint by ${name}: asked for the address that the client dialled`, async (t) => {
+    const store = aStore(web, cart, waypointPod, waypoint, aService('cart', { waypoint: gateway }));
+    t.match(route(store, '10.96.0.1'), {
+      kind: 'hbone',
+      to: { ip: '10.0.0.9', port: 15_008 },
+      authority: { ip: '10.96.0.1', port: 80 },
+      accepted: [waypointPod.identity],
+      via: 'waypoint',
+      service: { name: 'cart' },
+    });
+  });
+}
+
+t.test('a service waypoint beats PASSTHROUGH; a workload waypoint is for direct traffic only', async (t) => {
+  const passthrough = { mode: 'Passthrough', preferences: [], health: 'OnlyHealthy' } as const;
+  const store = aStore(web, waypointPod, waypoint, aService('cart', { waypoint: byHostname, loadBalancing: passthrough }));
+  t.match(route(store, '10.96.0.1'), { via: 'waypoint' });
+  const bound = aWorkload('cart', { ips: ['10.0.0.2'], services: { cart: {} }, waypoint: byHostname });
+  const other = aStore(web, bound, waypointPod, waypoint, aService('cart'));
+  t.match(route(other, '10.0.0.2', 8080), { via: 'waypoint', authority: { ip: '10.0.0.2', port: 8080 } });
+  t.match(route(other, '10.96.0.1'), { via: 'workload' });
+});
+
+t.test('a waypoint itself goes straight to what it serves', async (t) => {
+  const bound = aWorkload('cart', { ips: ['10.0.0.2'], services: { cart: {} }, waypoint: byHostname });
+  const store = aStore(bound, waypointPod, waypoint, aService('cart', { waypoint: byHostname }));
+  const from = { source: waypointPod, sourceIp: '10.0.0.9' };
+  t.match(route(store, '10.96.0.1', 80, from), { via: 'workload' });
+  t.match(route(store, '10.0.0.2', 80, from), { via: 'workload' });
+  t.match(
+    route(store, '10.0.0.2', 80, { ...from, sourceIp: '10.0.0.77' }),
+    { via: 'waypoint' },
+    'but not from a borrowed address',
+  );
+});
+
+t.test('a waypoint that nobody is: refused, never past it', async (t) => {
+  const lost: GatewayAddress = { kind: 'address', network: '', ip: '10.96.7.7', port: 15_008 };
+  const store = aStore(web, cart, aService('cart', { waypoint: lost }));
+  t.throws(() => route(store, '10.96.0.1'), { code: 'unknown_destination', message: 'unknown waypoint: /10.96.7.7' });
+  const empty = aStore(web, cart, waypoint, aService('cart', { waypoint: byHostname }));
+  t.throws(() => route(empty, '10.96.0.1'), { code: 'no_healthy_upstream' });
+});
+
+t.test('weighted waypoints are sampled', async (t) => {
+  const canary = aWorkload('canary', { ips: ['10.0.0.10'], services: { canary: {} } });
+  const canaryService = aService('canary', { vips: ['10.96.0.10'], ports: { 15_008: 15_008 } });
+  const weightedWaypoints = [
+    { waypoint: byHostname, weight: 90 },
+    { waypoint: { kind: 'hostname', host: canaryService.key, port: 15_008 } as const, weight: 10 },
+  ];
+  const store = aStore(web, waypointPod, waypoint, canary, canaryService, aService('cart', { weightedWaypoints }));
+  t.match(route(store, '10.96.0.1', 80, { random: 0.89 }), { workload: { name: 'waypoint' } });
+  t.match(route(store, '10.96.0.1', 80, { random: 0.91 }), { workload: { name: 'canary' } });
+});
+
+t.test('who is meant by an address that several services have', async (t) => {
+  const mine = aService('mine', { hostname: 'mine', waypoint: byHostname });
+  const hidden = aService('theirs', { hostname: 'theirs', namespace: 'other', visibility: 'Namespace' });
+  t.equal(route(aStore(web, hidden), '10.96.0.1').kind, 'passthrough', 'a service of another namespace that hides');
+  const both = aStore(web, waypointPod, waypoint, aService('first', { namespace: 'other' }), mine);
+  t.match(route(both, '10.96.0.1'), { service: { name: 'mine' } }, 'the client’s own namespace first');
+});
+
+t.test('address blocks count where no exact address does, the tightest first', async (t) => {
+  const block = (name: string, length: number) =>
+    aService(name, {
+      vips: [],
+      cidrVips: [{ network: '', ip: '10.96.0.0', length }],
+      loadBalancing: { mode: 'Passthrough', preferences: [], health: 'OnlyHealthy' },
+    });
+  const store = aStore(web, block('wide', 16), block('tight', 24));
+  t.match(route(store, '10.96.0.77'), { service: { name: 'tight' } });
+  t.match(route(store, '10.96.9.9'), { service: { name: 'wide' } });
+});

@@ -1,0 +1,44 @@
+// The three HTTP servers of a ztunnel: admin (this host only), metrics, and readiness.
+import { quitRoute, readinessRoute, withIndex } from '#shared/telemetry/admin-routes.ts';
+import type { AdminRoute } from '#shared/telemetry/admin-server.ts';
+import { AdminServer, LOCALHOST, WILDCARD } from '#shared/telemetry/admin-server.ts';
+import type { Logging } from '#shared/telemetry/log.ts';
+import { loggingRoute } from '#shared/telemetry/log-levels.ts';
+import type { Metrics } from '#shared/telemetry/metrics.ts';
+import { metricsRoutes } from '#shared/telemetry/metrics-server.ts';
+import { profileRoutes } from '#shared/telemetry/profile.ts';
+import type { Readiness } from '#shared/lifecycle/readiness.ts';
+import type { ZtunnelConfig } from '../config.ts';
+
+export interface ServersDeps {
+  readonly config: ZtunnelConfig;
+  readonly logging: Logging;
+  readonly metrics: Metrics;
+  readonly readiness: Readiness;
+  readonly configDump: AdminRoute;
+  readonly requestStop: (why: string) => void;
+}
+
+export interface Servers extends AsyncDisposable {
+  /** As bound: with port 0 in the configuration they are chosen by the kernel. */
+  readonly ports: ZtunnelConfig['ports'];
+}
+
+/** Binds all three; rejects when a port is taken. */
+export async function startServers(deps: ServersDeps): Promise<Servers> {
+  const { config, logging, metrics, readiness } = deps;
+  const log = logging.scope('admin');
+  const routes = [deps.configDump, loggingRoute(logging.filter), quitRoute(deps.requestStop), ...profileRoutes()];
+  await using cleanup = new AsyncDisposableStack();
+  const admin = cleanup.use(new AdminServer(withIndex('ztunnel', routes), log));
+  const stats = cleanup.use(new AdminServer(metricsRoutes(metrics), log));
+  const ready = cleanup.use(new AdminServer([readinessRoute(readiness)], log));
+  await admin.listen({ port: config.ports.admin, hosts: LOCALHOST });
+  await stats.listen({ port: config.ports.metrics, hosts: WILDCARD });
+  await ready.listen({ port: config.ports.readiness, hosts: WILDCARD });
+  const held = cleanup.move();
+  return {
+    ports: { admin: admin.port, metrics: stats.port, readiness: ready.port },
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
+  };
+}

@@ -1,0 +1,20 @@
+// The process of a ztunnel: environment in, signals, exit code.
+import { raiseOpenFileLimit } from '#shared/os/rlimit.ts';
+import { run } from '#shared/lifecycle/run.ts';
+import { Logging } from '#shared/telemetry/log.ts';
+import { istioMetadata } from '#shared/xds/node.ts';
+import { buildApp } from './app.ts';
+import { loadConfig } from './config.ts';
+
+const logging = new Logging({ format: process.env['LOG_FORMAT'] === 'json' ? 'json' : 'text' });
+
+await run({
+  log: logging.scope('main'),
+  async start({ requestStop }) {
+    const config = loadConfig((name) => process.env[name], istioMetadata(process.env));
+    logging.filter.set(config.logLevel);
+    raiseOpenFileLimit();
+    return await buildApp(config, { logging, requestStop });
+  },
+  flush: () => logging.flush(),
+});

@@ -1,0 +1,98 @@
+// The last step of an inbound connection, however it came (tunnel, plaintext, or from a pod of the same node): policy, then a socket
+// to the application that bears the client's address.
+import type { HostPort } from '#shared/address.ts';
+import { formatHostPort } from '#shared/address.ts';
+import { MeshError } from '#shared/errors.ts';
+import type { SpiffeId } from '#shared/ids.ts';
+import type { Conn } from '#shared/reactor/api.ts';
+import type { PolicyContext } from '../policy/match.ts';
+import { policyContext } from '../policy/match.ts';
+import { evaluate } from '../policy/evaluate.ts';
+import type { Workload } from '../state/model.ts';
+import type { Pod, ProxyContext } from './pod.ts';
+import { podSocket } from './pod.ts';
+
+export interface DeliveryRequest {
+  readonly workload: Workload;
+  /** The TCP source: what policies see and what the application is shown. */
+  readonly source: HostPort;
+  /** Proved by the peer or, within the node, known of the source pod. */
+  readonly identity: SpiffeId | undefined;
+  /** Where the policies and the application see it go. */
+  readonly to: HostPort;
+  readonly originalDestination: string;
+  readonly protocol: 'TCP' | 'HBONE';
+}
+
+/** An inbound connection that was let in. Dispose it at its end. */
+export interface Admission extends Disposable {
+  /** Aborted with the reason when it must end: a policy change, or the end of the pod. */
+  readonly signal: AbortSignal;
+}
+
+export class Delivery {
+  readonly #context: ProxyContext;
+  readonly #pod: Pod;
+
+  constructor(context: ProxyContext, pod: Pod) {
+    this.#context = context;
+    this.#pod = pod;
+  }
+
+  /** Tracks the connection and evaluates the policies; throws `policy_denied`. Tracked first, so that no policy change slips between. */
+  admit(request: DeliveryRequest): Admission {
+    const { tracker } = this.#context;
+    const subject = policyContext({ source: request.source, destination: request.to, identity: request.identity });
+    const cut = new AbortController();
+    const tracked = tracker.add({
+      pod: this.#pod.uid,
+      direction: 'inbound',
+      source: request.source,
+      originalDestination: request.originalDestination,
+      actualDestination: formatHostPort(request.to),
+      protocol: request.protocol,
+      recheck: () => (this.#denial(request, subject) === undefined ? undefined : policyChanged()),
+      cut: (reason) => cut.abort(reason),
+    });
+    const denial = this.#denial(request, subject);
+    if (denial !== undefined) {
+      tracked[Symbol.dispose]();
+      throw new MeshError('policy_denied', `connection closed due to policy rejection: ${denial}`);
+    }
+    return { signal: AbortSignal.any([cut.signal, this.#pod.drain.force]), [Symbol.dispose]: () => tracked[Symbol.dispose]() };
+  }
+
+  /** Opens the socket to the application; rejects with `connect_failed`, `connect_timeout`, or the signal's reason. */
+  async connect(to: HostPort, source: HostPort, signal: AbortSignal): Promise<Conn> {
+    const { reactor } = this.#context;
+    const options = { ...podSocket(this.#pod, this.#context), to, signal };
+    try {
+      return await reactor.connect(this.#spoofs(to, source) ? { ...options, from: source } : options);
+    } catch (thrown) {
+      const error = MeshError.from(thrown);
+      throw new MeshError(error.code, `connection failed: ${error.message}`, { cause: thrown });
+    }
+  }
+
+  /** Why the workload's policies refuse it, if they do. The workload is looked up afresh: its list of policies may have changed. */
+  #denial({ workload, source, to }: DeliveryRequest, subject: PolicyContext): string | undefined {
+    const { store, log, config } = this.#context;
+    const current = store.workloads.get(workload.uid) ?? workload;
+    const policies = store.policies.forWorkload(current, (key) =>
+      log.warn('unknown policy', { policy: key, workload: workload.uid }),
+    );
+    const { verdict, dryRun } = evaluate(policies, subject);
+    const level = config.policyInfoLogging ? 'info' : 'debug';
+    for (const note of dryRun) log[level](note, { 'src.addr': formatHostPort(source), 'dst.addr': formatHostPort(to) });
+    return verdict.allowed ? undefined : verdict.reason;
+  }
+
+  /** A socket may not bear the address that it connects to. */
+  #spoofs(to: HostPort, source: HostPort): boolean {
+    return this.#pod.transparent && source.ip !== to.ip && source.ip.includes(':') === to.ip.includes(':');
+  }
+}
+
+function policyChanged(): MeshError {
+  return new MeshError('policy_changed', 'connection closed due to policy change');
+}

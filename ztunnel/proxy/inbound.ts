@@ -1,0 +1,190 @@
+// Port 15008 of a pod: tunnels of the mesh. Proves who calls, asks the policies, opens the application, and joins the two.
+import type { HostPort } from '#shared/address.ts';
+import { formatHostPort } from '#shared/address.ts';
+import { MeshError } from '#shared/errors.ts';
+import type { HeaderList, IncomingTunnel } from '#shared/hbone/api.ts';
+import { parseAuthority } from '#shared/hbone/authority.ts';
+import { formatBaggage } from '#shared/hbone/baggage.ts';
+import { serveHbone } from '#shared/hbone/server.ts';
+import { parseSpiffeId } from '#shared/ids.ts';
+import type { Conn, PeerCertificate, TlsConn } from '#shared/reactor/api.ts';
+import type { Workload } from '../state/model.ts';
+import type { ConnectionFacts } from '../telemetry/connection-result.ts';
+import { baggageOf, peerOf } from '../telemetry/peer.ts';
+import { Delivery } from './delivery.ts';
+import type { InboundTarget } from './inbound-target.ts';
+import { guessService, inboundTarget } from './inbound-target.ts';
+import type { TunnelOrigin } from './inbound-tunnel.ts';
+import { tunnelOrigin } from './inbound-tunnel.ts';
+import { join } from './join.ts';
+import type { Pod, ProxyContext } from './pod.ts';
+import { workloadOf } from './pod.ts';
+import { proxyHeader } from './proxy-protocol.ts';
+
+/** One connection of a peer; its tunnels share it. */
+interface PeerConnection {
+  readonly conn: TlsConn;
+  readonly workload: Workload;
+}
+
+/** What a tunnel asks for, understood. */
+interface Request {
+  readonly target: InboundTarget;
+  readonly origin: TunnelOrigin;
+}
+
+export class Inbound {
+  readonly #context: ProxyContext;
+  readonly #pod: Pod;
+  readonly #delivery: Delivery;
+
+  constructor(context: ProxyContext, pod: Pod) {
+    this.#context = context;
+    this.#pod = pod;
+    this.#delivery = new Delivery(context, pod);
+  }
+
+  /** Serves an accepted connection; never rejects. */
+  async serve(conn: Conn): Promise<void> {
+    const { remote, local } = conn;
+    try {
+      const peer = await this.#handshake(conn);
+      this.#serveTunnels(peer);
+    } catch (thrown) {
+      this.#context.telemetry.refusedEarly(remote, local, 'inbound', MeshError.from(thrown));
+      conn.reset();
+    }
+  }
+
+  async #handshake(conn: Conn): Promise<PeerConnection> {
+    const workload = await workloadOf(this.#pod, this.#context);
+    const certificate = await this.#context.certificates.get(workload.identity);
+    const tls = await this.#context.reactor.tlsServer(conn, {
+      certificate,
+      alpn: ['h2'],
+      verifyPeer: (peer) => requireTrustDomain(peer, workload.trustDomain),
+    });
+    return { conn: tls, workload };
+  }
+
+  #serveTunnels(peer: PeerConnection): void {
+    const { reactor, clock, config } = this.#context;
+    const { draining, force } = this.#pod.drain;
+    const session = serveHbone(
+      peer.conn,
+      {
+        reactor,
+        clock,
+        settings: config.http2,
+        onClose: () => {
+          draining.removeEventListener('abort', drain);
+          force.removeEventListener('abort', close);
+        },
+      },
+      (tunnel) => void this.#serveTunnel(peer, tunnel),
+    );
+    const drain = (): void => void session.drain();
+    const close = (): void => session.close();
+    draining.addEventListener('abort', drain, { once: true });
+    force.addEventListener('abort', close, { once: true });
+    if (draining.aborted) drain();
+  }
+
+  /** One tunnel: understand, admit, connect, answer, relay. Nothing answers 200 before the application is connected. */
+  async #serveTunnel(peer: PeerConnection, tunnel: IncomingTunnel): Promise<void> {
+    using _hold = this.#pod.drain.hold();
+    const { telemetry, clock } = this.#context;
+    const startedAt = clock.monotonic();
+    let request: Request;
+    try {
+      request = this.#understand(peer, tunnel);
+    } catch (thrown) {
+      const error = MeshError.from(thrown);
+      telemetry.refusedEarly(peer.conn.remote, peer.conn.local, 'inbound', error);
+      return tunnel.refuse(error.status);
+    }
+    const result = telemetry.open(this.#facts(peer, request), startedAt);
+    let answered = false;
+    try {
+      using admission = this.#admit(peer, request);
+      const app = await this.#connect(peer, request, AbortSignal.any([admission.signal, tunnel.signal]));
+      const stream = tunnel.accept(this.#answerHeaders(peer));
+      answered = true;
+      if (request.target.proxyHeader)
+        app.write(
+          proxyHeader({ source: peer.conn.remote, destination: request.target.asked, identity: request.origin.identity }),
+        );
+      await join(stream, app, [result], admission.signal);
+      result.end();
+    } catch (thrown) {
+      const error = MeshError.from(thrown);
+      if (!answered) tunnel.refuse(error.status);
+      result.end(error);
+    }
+  }
+
+  #understand({ conn, workload }: PeerConnection, tunnel: IncomingTunnel): Request {
+    const { store, config } = this.#context;
+    const authority = parseAuthority(tunnel.authority);
+    if (!authority) throw new MeshError('bad_request', `"${tunnel.authority}" is not an authority like HOST:PORT`);
+    const current = store.workloads.get(workload.uid) ?? workload;
+    const target = inboundTarget(store, current, conn.local, authority);
+    const origin = tunnelOrigin(store, {
+      certificate: conn.peer,
+      remote: conn.remote,
+      headers: tunnel.headers,
+      workload: current,
+      network: config.network,
+      useBaggage: config.responseBaggage,
+    });
+    return { target, origin };
+  }
+
+  #admit({ conn, workload }: PeerConnection, { target, origin }: Request) {
+    return this.#delivery.admit({
+      workload,
+      source: conn.remote,
+      identity: origin.identity,
+      to: target.to,
+      originalDestination: formatHostPort(conn.local),
+      protocol: 'HBONE',
+    });
+  }
+
+  /** An application that speaks PROXY may listen on loopback only; it learns the client's address from the header. */
+  #connect({ conn }: PeerConnection, { target }: Request, signal: AbortSignal): Promise<Conn> {
+    const { to, proxyHeader: announced } = target;
+    if (!announced || !this.#context.config.localhostAppTunnel) return this.#delivery.connect(to, conn.remote, signal);
+    const ip = to.ip.includes(':') ? '::1' : '127.0.0.1';
+    return this.#delivery.connect({ ip, port: to.port }, { ip, port: 0 }, signal);
+  }
+
+  #answerHeaders({ workload }: PeerConnection): HeaderList {
+    return this.#context.config.responseBaggage ? [['baggage', formatBaggage(baggageOf(workload))]] : [];
+  }
+
+  #facts({ conn, workload }: PeerConnection, { target, origin }: Request): ConnectionFacts {
+    const to: HostPort = target.to;
+    return {
+      reporter: 'destination',
+      from: conn.remote,
+      to: conn.local,
+      hboneAddress: formatHostPort(to),
+      source: origin.peer,
+      destination: peerOf(workload, workload.identity),
+      service: guessService(this.#context.store, workload, to.port, origin.serviceHost),
+      mutualTls: true,
+    };
+  }
+}
+
+/** Throws `identity_mismatch` unless the peer has an identity of the trust domain. */
+function requireTrustDomain(peer: PeerCertificate, trustDomain: string): void {
+  const domains = peer.uris.flatMap((uri) => parseSpiffeId(uri)?.trustDomain ?? []);
+  if (domains.includes(trustDomain)) return;
+  const got = domains[0] ?? 'none';
+  throw new MeshError(
+    'identity_mismatch',
+    `identity verification error: peer did not present the expected trustdomain (${trustDomain}), got ${got}`,
+  );
+}

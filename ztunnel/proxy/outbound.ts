@@ -1,0 +1,173 @@
+// Port 15001 of a pod: what its application sends. Finds out whose it is and where it should go, opens the way there, and joins the two.
+import type { HostPort } from '#shared/address.ts';
+import { formatHostPort } from '#shared/address.ts';
+import { MeshError } from '#shared/errors.ts';
+import type { WorkloadUid } from '#shared/ids.ts';
+import type { ByteStream, Conn } from '#shared/reactor/api.ts';
+import type { Workload } from '../state/model.ts';
+import type { ConnectionFacts, ConnectionResult } from '../telemetry/connection-result.ts';
+import { peerOf } from '../telemetry/peer.ts';
+import { cutReason, join } from './join.ts';
+import type { Pod, ProxyContext } from './pod.ts';
+import { isCapturePort, podSocket, workloadOf } from './pod.ts';
+import { openSameNode, sameNodePod } from './same-node.ts';
+import type { SameNodeEnd } from './same-node.ts';
+import { tunnelHeaders } from './tunnel-headers.ts';
+import type { Route } from './upstream.ts';
+import { decideRoute } from './upstream.ts';
+
+/** A first endpoint that cannot be connected to is followed by one other; the client has sent nothing yet. */
+const MAX_ATTEMPTS = 2;
+
+/** One connection of an application. */
+interface Client {
+  readonly conn: Conn;
+  readonly source: Workload;
+  /** Where the application meant to go. */
+  readonly to: HostPort;
+  readonly startedAt: number;
+}
+
+/** The way to the destination. */
+interface Upstream {
+  readonly stream: ByteStream;
+  /** The destination's side, when that is in this process too. */
+  readonly local?: SameNodeEnd;
+}
+
+type Attempt = { readonly route: Route | undefined } & ({ readonly upstream: Upstream } | { readonly error: MeshError });
+
+export class Outbound {
+  readonly #context: ProxyContext;
+  readonly #pod: Pod;
+
+  constructor(context: ProxyContext, pod: Pod) {
+    this.#context = context;
+    this.#pod = pod;
+  }
+
+  /** Serves an accepted connection to its end; never rejects. */
+  async serve(conn: Conn): Promise<void> {
+    using _hold = this.#pod.drain.hold();
+    const startedAt = this.#context.clock.monotonic();
+    const to = conn.originalDestination();
+    let client: Client;
+    try {
+      if (isLoopback(to.ip) && isCapturePort(to.port)) throw new MeshError('self_call', 'attempted recursive call to ourselves');
+      client = { conn, to, startedAt, source: await workloadOf(this.#pod, this.#context) };
+    } catch (thrown) {
+      this.#context.telemetry.refusedEarly(conn.remote, to, 'outbound', MeshError.from(thrown));
+      return conn.reset();
+    }
+    const attempt = await this.#open(client);
+    const result = this.#context.telemetry.open(this.#facts(client, attempt.route), startedAt);
+    if ('error' in attempt) {
+      conn.reset();
+      return result.end(attempt.error);
+    }
+    await this.#relay(client, attempt.upstream, attempt.route, result);
+  }
+
+  /** Decides and connects, and does so once more without the endpoint that failed. */
+  async #open(client: Client): Promise<Attempt> {
+    const exclude = new Set<WorkloadUid>();
+    let failed: { route: Route; error: MeshError } | undefined;
+    for (let attempt = 1; ; attempt++) {
+      let route: Route;
+      try {
+        route = this.#decide(client, exclude);
+      } catch (thrown) {
+        // Without another endpoint, what the first one said is the answer.
+        return failed ?? { route: undefined, error: MeshError.from(thrown) };
+      }
+      try {
+        return { route, upstream: await this.#connect(client, route) };
+      } catch (thrown) {
+        const error = this.#pod.drain.force.aborted ? cutReason(this.#pod.drain.force) : MeshError.from(thrown);
+        if (!error.retry || route.kind === 'passthrough' || attempt === MAX_ATTEMPTS) return { route, error };
+        exclude.add(route.workload.uid);
+        failed = { route, error };
+      }
+    }
+  }
+
+  #decide({ conn, source, to }: Client, exclude: ReadonlySet<WorkloadUid>): Route {
+    const { store, config } = this.#context;
+    return decideRoute(store, {
+      source,
+      sourceIp: conn.remote.ip,
+      to,
+      network: config.network,
+      exclude,
+      random: Math.random(),
+    });
+  }
+
+  async #connect(client: Client, route: Route): Promise<Upstream> {
+    const socket = podSocket(this.#pod, this.#context);
+    const signal = this.#pod.drain.force;
+    if (route.kind !== 'hbone') return { stream: await this.#context.reactor.connect({ ...socket, to: route.to, signal }) };
+    const { conn, source, startedAt } = client;
+    const pod = sameNodePod(this.#context, route);
+    if (pod) {
+      const local = await openSameNode(this.#context, { pod, route, source, from: conn.remote, startedAt });
+      return { stream: local.app, local };
+    }
+    const { stream } = await this.#pod.pool.open({
+      peer: { source: source.identity, accepted: route.accepted, to: route.to, sourceIp: conn.remote.ip },
+      authority: formatHostPort(route.authority),
+      headers: tunnelHeaders(source, conn.remote, route.service?.hostname),
+      socket,
+      signal,
+    });
+    return { stream };
+  }
+
+  async #relay(client: Client, { stream, local }: Upstream, route: Route | undefined, result: ConnectionResult): Promise<void> {
+    const { conn, to } = client;
+    using cleanup = new DisposableStack();
+    const cut = new AbortController();
+    cleanup.use(
+      this.#context.tracker.add({
+        pod: this.#pod.uid,
+        direction: 'outbound',
+        source: conn.remote,
+        originalDestination: formatHostPort(to),
+        actualDestination: formatHostPort(route?.to ?? to),
+        protocol: route?.kind === 'hbone' && !local ? 'HBONE' : 'TCP',
+        cut: (reason) => cut.abort(reason),
+      }),
+    );
+    if (local) cleanup.use(local);
+    const signals = [cut.signal, this.#pod.drain.force, ...(local ? [local.signal] : [])];
+    const results = local ? [result, local.result] : [result];
+    let error: MeshError | undefined;
+    try {
+      await join(conn, stream, results, AbortSignal.any(signals));
+    } catch (thrown) {
+      error = MeshError.from(thrown);
+    }
+    for (const each of results) each.end(error);
+  }
+
+  #facts({ conn, source, to }: Client, route: Route | undefined): ConnectionFacts {
+    const tunnel = route?.kind === 'hbone' ? route : undefined;
+    const destination = route === undefined || route.kind === 'passthrough' ? undefined : route.workload;
+    const sameNode = tunnel !== undefined && sameNodePod(this.#context, tunnel) !== undefined;
+    return {
+      reporter: 'source',
+      from: conn.remote,
+      // Within the node nothing listens on 15008 for it: the application is dialled.
+      to: sameNode ? tunnel.authority : (route?.to ?? to),
+      hboneAddress: tunnel && !sameNode ? formatHostPort(tunnel.authority) : undefined,
+      source: peerOf(source, tunnel ? source.identity : undefined),
+      destination: peerOf(destination, tunnel?.workload.identity),
+      service: route?.service,
+      mutualTls: tunnel !== undefined && !sameNode,
+    };
+  }
+}
+
+function isLoopback(ip: string): boolean {
+  return ip.startsWith('127.') || ip === '::1';
+}

@@ -1,0 +1,76 @@
+// Port 15006 of a pod: connections that came in the clear, on to the application if the policies let peers without identity in.
+import type { HostPort } from '#shared/address.ts';
+import { formatHostPort } from '#shared/address.ts';
+import { MeshError } from '#shared/errors.ts';
+import type { Conn } from '#shared/reactor/api.ts';
+import type { Workload } from '../state/model.ts';
+import type { ConnectionResult } from '../telemetry/connection-result.ts';
+import { peerOf } from '../telemetry/peer.ts';
+import { Delivery } from './delivery.ts';
+import { guessService } from './inbound-target.ts';
+import type { Pod, ProxyContext } from './pod.ts';
+import { join } from './join.ts';
+import { isCapturePort, workloadOf } from './pod.ts';
+
+export class Passthrough {
+  readonly #context: ProxyContext;
+  readonly #pod: Pod;
+  readonly #delivery: Delivery;
+
+  constructor(context: ProxyContext, pod: Pod) {
+    this.#context = context;
+    this.#pod = pod;
+    this.#delivery = new Delivery(context, pod);
+  }
+
+  /** Serves an accepted connection to its end; never rejects. */
+  async serve(conn: Conn): Promise<void> {
+    using _hold = this.#pod.drain.hold();
+    const startedAt = this.#context.clock.monotonic();
+    const to = conn.originalDestination();
+    let workload: Workload;
+    try {
+      if (isCapturePort(to.port)) throw new MeshError('self_call', 'attempted recursive call to ourselves');
+      workload = await workloadOf(this.#pod, this.#context);
+    } catch (thrown) {
+      this.#context.telemetry.refusedEarly(conn.remote, to, 'inbound', MeshError.from(thrown));
+      return conn.reset();
+    }
+    const result = this.#open(conn.remote, to, workload, startedAt);
+    try {
+      await this.#deliver(conn, to, workload, result);
+      result.end();
+    } catch (thrown) {
+      conn.reset();
+      result.end(MeshError.from(thrown));
+    }
+  }
+
+  async #deliver(conn: Conn, to: HostPort, workload: Workload, result: ConnectionResult): Promise<void> {
+    using admission = this.#delivery.admit({
+      workload,
+      source: conn.remote,
+      identity: undefined,
+      to,
+      originalDestination: formatHostPort(to),
+      protocol: 'TCP',
+    });
+    const app = await this.#delivery.connect(to, conn.remote, admission.signal);
+    await join(conn, app, [result], admission.signal);
+  }
+
+  #open(from: HostPort, to: HostPort, workload: Workload, startedAt: number): ConnectionResult {
+    const { store, telemetry } = this.#context;
+    const facts = {
+      reporter: 'destination' as const,
+      from,
+      to,
+      hboneAddress: undefined,
+      source: peerOf(store.workloads.byAddress(workload.network, from.ip)),
+      destination: peerOf(workload),
+      service: guessService(store, workload, to.port),
+      mutualTls: false,
+    };
+    return telemetry.open(facts, startedAt);
+  }
+}

@@ -1,0 +1,96 @@
+// What the handlers of a pod's connections share: the pod itself, and the process around it.
+import type { Clock } from '#shared/clock.ts';
+import { MeshError } from '#shared/errors.ts';
+import type { HbonePool } from '#shared/hbone/api.ts';
+import type { CertificateSource } from '#shared/identity/certificate.ts';
+import type { Drain } from '#shared/lifecycle/drain.ts';
+import { PORT } from '#shared/ports.ts';
+import type { ConnectOptions, NetnsFd, Reactor } from '#shared/reactor/api.ts';
+import type { Log } from '#shared/telemetry/log.ts';
+import type { ZtunnelConfig } from '../config.ts';
+import type { Workload } from '../state/model.ts';
+import type { MeshStore } from '../state/store.ts';
+import type { PodIdentity } from '../state/workloads.ts';
+import type { ConnectionTelemetry } from '../telemetry/connection-result.ts';
+import type { ConnectionTracker } from './connection-tracker.ts';
+
+export interface ProxyContext {
+  readonly config: ZtunnelConfig;
+  readonly reactor: Reactor;
+  readonly store: MeshStore;
+  readonly certificates: CertificateSource;
+  readonly telemetry: ConnectionTelemetry;
+  readonly tracker: ConnectionTracker;
+  readonly pods: PodDirectory;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** A pool for one pod: tunnels are not shared between pods. */
+  newPool(): HbonePool;
+}
+
+export interface Pod {
+  /** As the CNI agent names it. */
+  readonly uid: string;
+  readonly who: PodIdentity;
+  readonly netns: NetnsFd;
+  readonly pool: HbonePool;
+  readonly drain: Drain;
+  /** Whether its listeners could be made transparent: then sockets towards the application may bear the client's address. */
+  transparent: boolean;
+}
+
+/** The captured pods of this node. */
+export class PodDirectory {
+  #pods = new Map<string, Pod>();
+
+  add(pod: Pod): Disposable {
+    const key = keyOf(pod.who);
+    this.#pods.set(key, pod);
+    return {
+      [Symbol.dispose]: () => {
+        if (this.#pods.get(key) === pod) this.#pods.delete(key);
+      },
+    };
+  }
+
+  find(who: PodIdentity): Pod | undefined {
+    return this.#pods.get(keyOf(who));
+  }
+}
+
+function keyOf({ namespace, name, serviceAccount }: PodIdentity): string {
+  return `${namespace}/${name}/${serviceAccount}`;
+}
+
+/** How long a pod's own workload may take to arrive from the control plane, ms. */
+const LOCAL_WORKLOAD_TIMEOUT = 5000;
+
+/** The mesh's view of the pod; rejects with `unknown_source` when the control plane does not send it in time. */
+export async function workloadOf(pod: Pod, { store }: ProxyContext): Promise<Workload> {
+  const known = store.workloads.localPod(pod.who);
+  if (known) return known;
+  const signal = AbortSignal.any([pod.drain.force, AbortSignal.timeout(LOCAL_WORKLOAD_TIMEOUT)]);
+  const found = await store.waitForLocal(pod.who, signal);
+  if (found) return found;
+  const { serviceAccount, namespace, name } = pod.who;
+  throw new MeshError(
+    'unknown_source',
+    `failed to fetch information about local workload: ${serviceAccount}.${namespace} (${name})`,
+  );
+}
+
+const CAPTURE_PORTS: ReadonlySet<number> = new Set([PORT.outbound, PORT.inboundPlaintext, PORT.hbone]);
+
+/** Ports that are this ztunnel's own in every pod: traffic sent to one would come back for ever. */
+export function isCapturePort(port: number): boolean {
+  return CAPTURE_PORTS.has(port);
+}
+
+/** Options of every socket that is opened inside the pod; the mark lets it past the redirect rules. */
+export function podSocket(pod: Pod, { config }: ProxyContext): Pick<ConnectOptions, 'netns' | 'mark' | 'keepalive'> {
+  return {
+    ...(pod.netns === undefined ? {} : { netns: pod.netns }),
+    mark: config.packetMark,
+    ...(config.keepalive ? { keepalive: config.keepalive } : {}),
+  };
+}

@@ -1,0 +1,58 @@
+// The listeners of one pod, inside its network namespace: all bound before any is served, closed together.
+import { Drain } from '#shared/lifecycle/drain.ts';
+import { PORT } from '#shared/ports.ts';
+import type { Conn, Listener, ListenOptions } from '#shared/reactor/api.ts';
+import type { PodProxy } from '../inpod/pod-manager.ts';
+import type { PodIdentity } from '../state/workloads.ts';
+import { Inbound } from './inbound.ts';
+import { Outbound } from './outbound.ts';
+import { Passthrough } from './passthrough.ts';
+import type { Pod, ProxyContext } from './pod.ts';
+import { podSocket } from './pod.ts';
+
+/** Istio's backlog of in-pod listeners. */
+const BACKLOG = 128;
+
+/** Starts serving a pod; rejects when a port is taken or the namespace is gone. */
+export async function startPodProxy(context: ProxyContext, uid: string, who: PodIdentity, netns: number): Promise<PodProxy> {
+  const pool = context.newPool();
+  const pod: Pod = { uid, who, netns, pool, drain: new Drain(context.clock), transparent: false };
+  using cleanup = new DisposableStack();
+  cleanup.defer(() => pool.close());
+  const listeners = cleanup.use(new DisposableStack());
+  const listen = async (port: number, serve: (conn: Conn) => Promise<void>): Promise<Listener> => {
+    const listener = await context.reactor.listen(listenOptions(context, pod, port), (conn) => void serve(conn));
+    listeners.defer(() => listener.close());
+    return listener;
+  };
+  const outbound = new Outbound(context, pod);
+  const inbound = new Inbound(context, pod);
+  const passthrough = new Passthrough(context, pod);
+  await listen(PORT.outbound, (conn) => outbound.serve(conn));
+  const plaintext = await listen(PORT.inboundPlaintext, (conn) => passthrough.serve(conn));
+  const hbone = await listen(PORT.hbone, (conn) => inbound.serve(conn));
+  pod.transparent = plaintext.transparent && hbone.transparent;
+  listeners.use(context.pods.add(pod));
+  const held = cleanup.move();
+  return {
+    async stop(deadline) {
+      listeners.dispose();
+      await pod.drain.start(deadline);
+      held.dispose();
+    },
+  };
+}
+
+/** Peers of 15008 are kept alive by HTTP/2 PING, so only the captured ports ask the kernel to. */
+function listenOptions(context: ProxyContext, pod: Pod, port: number): ListenOptions {
+  const { config } = context;
+  const { keepalive, ...socket } = podSocket(pod, context);
+  return {
+    ...socket,
+    ...(keepalive && port !== PORT.hbone ? { keepalive } : {}),
+    address: { ip: config.ipv6 ? '::' : '0.0.0.0', port },
+    transparent: config.originalSource,
+    reusePort: config.inpodPortReuse,
+    backlog: BACKLOG,
+  };
+}

@@ -1,0 +1,83 @@
+// When this ztunnel serves both ends, there is no wire to protect: the two sockets are joined in this process. The source is who the
+// CNI agent says lives in its namespace, and the destination's policies are evaluated as for a tunnel.
+import type { HostPort } from '#shared/address.ts';
+import { formatHostPort } from '#shared/address.ts';
+import { MeshError } from '#shared/errors.ts';
+import type { Conn } from '#shared/reactor/api.ts';
+import type { Workload } from '../state/model.ts';
+import type { ConnectionResult } from '../telemetry/connection-result.ts';
+import { peerOf } from '../telemetry/peer.ts';
+import { Delivery } from './delivery.ts';
+import { guessService, inboundTarget } from './inbound-target.ts';
+import type { Pod, ProxyContext } from './pod.ts';
+import type { Route } from './upstream.ts';
+
+type TunnelRoute = Extract<Route, { kind: 'hbone' }>;
+
+/** The other end's pod, if the two may be joined here: same node, no waypoint between, and an application that takes plain bytes. */
+export function sameNodePod(context: ProxyContext, route: TunnelRoute): Pod | undefined {
+  const { workload, via } = route;
+  if (context.config.sameNode === 'hbone' || via !== 'workload' || workload.applicationTunnel) return undefined;
+  if (context.store.workloads.localPod(workload) !== workload) return undefined;
+  return context.pods.find(workload);
+}
+
+/** The other end, open. */
+export interface SameNodeEnd extends Disposable {
+  readonly app: Conn;
+  /** The line and counts of the destination's side. */
+  readonly result: ConnectionResult;
+  /** Aborted when the destination's side must stop. */
+  readonly signal: AbortSignal;
+}
+
+export interface SameNodeRequest {
+  readonly pod: Pod;
+  readonly route: TunnelRoute;
+  readonly source: Workload;
+  readonly from: HostPort;
+  readonly startedAt: number;
+}
+
+/** Rejects as a tunnel would: with a denial, or because the application cannot be reached. The destination's line is then written. */
+export async function openSameNode(context: ProxyContext, request: SameNodeRequest): Promise<SameNodeEnd> {
+  const { pod, route, source, from, startedAt } = request;
+  const { store, telemetry } = context;
+  const { workload, authority } = route;
+  const { to } = inboundTarget(store, workload, authority, { kind: 'ip', address: authority });
+  const result = telemetry.open(
+    {
+      reporter: 'destination',
+      from,
+      to,
+      hboneAddress: undefined,
+      source: peerOf(source, source.identity),
+      destination: peerOf(workload, workload.identity),
+      service: guessService(store, workload, to.port, route.service?.hostname),
+      mutualTls: false,
+    },
+    startedAt,
+  );
+  const delivery = new Delivery(context, pod);
+  using cleanup = new DisposableStack();
+  try {
+    cleanup.use(pod.drain.hold());
+    const admission = cleanup.use(
+      delivery.admit({
+        workload,
+        source: from,
+        identity: source.identity,
+        to,
+        originalDestination: formatHostPort(authority),
+        protocol: 'TCP',
+      }),
+    );
+    const app = await delivery.connect(to, from, admission.signal);
+    const held = cleanup.move();
+    return { app, result, signal: admission.signal, [Symbol.dispose]: () => held.dispose() };
+  } catch (thrown) {
+    const error = MeshError.from(thrown);
+    result.end(error);
+    throw error;
+  }
+}
