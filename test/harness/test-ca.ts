@@ -69,7 +69,7 @@ export function createTestCa(organization = 'culvert test'): TestCa {
       return {
         identity: identity as SpiffeId,
         chain: leaf.toString(),
-        key: leafKey.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+        key: leafKey.privateKey.export({ type: 'pkcs8', format: 'pem' }),
         roots: options.roots ?? root.toString(),
         notBefore: leaf.validFromDate.getTime(),
         notAfter: leaf.validToDate.getTime(),

@@ -1,0 +1,56 @@
+// A Node Duplex over any ByteStream, so that node:tls can run inside a CONNECT stream (double HBONE).
+import { Duplex } from 'node:stream';
+import type { ByteStream, CloseReason } from '../api.ts';
+
+/** An error as the kernel's RST would give it, with the RST_STREAM code when there was one. */
+class StreamReset extends Error {
+  readonly code = 'ECONNRESET';
+  readonly streamCode: number | undefined;
+
+  constructor(streamCode: number | undefined) {
+    super('the stream was reset');
+    this.streamCode = streamCode;
+  }
+}
+
+/** Starts the stream. Destroying the Duplex before both directions ended resets the stream. */
+export function duplexOver(stream: ByteStream): Duplex {
+  let drained: (() => void) | undefined;
+  let closed = false;
+  const duplex = new Duplex({
+    allowHalfOpen: true,
+    read: () => stream.resume(),
+    write(chunk: Buffer, _encoding, done) {
+      if (stream.write(chunk)) done();
+      else drained = done;
+    },
+    final(done) {
+      stream.end();
+      done();
+    },
+    destroy(error, done) {
+      if (!closed) stream.reset();
+      done(error);
+    },
+  });
+  stream.start({
+    onData(chunk) {
+      if (!duplex.push(Buffer.from(chunk))) stream.pause();
+    },
+    onEnd: () => void duplex.push(null),
+    onDrain() {
+      const done = drained;
+      drained = undefined;
+      done?.();
+    },
+    onClose(reason) {
+      closed = true;
+      if (reason.kind !== 'ended') duplex.destroy(errorOf(reason));
+    },
+  });
+  return duplex;
+}
+
+function errorOf(reason: Exclude<CloseReason, { kind: 'ended' }>): Error {
+  return reason.kind === 'error' ? reason.error : new StreamReset(reason.code);
+}

@@ -1,0 +1,111 @@
+// The Reactor over node:net and node:tls: runs wherever Node does, and is the reference that the native backend is tested against.
+import { createServer, type Server, type Socket } from 'node:net';
+import { once } from 'node:events';
+import type { Duplex } from 'node:stream';
+import type { SecureContext } from 'node:tls';
+import type { HostPort } from '../../address.ts';
+import { MeshError } from '../../errors.ts';
+import { listenTcp } from '../../os/socket-factory.ts';
+import { TlsContexts, type TlsSettings } from '../../tls/context.ts';
+import { clientHandshake, serverHandshake, type Secured } from '../../tls/handshake.ts';
+import type { ByteStream, Conn, ConnectOptions, Listener, ListenOptions, Reactor, TlsConn, TlsOptions } from '../api.ts';
+import { openTcp } from './connect.ts';
+import { PortableConn, PortableTlsConn } from './conn.ts';
+import { duplexOver } from './duplex.ts';
+
+type Handshake = (transport: Duplex, context: SecureContext, remote: HostPort, options: TlsOptions) => Promise<Secured>;
+
+export class PortableReactor implements Reactor {
+  readonly backend = 'portable';
+  readonly #contexts: TlsContexts;
+  readonly #servers = new Set<Server>();
+  readonly #conns = new Set<ByteStream>();
+  readonly #closed = new AbortController();
+
+  constructor(settings: TlsSettings = {}) {
+    this.#contexts = new TlsContexts(settings);
+  }
+
+  async listen(options: ListenOptions, onConn: (conn: Conn) => void): Promise<Listener> {
+    this.#closed.signal.throwIfAborted();
+    const { fd, address, transparent } = listenTcp(options);
+    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
+      const conn = PortableConn.of(socket);
+      if (!conn) return socket.destroy();
+      this.#track(conn, socket);
+      return onConn(conn);
+    });
+    server.listen({ fd, ...(options.backlog === undefined ? {} : { backlog: options.backlog }) });
+    await once(server, 'listening');
+    // accept(2) fails at the limit of open descriptors: the peers wait in the queue, and what is open goes on.
+    server.on('error', () => undefined);
+    this.#servers.add(server);
+    const close = (): void => {
+      if (this.#servers.delete(server)) server.close();
+    };
+    return { address, transparent, close };
+  }
+
+  async connect(options: ConnectOptions): Promise<Conn> {
+    const closed = this.#closed.signal;
+    const conn = await openTcp({ ...options, signal: options.signal ? AbortSignal.any([options.signal, closed]) : closed });
+    this.#track(conn, conn.socket);
+    return conn;
+  }
+
+  tlsClient(conn: Conn, options: TlsOptions): Promise<TlsConn> {
+    return this.#overTcp(clientHandshake, conn, options);
+  }
+
+  tlsServer(conn: Conn, options: TlsOptions): Promise<TlsConn> {
+    return this.#overTcp(serverHandshake, conn, options);
+  }
+
+  tlsClientOver(stream: ByteStream, local: HostPort, remote: HostPort, options: TlsOptions): Promise<TlsConn> {
+    return this.#over(clientHandshake, duplexOver(stream), local, remote, () => local, options);
+  }
+
+  tlsServerOver(stream: ByteStream, local: HostPort, remote: HostPort, options: TlsOptions): Promise<TlsConn> {
+    return this.#over(serverHandshake, duplexOver(stream), local, remote, () => local, options);
+  }
+
+  defer(task: () => void): void {
+    setImmediate(task);
+  }
+
+  close(): void {
+    this.#closed.abort(new MeshError('draining', 'the reactor is closed'));
+    for (const server of this.#servers) server.close();
+    this.#servers.clear();
+    for (const conn of this.#conns) conn.reset();
+  }
+
+  #overTcp(handshake: Handshake, conn: Conn, options: TlsOptions): Promise<TlsConn> {
+    if (!(conn instanceof PortableConn)) throw new MeshError('internal', 'a handshake needs a connection of the same reactor');
+    return this.#over(handshake, conn.socket, conn.local, conn.remote, () => conn.originalDestination(), options);
+  }
+
+  async #over(
+    handshake: Handshake,
+    transport: Duplex,
+    local: HostPort,
+    remote: HostPort,
+    original: () => HostPort,
+    options: TlsOptions,
+  ): Promise<TlsConn> {
+    const secured = await handshake(transport, this.#contexts.get(options.certificate), remote, options).catch(
+      (thrown: unknown) => {
+        transport.destroy();
+        throw thrown;
+      },
+    );
+    const conn = new PortableTlsConn(secured, transport, local, remote, original);
+    this.#track(conn, secured.socket);
+    return conn;
+  }
+
+  #track(conn: ByteStream, socket: Socket): void {
+    this.#conns.add(conn);
+    socket.once('close', () => this.#conns.delete(conn));
+  }
+}

@@ -1,0 +1,18 @@
+// The portable backend against the rules of shared/reactor/api.ts.
+import t from 'tap';
+import { createReactor } from '#shared/reactor/create.ts';
+import { netnsSuite } from './suite/netns.ts';
+import { socketSuite } from './suite/sockets.ts';
+import { streamSuite } from './suite/streams.ts';
+import { tlsSuite } from './suite/tls.ts';
+
+const create = () => createReactor({ backend: 'portable' });
+
+t.test('streams', async (t) => streamSuite(t, create));
+t.test('sockets', async (t) => socketSuite(t, create));
+t.test('network namespaces', async (t) => netnsSuite(t, create));
+t.test('handshakes', async (t) => tlsSuite(t, create));
+
+t.test('the native backend is refused with a way out', async (t) => {
+  t.throws(() => createReactor({ backend: 'native' }), { code: 'missing_capability', message: /CULVERT_BACKEND=portable/u });
+});

@@ -1,0 +1,104 @@
+// Listening and connecting: addresses, refusals, deadlines, cancelling.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Test } from 'tap';
+import { MeshError } from '#shared/errors.ts';
+import type { Conn } from '#shared/reactor/api.ts';
+import { createNetns } from '../../../harness/netns.ts';
+import { LOOPBACK, tcpPair, useReactor, type ReactorFactory } from './pairs.ts';
+import { createGuard, Recorder } from './recorder.ts';
+
+export function socketSuite(t: Test, create: ReactorFactory): void {
+  t.test('both ends know both addresses, IPv4 shown as IPv4', async (t) => {
+    const reactor = useReactor(t, create);
+    const accepted = Promise.withResolvers<Conn>();
+    const listener = await reactor.listen({ address: { ip: '::', port: 0 } }, accepted.resolve);
+    const client = await reactor.connect({ to: { ip: '127.0.0.1', port: listener.address.port } });
+    const server = await accepted.promise;
+    t.strictSame(server.local, client.remote);
+    t.strictSame(server.remote, client.local);
+    t.equal(server.local.ip, '127.0.0.1');
+    t.strictSame(server.originalDestination(), server.local, 'no redirect: the local address');
+  });
+
+  t.test('IPv6', async (t) => {
+    const reactor = useReactor(t, create);
+    const accepted = Promise.withResolvers<Conn>();
+    const listener = await reactor.listen({ address: { ip: '::1', port: 0 } }, accepted.resolve);
+    const client = await reactor.connect({ to: listener.address });
+    t.equal(client.remote.ip, '::1');
+    t.strictSame((await accepted.promise).originalDestination(), listener.address);
+  });
+
+  t.test('a taken port is named', async (t) => {
+    const reactor = useReactor(t, create);
+    const { address } = await reactor.listen({ address: LOOPBACK }, () => undefined);
+    await t.rejects(
+      reactor.listen({ address }, () => undefined),
+      {
+        message: `listen on 127.0.0.1:${address.port}: bind: address already in use (EADDRINUSE)`,
+      },
+    );
+  });
+
+  t.test('SO_REUSEPORT lets two listeners share a port', async (t) => {
+    const reactor = useReactor(t, create);
+    const { address } = await reactor.listen({ address: LOOPBACK, reusePort: true }, () => undefined);
+    await reactor.listen({ address, reusePort: true }, () => undefined);
+  });
+
+  t.test('a closed listener refuses, its connections live on', async (t) => {
+    const reactor = useReactor(t, create);
+    const accepted = Promise.withResolvers<Conn>();
+    const listener = await reactor.listen({ address: LOOPBACK }, accepted.resolve);
+    const client = new Recorder(await reactor.connect({ to: listener.address }), createGuard()).start();
+    const server = new Recorder(await accepted.promise, createGuard()).start();
+    listener.close();
+    listener.close();
+    await t.rejects(reactor.connect({ to: listener.address }), { code: 'connect_failed', message: /ECONNREFUSED/u });
+    client.call((stream) => stream.write(Buffer.from('still here')));
+    client.call((stream) => stream.end());
+    await server.ended;
+    t.equal(server.bytes, 10);
+  });
+
+  t.test('a connect without an answer times out', async (t) => {
+    const reactor = useReactor(t, create);
+    const { fd, to } = silentPeer(t, 'timeout');
+    await t.rejects(reactor.connect({ to, netns: fd, timeout: 100 }), { code: 'connect_timeout', message: /100 ms/u });
+  });
+
+  t.test('a connect can be given up, before and during', async (t) => {
+    const reactor = useReactor(t, create);
+    const { fd, to } = silentPeer(t, 'abort');
+    const controller = new AbortController();
+    const connecting = t.rejects(reactor.connect({ to, netns: fd, signal: controller.signal }), { code: 'draining' });
+    await sleep(20);
+    controller.abort(new MeshError('draining', 'over'));
+    await connecting;
+    await t.rejects(reactor.connect({ to, netns: fd, signal: controller.signal }), { code: 'draining' });
+    await t.rejects(reactor.connect({ to, netns: fd, signal: AbortSignal.timeout(20) }), { code: 'connect_failed' });
+  });
+
+  t.test('close() ends listeners, connections and attempts', async (t) => {
+    const reactor = useReactor(t, create);
+    const { fd, to } = silentPeer(t, 'close');
+    const { client, server } = await tcpPair(reactor);
+    const recorders = [client, server].map((stream) => new Recorder(stream, createGuard()).start());
+    const listener = await reactor.listen({ address: LOOPBACK }, () => undefined);
+    const connecting = t.rejects(reactor.connect({ to, netns: fd }), { code: 'draining' });
+    await sleep(20);
+    reactor.close();
+    await Promise.all(recorders.map((recorder) => recorder.closed));
+    await connecting;
+    const other = useReactor(t, create);
+    await t.rejects(other.connect({ to: listener.address }), { code: 'connect_failed' });
+    await t.rejects(reactor.connect({ to: listener.address }), { code: 'draining' });
+  });
+}
+
+/** An address where nobody answers, in a namespace that drops every SYN. */
+function silentPeer(t: Test, label: string): { fd: number; to: { ip: string; port: number } } {
+  const netns = createNetns(t, label);
+  netns.nft('table inet quiet { chain in { type filter hook input priority 0; tcp dport 9 drop; }\n}');
+  return { fd: netns.fd, to: { ip: '127.0.0.1', port: 9 } };
+}

@@ -1,0 +1,191 @@
+// Handshakes: who is let in, who is not, and what is said about it.
+import { connect as tlsConnect } from 'node:tls';
+import type { Test } from 'tap';
+import { MeshError } from '#shared/errors.ts';
+import type { Conn, Reactor, TlsConn, TlsOptions } from '#shared/reactor/api.ts';
+import { verifyServer, verifyTrustDomain } from '#shared/tls/verify.ts';
+import { createTestCa } from '../../../harness/test-ca.ts';
+import { LOOPBACK, tcpPair, tlsOptions, tlsPair, useReactor, type ReactorFactory } from './pairs.ts';
+
+const DAY = 86_400_000;
+
+export function tlsSuite(t: Test, create: ReactorFactory): void {
+  t.test('both sides learn the identity, the serial and the protocol', async (t) => {
+    const { client, server } = await tlsPair(useReactor(t, create));
+    t.strictSame(client.peer.uris, ['spiffe://cluster.local/ns/shop/sa/server']);
+    t.strictSame(server.peer.uris, ['spiffe://cluster.local/ns/shop/sa/client']);
+    t.match(client.peer.serial, /^[0-9A-F]+$/u);
+    t.equal(client.alpn, 'h2');
+    t.equal(server.alpn, 'h2');
+    t.strictSame(server.remote, client.local);
+  });
+
+  t.test('every URI SAN counts, in order', async (t) => {
+    const ca = createTestCa();
+    const uris = ['spiffe://cluster.local/ns/a/sa/b', 'spiffe://cluster.local/ns/a, URI:b/sa/"c"', 'spiffe://other/ns/a/sa/b'];
+    const [first = '', ...extraUris] = uris;
+    const options = {
+      client: { certificate: ca.issue('spiffe://cluster.local/ns/a/sa/c'), alpn: [], verifyPeer: () => undefined },
+      server: { certificate: ca.issue(first, { extraUris }), alpn: [], verifyPeer: () => undefined },
+    };
+    const { client } = await bothHandshakes(useReactor(t, create), options);
+    t.match(client, { value: { peer: { uris }, alpn: '' } });
+  });
+
+  t.test('a server with another identity is refused', async (t) => {
+    const options = tlsOptions();
+    const expected = createTestCa().issue('spiffe://cluster.local/ns/shop/sa/other').identity;
+    options.client = { ...options.client, verifyPeer: verifyServer([expected]) };
+    const { client } = await bothHandshakes(useReactor(t, create), options);
+    t.match(client, {
+      reason: {
+        code: 'identity_mismatch',
+        message:
+          'identity verification error: peer did not present the expected SAN (spiffe://cluster.local/ns/shop/sa/other), got spiffe://cluster.local/ns/shop/sa/server',
+      },
+    });
+  });
+
+  t.test('a client of another trust domain is refused', async (t) => {
+    const options = tlsOptions();
+    options.server = { ...options.server, verifyPeer: verifyTrustDomain(['example.org']) };
+    const { server } = await bothHandshakes(useReactor(t, create), options);
+    t.match(server, {
+      reason: {
+        code: 'identity_mismatch',
+        message:
+          'identity verification error: peer did not present the expected trustdomain (example.org), got spiffe://cluster.local/ns/shop/sa/client',
+      },
+    });
+  });
+
+  const other = createTestCa('another authority');
+  const own = createTestCa();
+  const late = { notBefore: new Date(Date.now() - 2 * DAY), notAfter: new Date(Date.now() - DAY) };
+  const soon = { notBefore: new Date(Date.now() + DAY), notAfter: new Date(Date.now() + 2 * DAY) };
+  for (const [what, certificate, reason] of [
+    [
+      'of an unknown authority',
+      other.issue('spiffe://cluster.local/ns/shop/sa/x', { roots: own.root }),
+      /unable to|self.signed/u,
+    ],
+    ['that has expired', own.issue('spiffe://cluster.local/ns/shop/sa/x', late), /certificate has expired/u],
+    ['that is not valid yet', own.issue('spiffe://cluster.local/ns/shop/sa/x', soon), /not yet valid/u],
+  ] as const)
+    for (const bad of ['client', 'server'] as const)
+      t.test(`a ${bad} certificate ${what} is refused`, async (t) => {
+        const good = bad === 'client' ? 'server' : 'client';
+        const side = (certificate: TlsOptions['certificate']): TlsOptions => ({
+          certificate,
+          alpn: ['h2'],
+          verifyPeer: () => undefined,
+        });
+        const fine = side(own.issue('spiffe://cluster.local/ns/shop/sa/y'));
+        const result = await bothHandshakes(
+          useReactor(t, create),
+          bad === 'client' ? { client: side(certificate), server: fine } : { client: fine, server: side(certificate) },
+        );
+        t.match(result[good], { reason: { code: 'tls_failure', message: reason } });
+        t.match(result[good], { reason: { message: /127\.0\.0\.1:\d+/u } }, 'the peer is named');
+      });
+
+  t.test('a client without a certificate is refused', async (t) => {
+    const reactor = useReactor(t, create);
+    const options = tlsOptions();
+    const refused = acceptTls(reactor, options.server);
+    const socket = tlsConnect({
+      ...(await refused.address),
+      ca: options.client.certificate.roots,
+      checkServerIdentity: () => undefined,
+    });
+    socket.on('error', () => undefined);
+    await t.rejects(refused.conn, { code: 'tls_failure', message: /did not return a certificate/u });
+  });
+
+  t.test('TLS 1.2 is refused', async (t) => {
+    const reactor = useReactor(t, create);
+    const options = tlsOptions();
+    const refused = acceptTls(reactor, options.server);
+    const { chain: cert, key, roots: ca } = options.client.certificate;
+    const socket = tlsConnect({
+      ...(await refused.address),
+      cert,
+      key,
+      ca,
+      maxVersion: 'TLSv1.2',
+      checkServerIdentity: () => undefined,
+    });
+    socket.on('error', () => undefined);
+    await t.rejects(refused.conn, { code: 'tls_failure', message: /protocol/u });
+  });
+
+  t.test('a client that offers another protocol is refused', async (t) => {
+    const options = tlsOptions();
+    options.client = { ...options.client, alpn: ['http/1.1'] };
+    const { client, server } = await bothHandshakes(useReactor(t, create), options);
+    t.match(client, { reason: { code: 'tls_failure' } });
+    t.match(server, { reason: { code: 'tls_failure', message: /application protocol/u } });
+  });
+
+  t.test('a peer that is silent, gone, or no TLS speaker', async (t) => {
+    const reactor = useReactor(t, create);
+    const { server } = tlsOptions();
+    const silent = await tcpPair(reactor);
+    await t.rejects(reactor.tlsServer(silent.server, { ...server, timeout: 50 }), { code: 'tls_failure', message: /50 ms/u });
+    const gone = await tcpPair(reactor);
+    gone.client.reset();
+    await t.rejects(reactor.tlsServer(gone.server, server), { code: 'tls_failure' });
+    const plain = await tcpPair(reactor);
+    plain.client.write(Buffer.from('GET / HTTP/1.1\r\n\r\n'));
+    await t.rejects(reactor.tlsServer(plain.server, server), {
+      code: 'tls_failure',
+      message: /http request|wrong version|packet/iu,
+    });
+  });
+
+  t.test('a MeshError of verifyPeer is what the handshake fails with', async (t) => {
+    const options = tlsOptions();
+    const verdict = new MeshError('policy_denied', 'not today');
+    options.server = {
+      ...options.server,
+      verifyPeer() {
+        throw verdict;
+      },
+    };
+    const { server } = await bothHandshakes(useReactor(t, create), options);
+    t.equal(server.status === 'rejected' && server.reason, verdict);
+  });
+}
+
+interface Both {
+  client: TlsOptions;
+  server: TlsOptions;
+}
+
+interface Outcomes {
+  client: PromiseSettledResult<TlsConn>;
+  server: PromiseSettledResult<TlsConn>;
+}
+
+/** Both handshakes of a fresh pair. With TLS 1.3 a client may be done before the server refuses it. */
+async function bothHandshakes(reactor: Reactor, options: Both): Promise<Outcomes> {
+  const tcp = await tcpPair(reactor);
+  const [client, server] = await Promise.allSettled([
+    reactor.tlsClient(tcp.client, options.client),
+    reactor.tlsServer(tcp.server, options.server),
+  ]);
+  return { client, server };
+}
+
+/** A listener that hands its first connection to a server handshake. */
+function acceptTls(
+  reactor: Reactor,
+  options: TlsOptions,
+): { address: Promise<{ host: string; port: number }>; conn: Promise<TlsConn> } {
+  const accepted = Promise.withResolvers<Conn>();
+  const conn = accepted.promise.then((tcp) => reactor.tlsServer(tcp, options));
+  const address = reactor
+    .listen({ address: LOOPBACK }, accepted.resolve)
+    .then((listener) => ({ host: listener.address.ip, port: listener.address.port }));
+  return { address, conn };
+}
