@@ -20,6 +20,8 @@ export interface Cluster {
   apply(object: KubeObject): Promise<void>;
   /** Removes it, also when a folder of the user still holds it. */
   remove(key: ObjectKey): Promise<void>;
+  /** Takes back what apply() or remove() wrote: what the folders of the user say counts again. */
+  unhide(key: ObjectKey): Promise<void>;
   readonly lab: LabState;
 }
 
@@ -43,6 +45,7 @@ export async function openCluster(runDir: string): Promise<Cluster> {
     written: () => load(lab.objectDirs),
     apply: (object) => writer.apply(object),
     remove: (key) => writer.hide(key),
+    unhide: (key) => writer.remove(key),
   };
 }
 

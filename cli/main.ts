@@ -1,10 +1,17 @@
 // `culvert`: the command line. Each command is a file in commands/; a fault is one readable message and a non-zero exit code.
 import { Command } from 'commander';
 import { MeshError } from '#shared/errors.ts';
+import { applyCommand } from './commands/apply.ts';
+import { deleteCommand } from './commands/delete.ts';
 import { downCommand } from './commands/down.ts';
 import { execCommand } from './commands/exec.ts';
 import { getCommand } from './commands/get.ts';
+import { labelCommand } from './commands/label.ts';
+import { logsCommand } from './commands/logs.ts';
 import { upCommand } from './commands/up.ts';
+import { waitCommand } from './commands/wait.ts';
+import { waypointCommand } from './commands/waypoint.ts';
+import { ztunnelConfigCommand } from './commands/ztunnel-config.ts';
 
 const program = new Command('culvert')
   .description('An ambient service mesh: enrol pods by a label, add waypoints where L7 is wanted.')
@@ -22,7 +29,20 @@ Examples:
   culvert down`,
   );
 
-for (const command of [upCommand(), downCommand(), getCommand(), execCommand()]) program.addCommand(command);
+const commands = [
+  upCommand(),
+  downCommand(),
+  getCommand(),
+  applyCommand(),
+  deleteCommand(),
+  labelCommand(),
+  execCommand(),
+  logsCommand(),
+  waitCommand(),
+  waypointCommand(),
+  ztunnelConfigCommand(),
+];
+for (const command of commands) program.addCommand(command);
 
 try {
   await program.parseAsync();

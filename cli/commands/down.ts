@@ -14,6 +14,6 @@ export function downCommand(): Command {
     .action(async ({ runDir }: { runDir: string }) => {
       const dir = resolve(runDir);
       const removed = await sweepLab(await realpath(dir).catch(() => dir));
-      print(removed.length === 0 ? `nothing runs in ${dir}` : `removed ${removed.join(', ')}`);
+      print(removed.length === 0 ? `nothing runs in ${dir}` : `removed: ${removed.join(', ')}`);
     });
 }

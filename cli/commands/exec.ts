@@ -65,7 +65,7 @@ async function execInPod(
   command: readonly string[],
 ): Promise<number> {
   const pid = await containerPid(lab, namespace, podName, containerName);
-  const [file = '', ...args] = enterContainer(pid, command);
+  const [file = '', ...args] = enterContainer(pid, command, await processUser(pid));
   const child = spawn(file, args, { stdio: 'inherit', env: await processEnv(pid) });
   // The terminal sends Ctrl-C to both; the command decides what it means.
   process.on('SIGINT', () => {});
@@ -88,6 +88,13 @@ async function containerPid(lab: LabState, namespace: string, podName: string, c
       `pod ${namespace}/${podName} has no running container${containerName === undefined ? '' : ` ${containerName}`}: culvert get pods tells why`,
     );
   return container.process.pid;
+}
+
+/** Whom the container's first process runs as. */
+async function processUser(pid: number): Promise<{ uid: string; gid: string }> {
+  const text = await readFile(`/proc/${pid}/status`, 'utf8');
+  const id = (name: string): string => new RegExp(`^${name}:\\s+(\\d+)`, 'mu').exec(text)?.[1] ?? '0';
+  return { uid: id('Uid'), gid: id('Gid') };
 }
 
 /** What the container was started with, and the terminal of whoever asks. */

@@ -16,7 +16,7 @@ import type { DnsServer } from './dns/server.ts';
 import { Kubelet } from './kubelet.ts';
 import { MeshPrograms } from './mesh.ts';
 import { createFabric } from './net/fabric.ts';
-import { FABRIC_ADDRESS, planLab, SERVICE_CIDR, SYSTEM_NAMESPACE } from './plan.ts';
+import { FABRIC_ADDRESS, FOLDER_ANNOTATION, planLab, SERVICE_CIDR, SYSTEM_NAMESPACE } from './plan.ts';
 import type { LabPlan, NodePlan } from './plan.ts';
 import { serviceAccount } from './pod/environment.ts';
 import { rootMounts } from './pod/root-mounts.ts';
@@ -152,7 +152,10 @@ export class Lab {
       plan,
       writer: this.#writer,
       newRunner: (pod, node) => {
-        const runner: PodRunner = new PodRunner(pod, { ...this.#podDeps(plan, node), onChange: () => kubelet.report(runner) });
+        const runner: PodRunner = new PodRunner(pod, {
+          ...this.#podDeps(pod, plan, node),
+          onChange: () => kubelet.report(runner),
+        });
         return runner;
       },
       nodeLabels: (name) => {
@@ -165,7 +168,7 @@ export class Lab {
     return kubelet;
   }
 
-  #podDeps(plan: LabPlan, node: NodePlan): Omit<PodRunnerDeps, 'onChange'> {
+  #podDeps(pod: Pod, plan: LabPlan, node: NodePlan): Omit<PodRunnerDeps, 'onChange'> {
     const { root, clock, folder, prepare } = this.#options;
     return {
       plan,
@@ -173,7 +176,7 @@ export class Lab {
       clock,
       mounts: this.#mounts,
       baseEnv: podEnv(root),
-      workingDir: folder,
+      workingDir: pod.metadata.annotations?.[FOLDER_ANNOTATION] ?? folder,
       network: {
         name: 'culvert',
         nodeNetns: node.netns,

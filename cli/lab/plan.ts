@@ -36,6 +36,9 @@ export const SYSTEM_NAMESPACE = 'culvert-system';
 /** Kubelet probes come from here, so that the redirect rules of a pod let them pass (facts: cni 1). */
 export const PROBE_SOURCE = '169.254.7.127';
 
+/** Where the containers of a pod find the programs of their `command`: set by `culvert apply`, else the folder of the lab. */
+export const FOLDER_ANNOTATION = 'culvert.dev/folder';
+
 /** Node addresses are .11 and up. */
 const FIRST_NODE = 11;
 const MAX_NODES = 200;

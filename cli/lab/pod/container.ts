@@ -97,8 +97,9 @@ export class RunningContainer {
 }
 
 /** The command line that runs `argv` where the process `pid` lives: its file system, network, processes and host name. */
-export function enterContainer(pid: number, argv: readonly string[]): string[] {
-  return ['nsenter', '--target', String(pid), '--mount', '--pid', '--net', '--uts', '--root', '--wd', '--', ...argv];
+export function enterContainer(pid: number, argv: readonly string[], user?: { uid: string; gid: string }): string[] {
+  const where = ['--target', String(pid), '--mount', '--pid', '--net', '--uts', '--root', '--wd'];
+  return ['nsenter', ...where, ...(user ? ['--setgid', user.gid, '--setuid', user.uid] : []), '--', ...argv];
 }
 
 /** While it is not ready it is asked more often than its period says: starting should not take ten seconds. Milliseconds. */

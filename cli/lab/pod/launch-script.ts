@@ -33,11 +33,10 @@ export const PREPARING = 'culvert-prepares-this-container';
 /** Upper bound of what a container may write to its own file system: it lives in memory. */
 const WRITABLE = '512m';
 
-/** Run as `sh -c TEXT name COMMAND…` in new mount, pid and uts namespaces. */
+/** Run as `sh FILE COMMAND…` in new mount, pid and uts namespaces. */
 export function launchScript(spec: LaunchScript): string {
   const root = quote(`${spec.base}/root`);
   return [
-    `: ${PREPARING}`,
     'set -e',
     `mkdir -p ${quote(spec.base)}`,
     `mount -t tmpfs -o mode=0755,size=${WRITABLE} culvert ${quote(spec.base)}`,
@@ -77,6 +76,7 @@ function innerScript(spec: LaunchScript): string {
         `umount /.volumes/${index}`,
       ];
     }),
+    ...(spec.volumes.length === 0 ? [] : ['rm -r /.volumes']),
     `mkdir -p ${TMPDIR}; chmod 1777 ${TMPDIR}`,
     `cd ${quote(spec.workingDir)}`,
     // As a program of the container sees it: $0 is its own name, and it is process 1 there.

@@ -230,8 +230,10 @@ export class PodRunner {
       group: own?.runAsGroup ?? shared?.runAsGroup,
     });
     const spaces = ['unshare', '--mount', '--pid', '--uts', '--fork', '--kill-child', '--'];
+    const file = join(this.dir, `${container.name}.sh`);
+    await writeFile(file, script);
     return {
-      argv: inNetns(sandbox.netns, [...spaces, 'sh', '-c', script, 'pod', ...command]),
+      argv: inNetns(sandbox.netns, [...spaces, 'sh', file, ...command]),
       env,
       logFile: join(this.dir, `${container.name}.log`),
     };

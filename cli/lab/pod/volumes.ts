@@ -1,6 +1,5 @@
 // A pod's volumes as folders of the machine: tokens and configuration are written here and mounted into the containers.
-import { mkdir, rename, writeFile } from 'node:fs/promises';
-import { stat } from 'node:fs/promises';
+import { chmod, mkdir, rename, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, normalize } from 'node:path';
 import { MeshError } from '#shared/errors.ts';
 import type { PodSpec } from '#shared/kube/kinds.ts';
@@ -31,6 +30,8 @@ export async function writeVolumes(context: VolumeContext): Promise<number | und
   for (const volume of context.pod.spec?.volumes ?? []) {
     const dir = join(context.dir, volume.name);
     if (!volume.hostPath) await mkdir(dir, { recursive: true });
+    // Whoever a container runs as may write there, as in Kubernetes.
+    if (volume.emptyDir) await chmod(dir, 0o777);
     if (volume.configMap) await writeItems(dir, configMapFiles(volume, volume.configMap, context));
     else if (volume.downwardAPI) await writeItems(dir, downwardFiles(volume, volume.downwardAPI.items, context));
     else if (volume.projected)
