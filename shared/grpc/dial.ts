@@ -2,6 +2,7 @@
 // component heals itself after a rotation by reconnecting.
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { isIP } from 'node:net';
 import { checkServerIdentity, getCACertificates } from 'node:tls';
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
 import type { ChannelCredentials, ClientOptions } from '@grpc/grpc-js';
@@ -29,7 +30,8 @@ const KEEPALIVE_TIMEOUT = 10_000;
 /** A fresh client; reads the roots. Rejects with a MeshError that names the file or address. */
 export async function dial(endpoint: GrpcEndpoint, options: ClientOptions = {}): Promise<Client> {
   const { secure, target } = parseAddress(endpoint.address);
-  const channel = secure ? await tlsCredentials(endpoint) : credentials.createInsecure();
+  const host = hostOf(target);
+  const channel = secure ? await tlsCredentials(endpoint, host) : credentials.createInsecure();
   return new Client(target, channel, {
     'grpc.keepalive_time_ms': KEEPALIVE_TIME,
     'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT,
@@ -38,6 +40,8 @@ export async function dial(endpoint: GrpcEndpoint, options: ClientOptions = {}):
     // A connection made with the roots of an earlier dial must not be picked up again.
     'grpc.use_local_subchannel_pool': 1,
     'grpc.service_config_disable_resolution': 1,
+    // An IP address cannot be a TLS server name (RFC 6066); the certificate is still checked for the address, below.
+    ...(secure && isIP(host) !== 0 && { 'grpc.ssl_target_name_override': endpoint.altHostname ?? 'localhost' }),
     ...options,
   });
 }
@@ -57,10 +61,14 @@ export function parseAddress(address: string): { secure: boolean; target: string
   return { secure: match[1] !== 'http', target: match[2] ?? '' };
 }
 
-async function tlsCredentials(endpoint: GrpcEndpoint): Promise<ChannelCredentials> {
+function hostOf(target: string): string {
+  return target.slice(0, target.lastIndexOf(':')).replace(/^\[(.*)\]$/u, '$1');
+}
+
+async function tlsCredentials(endpoint: GrpcEndpoint, host: string): Promise<ChannelCredentials> {
   const { altHostname } = endpoint;
   return credentials.createSsl(Buffer.from(await readRoots(endpoint.rootCert)), undefined, undefined, {
-    checkServerIdentity: (host, certificate) => {
+    checkServerIdentity: (_name, certificate) => {
       const fault = checkServerIdentity(host, certificate);
       return fault && altHostname ? checkServerIdentity(altHostname, certificate) : fault;
     },
