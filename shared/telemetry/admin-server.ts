@@ -1,5 +1,5 @@
 // A small HTTP/1.1 server for the pages of operators and probes: admin, readiness, metrics, and admin sockets.
-import { chmod, rm } from 'node:fs/promises';
+import { chmod, rename, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { IncomingHttpHeaders, IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { ListenOptions } from 'node:net';
@@ -72,11 +72,13 @@ export class AdminServer implements AsyncDisposable {
   /** Binds every address before it resolves; rejects when one is taken. */
   async listen(where: AdminListen): Promise<void> {
     if ('path' in where) {
-      // A socket file that a killed process left behind would make bind fail.
-      await rm(where.path, { force: true });
-      await this.#bind({ path: where.path }, where.path);
+      // Bound under another name until its mode is set: nobody connects in between, and one that a killed process left is replaced.
+      const draft = `${where.path}.new`;
+      await rm(draft, { force: true });
+      await this.#bind({ path: draft }, where.path);
+      await chmod(draft, where.mode);
+      await rename(draft, where.path);
       this.#path = where.path;
-      await chmod(where.path, where.mode);
       return;
     }
     this.#port = where.port;
