@@ -1,11 +1,14 @@
 // Who makes the resources of a type for a proxy. Ztunnels get theirs from the snapshot as they are; waypoints and sidecars from the
 // Envoy translation. A generator is pure: the same snapshot and proxy give the same resources, and it may remember by snapshot.
+import type { Registry } from '@bufbuild/protobuf';
 import type { ObjectFault } from '#shared/kube/object.ts';
 import type { ResourceSet } from '../snapshot/resource-set.ts';
 import type { Snapshot } from '../snapshot/snapshot.ts';
 import type { ProxyKind, ProxyNode } from './node.ts';
 
 export interface Generator {
+  /** The resource types and every type inside an Any of theirs, for /debug/config_dump. */
+  readonly registry: Registry;
   /** `ResourceSet.of(messages.map((m) => encodeResource(Schema, name, m)))`; equal content gives equal versions, so nothing is resent. */
   generate(snapshot: Snapshot, node: ProxyNode, typeUrl: string): ResourceSet;
   /** What could not be translated for any proxy; shown with the faults of the mesh. */

@@ -39,6 +39,7 @@ export class SnapshotBuilder {
     this.#policies = new PolicyIndex(this.#store, settings);
     this.#last = {
       sequence: 0,
+      changed: 0,
       settings,
       addresses: ResourceSet.empty,
       authorizations: ResourceSet.empty,
@@ -47,6 +48,11 @@ export class SnapshotBuilder {
       objects: this.#store.view(),
       faults: [],
     };
+  }
+
+  /** The objects as they are now, ahead of the last snapshot. */
+  get store(): ObjectStore {
+    return this.#store;
   }
 
   get last(): Snapshot {
@@ -58,7 +64,8 @@ export class SnapshotBuilder {
     this.#dirty.mark(events, this.#store, this.#settings.rootNamespace);
   }
 
-  build(): Snapshot {
+  /** `changed`: when the first of the changes came, ms of the monotonic clock. */
+  build(changed: number): Snapshot {
     const dirty = this.#dirty;
     this.#dirty = new DirtySets();
     const objects = this.#store.view();
@@ -77,6 +84,7 @@ export class SnapshotBuilder {
     });
     this.#last = {
       sequence: this.#last.sequence + 1,
+      changed,
       settings: this.#settings,
       addresses: this.#addressSet(resources, workloads, services),
       authorizations: dirty.policies ? this.#authorizationSet() : this.#last.authorizations,

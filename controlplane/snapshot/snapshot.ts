@@ -8,6 +8,8 @@ import type { ResourceSet } from './resource-set.ts';
 export interface Snapshot {
   /** Counts up from 1; 0 is the empty one before the first. */
   readonly sequence: number;
+  /** When the first change that it holds came, ms of the monotonic clock. */
+  readonly changed: number;
   readonly settings: MeshSettings;
   /** `istio.workload.Address` */
   readonly addresses: ResourceSet;

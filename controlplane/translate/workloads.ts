@@ -85,7 +85,9 @@ function isHealthy({ metadata, status }: Pod): boolean {
 /** Services of the namespace that select the Pod, each with the ports that the Pod has of it. */
 function servicesOf(pod: Pod, objects: ObjectView, settings: MeshSettings): Record<string, Pick<PortList, 'ports'>> {
   const services: Record<string, Pick<PortList, 'ports'>> = {};
-  for (const { spec, metadata } of objects.list('Service', pod.metadata.namespace)) {
+  // In order of name: equal content must encode to equal bytes.
+  const all = [...objects.list('Service', pod.metadata.namespace)].sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
+  for (const { spec, metadata } of all) {
     const selector = spec?.selector ?? {};
     if (spec?.type === 'ExternalName' || Object.keys(selector).length === 0 || !matchesLabels(selector, pod.metadata.labels))
       continue;

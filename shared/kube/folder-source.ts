@@ -6,7 +6,7 @@ import { parseOverlayFileName } from './file-names.ts';
 import { FolderScanner } from './folder-scan.ts';
 import type { FileChange } from './folder-scan.ts';
 import { FolderState } from './folder-state.ts';
-import type { ObjectEvent, ObjectFault, ObjectSource } from './object.ts';
+import type { ObjectEvent, ObjectFault, ObjectKey, ObjectSource } from './object.ts';
 import { Validator } from './validate.ts';
 import { parseFile } from './yaml-file.ts';
 
@@ -49,6 +49,10 @@ export class FolderSource implements ObjectSource {
       first = false;
     };
     this.#deliver();
+  }
+
+  locate(key: ObjectKey): string {
+    return this.#state.locate(key) ?? this.#folders.join(':');
   }
 
   close(): void {

@@ -31,6 +31,7 @@ export class FolderState {
   #holders = new Map<string, string>();
   #overlays = new Map<string, Overlay>();
   #delivered = new Map<ObjectKey, KubeObject>();
+  #places = new Map<ObjectKey, string>();
   #faults: readonly ObjectFault[] = [];
 
   constructor(folders: readonly string[]) {
@@ -65,6 +66,11 @@ export class FolderState {
 
   get faults(): readonly ObjectFault[] {
     return this.#faults;
+  }
+
+  /** `FILE:LINE` of an object; of its Deployment for an expanded Pod. */
+  locate(key: ObjectKey): string | undefined {
+    return this.#places.get(key);
   }
 
   /** What changed since the last call, as one batch; the first time everything. */
@@ -117,19 +123,21 @@ export class FolderState {
       else patches.set(key, [patch]);
     }
     const objects = new Map<ObjectKey, KubeObject>();
-    const add = (key: ObjectKey, object: KubeObject): KubeObject => {
+    this.#places.clear();
+    const add = (key: ObjectKey, object: KubeObject, where: string): KubeObject => {
+      this.#places.set(key, where);
       const named = { ...object, metadata: { uid: uidOf(key), ...object.metadata } };
       const merged = (patches.get(key) ?? []).reduce<unknown>(mergePatch, named) as KubeObject;
       objects.set(key, merged);
       return merged;
     };
-    for (const [key, { object }] of winners) {
+    for (const [key, { object, where }] of winners) {
       if (isDeleted(object)) continue;
-      const merged = add(key, object);
+      const merged = add(key, object, where);
       if (merged.kind !== 'Deployment') continue;
       for (const pod of expandDeployment(merged as Deployment)) {
         const podKey = objectKey(pod);
-        if (!winners.has(podKey)) add(podKey, pod);
+        if (!winners.has(podKey)) add(podKey, pod, where);
       }
     }
     return objects;

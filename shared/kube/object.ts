@@ -50,6 +50,8 @@ export type ObjectEvent = { type: 'set'; key: ObjectKey; object: KubeObject } | 
 export interface ObjectSource {
   /** Resolves after the first batch was delivered. */
   watch(onBatch: (events: ObjectEvent[]) => void, onFaults: (faults: readonly ObjectFault[]) => void): Promise<void>;
+  /** Where an object stands, for fault lines: `FILE:LINE`, or the name of the source. */
+  locate(key: ObjectKey): string;
   close(): void;
 }
 

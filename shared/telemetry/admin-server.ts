@@ -11,6 +11,8 @@ export interface AdminRequest {
   /** Only path and query mean something. */
   readonly url: URL;
   readonly headers: IncomingHttpHeaders;
+  /** IP address of the client; '' over a Unix socket. */
+  readonly remote: string;
   /** The whole body; a MeshError `bad_request` above `limit` bytes (default 1 MiB). */
   body(limit?: number): Promise<Buffer>;
 }
@@ -169,7 +171,9 @@ export class AdminServer implements AsyncDisposable {
         body: `${method} is not allowed here; use ${methods.join(', ')}\n`,
       };
     try {
-      return await route.handle({ method, url, headers: message.headers, body: (limit = MAX_BODY) => readBody(message, limit) });
+      const { headers, socket } = message;
+      const body = (limit = MAX_BODY): Promise<Buffer> => readBody(message, limit);
+      return await route.handle({ method, url, headers, remote: socket.remoteAddress ?? '', body });
     } catch (error) {
       if (!(error instanceof MeshError))
         this.#log.error('admin handler failed', { path: url.pathname, error: MeshError.from(error) });
