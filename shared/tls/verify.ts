@@ -13,7 +13,10 @@ export function verifyServer(accepted: readonly SpiffeId[]): (peer: PeerCertific
 /** A server's rule: the client must present a SPIFFE ID of one of these trust domains. */
 export function verifyTrustDomain(domains: readonly string[]): (peer: PeerCertificate) => void {
   return (peer) => {
-    const inDomain = (uri: string): boolean => domains.includes(parseSpiffeId(uri)?.trustDomain ?? '');
+    const inDomain = (uri: string): boolean => {
+      const identity = parseSpiffeId(uri);
+      return identity !== undefined && domains.includes(identity.trustDomain);
+    };
     if (!peer.uris.some(inDomain)) throw mismatch('trustdomain', domains, peer);
   };
 }
