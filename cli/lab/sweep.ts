@@ -21,14 +21,16 @@ const OWN_ENTRIES = new Set([
 export async function sweepLab(runDir: string, options: { keepLab?: boolean } = {}): Promise<string[]> {
   const removed: string[] = [];
   const state = await readLabState(runDir).catch(() => undefined);
-  if (state && options.keepLab !== true && (await endProcess(state.lab, SHUTDOWN))) removed.push('the lab process');
-  if (state)
-    for (const record of recordedProcesses(state)) if (await endProcess(record, 0)) removed.push(`process ${record.pid}`);
-  for (const name of await listNetns(netnsPrefix(labId(runDir)))) {
+  if (state && options.keepLab !== true && (await endProcess(state.lab, SHUTDOWN))) removed.push('the lab');
+  const ended = await Promise.all((state ? recordedProcesses(state) : []).map((record) => endProcess(record, 0)));
+  const processes = ended.filter(Boolean).length;
+  if (processes > 0) removed.push(`${processes} processes`);
+  const namespaces = await listNetns(netnsPrefix(labId(runDir)));
+  for (const name of namespaces) {
     for (const pid of await netnsPids(name)) kill(pid, 'SIGKILL');
     await deleteNetns(name);
-    removed.push(`network namespace ${name}`);
   }
+  if (namespaces.length > 0) removed.push(`${namespaces.length} network namespaces`);
   if (await removeRunDir(runDir)) removed.push(runDir);
   return removed;
 }
