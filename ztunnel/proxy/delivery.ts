@@ -67,7 +67,8 @@ export class Delivery {
     const { reactor } = this.#context;
     const options = { ...podSocket(this.#pod, this.#context), to, signal };
     try {
-      return await reactor.connect(this.#spoofs(to, source) ? { ...options, from: source } : options);
+      // The client's port is taken: its own connection to this address has it.
+      return await reactor.connect(this.#spoofs(to, source) ? { ...options, from: { ip: source.ip, port: 0 } } : options);
     } catch (thrown) {
       const error = MeshError.from(thrown);
       throw new MeshError(error.code, `connection failed: ${error.message}`, { cause: thrown });

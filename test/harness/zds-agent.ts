@@ -1,0 +1,95 @@
+// The CNI agent's end of ZDS, as a test drives it: one socket, and the pods that it has told of so far.
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import type { Test } from 'tap';
+import type { WorkloadRequest } from '#shared/gen/istio/zds/zds_pb.ts';
+import { WorkloadRequestSchema, WorkloadResponseSchema, ZdsHelloSchema } from '#shared/gen/istio/zds/zds_pb.ts';
+import type { SeqpacketConn } from '#shared/os/seqpacket.ts';
+import { listenSeqpacket } from '#shared/os/seqpacket.ts';
+
+export interface AgentPod {
+  readonly uid: string;
+  readonly name: string;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  /** Descriptor of its network namespace. */
+  readonly netns: number;
+}
+
+export class ZdsAgent {
+  readonly pods = new Map<string, AgentPod>();
+  /** Errors of the answers to the last session's snapshot. */
+  readonly refusals: string[] = [];
+  #session = Promise.withResolvers<SeqpacketConn>();
+  #current: SeqpacketConn | undefined;
+
+  constructor(t: Pick<Test, 'teardown'>, path: string) {
+    const listener = listenSeqpacket(path, (conn) => void this.#serve(conn));
+    t.teardown(() => {
+      listener.close();
+      this.#current?.close();
+    });
+  }
+
+  /** Adds or replaces a pod; resolves with the ztunnel's error, '' when it is served. */
+  async add(pod: AgentPod): Promise<string> {
+    this.pods.set(pod.uid, pod);
+    return this.send({ case: 'add', value: addOf(pod) }, pod.netns);
+  }
+
+  async remove(uid: string): Promise<string> {
+    this.pods.delete(uid);
+    return this.send({ case: 'del', value: { uid } });
+  }
+
+  /** Sends anything in the present session, once its snapshot was sent. */
+  async send(payload: Payload, fd?: number): Promise<string> {
+    return exchange(await this.#session.promise, payload, fd);
+  }
+
+  /** Sends raw bytes. */
+  async sendRaw(bytes: Uint8Array): Promise<void> {
+    const conn = await this.#session.promise;
+    await conn.send(bytes);
+  }
+
+  /** Resolves when a session's snapshot was sent. */
+  async connected(): Promise<void> {
+    await this.#session.promise;
+  }
+
+  /** Hangs up, as a killed agent does; the ztunnel comes back by itself. */
+  hangUp(): void {
+    this.#session = Promise.withResolvers();
+    this.#current?.close();
+  }
+
+  async #serve(conn: SeqpacketConn): Promise<void> {
+    if (this.#current) this.#session = Promise.withResolvers();
+    this.#current = conn;
+    const hello = await conn.receive();
+    if (!hello || fromBinary(ZdsHelloSchema, hello.data).version !== 1) throw new Error('the ztunnel did not say hello');
+    for (const pod of this.pods.values()) {
+      const error = await exchange(conn, { case: 'add', value: addOf(pod) }, pod.netns);
+      if (error !== '') this.refusals.push(error);
+    }
+    await exchange(conn, { case: 'snapshotSent', value: {} });
+    this.#session.resolve(conn);
+  }
+}
+
+type Payload =
+  | { case: 'add'; value: ReturnType<typeof addOf> }
+  | { case: 'del' | 'keep'; value: { uid: string } }
+  | { case: 'snapshotSent'; value: object };
+
+function addOf({ uid, name, namespace, serviceAccount }: AgentPod) {
+  return { uid, workloadInfo: { name, namespace, serviceAccount } };
+}
+
+async function exchange(conn: SeqpacketConn, payload: Payload, fd?: number): Promise<string> {
+  const request = create(WorkloadRequestSchema, { payload: payload as WorkloadRequest['payload'] });
+  await conn.send(toBinary(WorkloadRequestSchema, request), fd);
+  const answer = await conn.receive();
+  if (!answer) throw new Error('the ztunnel hung up instead of answering');
+  return fromBinary(WorkloadResponseSchema, answer.data).payload.value?.error ?? '';
+}
