@@ -19,13 +19,13 @@ export interface CaConfig {
 const HOUR = 3_600_000;
 
 /**
- * STATE_DIR, PUBLIC_ADDRESS, TRUST_DOMAIN, ROOT_NAMESPACE as in docs/seams.md; ROOT_CA_DIR (a plugged-in CA), CA_TRUSTED_NODE_ACCOUNTS
+ * STATE_DIR (the control plane refuses to start without), PUBLIC_ADDRESS, TRUST_DOMAIN, ROOT_NAMESPACE as in docs/seams.md; ROOT_CA_DIR (a plugged-in CA), CA_TRUSTED_NODE_ACCOUNTS
  * (`ns/sa,…`, default ROOT_NAMESPACE/ztunnel), DEFAULT_WORKLOAD_CERT_TTL (24h), MAX_WORKLOAD_CERT_TTL (2160h).
  */
 export function readCaConfig(env: EnvReader): CaConfig {
   const rootNamespace = env.string('ROOT_NAMESPACE', 'culvert-system');
   return {
-    stateDir: env.required('STATE_DIR', 'the folder of the CA key and the admin socket'),
+    stateDir: env.string('STATE_DIR', ''),
     cacertsDir: env.optional('ROOT_CA_DIR'),
     trustDomain: env.string('TRUST_DOMAIN', 'cluster.local'),
     serverNames: serverNames(env, rootNamespace),
