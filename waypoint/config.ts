@@ -1,0 +1,67 @@
+// What a waypoint reads from its environment (docs/seams.md).
+import { type Env, EnvReader } from '#shared/env.ts';
+import { PORT } from '#shared/ports.ts';
+import { BACKENDS, type Backend } from '#shared/reactor/create.ts';
+
+export interface WaypointConfig {
+  readonly podName: string;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  readonly instanceIp: string;
+  readonly nodeName: string | undefined;
+  readonly clusterId: string;
+  readonly clusterDomain: string;
+  readonly trustDomain: string;
+  readonly xdsAddress: string;
+  readonly xdsRootCert: string;
+  readonly caAddress: string;
+  readonly caRootCert: string;
+  readonly authToken: string | undefined;
+  readonly adminPort: number;
+  readonly metricsPort: number;
+  readonly readyPort: number;
+  /** Overrides the port that the control plane gives; undefined: as given. For tests and for several on one host. */
+  readonly hbonePort: number | undefined;
+  /** Milliseconds that connections have to end after SIGTERM. */
+  readonly drainTimeout: number;
+  readonly backend: Backend;
+  readonly logLevel: string;
+  readonly logFormat: 'text' | 'json';
+}
+
+const ROOT_CERT = '/var/run/secrets/istio/root-cert.pem';
+const TOKEN = '/var/run/secrets/tokens/istio-token';
+
+/** Throws invalid_config with every fault. */
+export function loadConfig(env: Env): WaypointConfig {
+  const reader = new EnvReader(env);
+  const port = (name: string, fallback: number): number => reader.integer(name, fallback, { max: 65_535 });
+  const xdsAddress = reader.string('XDS_ADDRESS', 'https://istiod.istio-system.svc:15012');
+  const xdsRootCert = reader.string('XDS_ROOT_CA', ROOT_CERT);
+  const hbonePort = reader.optional('HBONE_PORT') === undefined ? undefined : port('HBONE_PORT', PORT.hbone);
+  const config: WaypointConfig = {
+    podName: reader.required('POD_NAME', 'the name of this pod'),
+    namespace: reader.required('POD_NAMESPACE', 'the namespace of this pod'),
+    serviceAccount: reader.required('SERVICE_ACCOUNT', 'whose certificate this waypoint asks for'),
+    instanceIp: reader.required('INSTANCE_IP', 'the address of this pod'),
+    nodeName: reader.optional('NODE_NAME'),
+    clusterId: reader.string('CLUSTER_ID', 'Kubernetes'),
+    clusterDomain: reader.string('CLUSTER_DOMAIN', 'cluster.local'),
+    trustDomain: reader.string('TRUST_DOMAIN', 'cluster.local'),
+    xdsAddress,
+    xdsRootCert,
+    caAddress: reader.string('CA_ADDRESS', xdsAddress),
+    caRootCert: reader.string('CA_ROOT_CA', xdsRootCert),
+    authToken: reader.optional('AUTH_TOKEN') ?? (xdsAddress.startsWith('http://') ? undefined : TOKEN),
+    adminPort: port('ADMIN_PORT', PORT.admin),
+    metricsPort: port('METRICS_PORT', PORT.metrics),
+    readyPort: port('READY_PORT', PORT.readiness),
+    hbonePort,
+    drainTimeout: reader.duration('TERMINATION_GRACE_PERIOD', 5000),
+    backend: reader.oneOf('CULVERT_BACKEND', BACKENDS, 'portable'),
+    logLevel: reader.string('LOG_LEVEL', 'info'),
+    logFormat: reader.oneOf('LOG_FORMAT', ['text', 'json'], 'text'),
+  };
+  reader.done();
+  return config;
+}

@@ -1,0 +1,110 @@
+// The life of a request: prepare, authorize, route, forward, record. Each phase either goes on or gives the answer that ends it.
+import { MeshError } from '#shared/errors.ts';
+import type { Baggage } from '#shared/hbone/baggage.ts';
+import type { Clock } from '#shared/clock.ts';
+import type { HttpChain } from '../listener/listener.ts';
+import { applyEdits, findRoute, type Route, type RouteTable } from '../route/table.ts';
+import { newRecord, type TrafficRecord } from '../telemetry/record.ts';
+import { upgradeOf } from './hop-by-hop.ts';
+import type { ServerMessage } from './message.ts';
+import { normalizePath } from './path.ts';
+import { type ConnectionInfo, Headers } from './request.ts';
+import { type LocalReply, reply } from './reply.ts';
+import type { Router } from './router.ts';
+
+export interface ExchangeDeps {
+  readonly clock: Clock;
+  readonly router: Router;
+  routes(name: string): RouteTable | undefined;
+  /** Our own SPIFFE ID. */
+  readonly identity: string;
+  requestId(): string;
+  /** Called once, when the request is over. */
+  record(record: TrafficRecord, chain: HttpChain): void;
+}
+
+export interface ExchangeContext {
+  readonly chain: HttpChain;
+  readonly connection: ConnectionInfo;
+  readonly client: Baggage;
+}
+
+/** Serves one request; never rejects. */
+export async function serveExchange(message: ServerMessage, context: ExchangeContext, deps: ExchangeDeps): Promise<void> {
+  const { clock } = deps;
+  const started = clock.monotonic();
+  const record = newRecord(context.connection, context.client, message.head, clock.now());
+  try {
+    const early = prepare(message, context.chain, deps) ?? authorize(message, context);
+    if (early) return answer(message, early, record, clock);
+    const route = findRouteOf(message, context.chain, deps);
+    if (!route) return answer(message, reply.noRoute(), record, clock);
+    record.routeName = route.name;
+    const local = localAnswer(route, message);
+    if (local) return answer(message, local, record, clock, route);
+    const refused = await deps.router.forward(message, route, context, record);
+    if (refused) answer(message, refused, record, clock, route);
+  } catch (error) {
+    record.flag = '-';
+    record.details = `internal_error{${MeshError.from(error).message}}`;
+    message.reset();
+  } finally {
+    record.duration = clock.monotonic() - started;
+    deps.record(record, context.chain);
+  }
+}
+
+/** Makes the head what policy and routes may rely on. */
+function prepare(message: ServerMessage, chain: HttpChain, deps: ExchangeDeps): LocalReply | undefined {
+  const { head } = message;
+  if (chain.normalizePath) {
+    const path = normalizePath(head.path);
+    if (path === undefined) return reply.badPath();
+    head.path = path;
+  }
+  const upgrade = upgradeOf(head.headers);
+  if (upgrade !== undefined && upgrade !== 'h2c' && !(upgrade === 'websocket' && chain.websocket && message.upgrade))
+    return reply.upgradeRefused();
+  if (!head.headers.has('x-forwarded-proto')) head.headers.append('x-forwarded-proto', head.scheme);
+  if (!head.headers.has('x-request-id')) head.headers.append('x-request-id', deps.requestId());
+  return undefined;
+}
+
+function authorize(message: ServerMessage, { chain, connection }: ExchangeContext): LocalReply | undefined {
+  for (const check of chain.rbac) {
+    const verdict = check({ connection, head: message.head });
+    if (!verdict.allowed) return reply.denied(verdict.policy);
+  }
+  return undefined;
+}
+
+function findRouteOf(message: ServerMessage, chain: HttpChain, deps: ExchangeDeps): Route | undefined {
+  const table = deps.routes(chain.routes);
+  return table && findRoute(table, message.head);
+}
+
+function localAnswer({ action }: Route, { head }: ServerMessage): LocalReply | undefined {
+  if (action.kind === 'redirect') return reply.redirect(action.status, action.location(head));
+  return action.kind === 'direct' ? reply.direct(action.status, action.body) : undefined;
+}
+
+/** Sends an answer of our own. What the client still sends of its body is read and dropped by the codec. */
+function answer(message: ServerMessage, local: LocalReply, record: TrafficRecord, clock: Clock, route?: Route): void {
+  const body = Buffer.from(local.body);
+  const headers = new Headers([['content-length', String(body.length)]]);
+  if (body.length > 0) headers.append('content-type', 'text/plain');
+  for (const [name, value] of local.headers ?? []) headers.append(name, value);
+  headers.append('date', new Date(clock.now()).toUTCString());
+  if (route) applyEdits(headers, route.edits.response);
+  record.status = local.status;
+  record.flag = local.flag;
+  record.details = local.details;
+  record.sent = message.head.method === 'HEAD' ? 0 : body.length;
+  const bare = body.length === 0 || message.head.method === 'HEAD';
+  message.respond({ status: local.status, headers }, bare);
+  if (!bare) {
+    message.write(body);
+    message.end();
+  }
+  message.discard();
+}

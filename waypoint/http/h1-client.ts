@@ -1,0 +1,205 @@
+// HTTP/1.1 to a backend: one request at a time on one connection, which then is free for the next.
+import { MeshError } from '#shared/errors.ts';
+import { type BodyFraming, keepsAlive, type ResponseHead as WireHead } from '#shared/http1/head.ts';
+import { ResponseReader } from '#shared/http1/reader.ts';
+import { MessageWriter, requestHead } from '#shared/http1/serializer.ts';
+import type { ByteStream, CloseReason } from '#shared/reactor/api.ts';
+import type { BodyHandler, ClientConnection, ClientMessage, ResponseEvents } from './message.ts';
+import { type HeaderPair, Headers, type RequestHead } from './request.ts';
+import { UpgradedStream } from './upgraded.ts';
+
+export class H1Client implements ClientConnection {
+  readonly #stream: ByteStream;
+  readonly #onChange: () => void;
+  readonly #reader: ResponseReader;
+  readonly #writer: MessageWriter;
+  #current: H1ClientMessage | undefined;
+  #tunnel: UpgradedStream | undefined;
+  #usable = true;
+  #keepAlive = true;
+
+  /** `onChange`: free for another request, or closed. */
+  constructor(stream: ByteStream, defer: (task: () => void) => void, onChange: () => void) {
+    this.#stream = stream;
+    this.#onChange = onChange;
+    this.#writer = new MessageWriter(stream, { defer });
+    this.#reader = new ResponseReader({
+      onHead: (head, framing) => this.#onHead(head, framing),
+      onBody: (chunk) => (this.#tunnel ? this.#tunnel.receive(chunk) : this.#current?.handler?.onData(chunk)),
+      onEnd: (trailers) => this.#onMessageEnd(trailers.map(([name, value]) => [name, value])),
+    });
+    stream.start({
+      onData: (chunk) => this.#onData(chunk),
+      onEnd: () => this.#onEnd(),
+      onDrain: () => (this.#tunnel ? this.#tunnel.drained() : this.#current?.handler?.onDrain()),
+      onClose: (reason) => this.#lost(reason),
+    });
+  }
+
+  get available(): number {
+    return this.#usable && !this.#current ? 1 : 0;
+  }
+
+  get usable(): boolean {
+    return this.#usable;
+  }
+
+  request(head: RequestHead, ended: boolean, events: ResponseEvents): ClientMessage {
+    if (this.available === 0) throw new MeshError('internal', 'an HTTP/1.1 connection got a second request');
+    const message = new H1ClientMessage(this.#stream, this.#writer, events, () => this.#release());
+    this.#current = message;
+    const { pairs } = head.headers;
+    const length = head.headers.get('content-length');
+    const framing: BodyFraming = ended
+      ? { kind: 'none' }
+      : length === undefined
+        ? { kind: 'chunked' }
+        : { kind: 'length', length: Number(length) };
+    const coding: HeaderPair[] = framing.kind === 'chunked' ? [['transfer-encoding', 'chunked']] : [];
+    this.#reader.expect(head.method);
+    this.#writer.head(requestHead(head.method, head.path, [['host', head.authority], ...pairs, ...coding]), framing);
+    if (ended) message.sent = true;
+    return message;
+  }
+
+  close(): void {
+    this.#usable = false;
+    this.#stream.end();
+    this.#stream.reset();
+  }
+
+  #onData(chunk: Uint8Array): void {
+    if (!this.#current && !this.#tunnel)
+      return this.#fail(new MeshError('protocol_error', 'the backend sent bytes that nobody asked for'));
+    try {
+      const stopped = this.#reader.push(chunk);
+      // An interim head ends a push as well: what follows belongs to the same answer.
+      if (stopped < chunk.length && this.#current) this.#onData(chunk.subarray(stopped));
+      else if (stopped < chunk.length) this.#fail(new MeshError('protocol_error', 'the backend sent more than its answer'));
+    } catch (error) {
+      this.#fail(MeshError.from(error, 'protocol_error'));
+    }
+  }
+
+  #onHead(wire: WireHead, framing: BodyFraming): void {
+    const message = this.#current;
+    if (!message) return;
+    const head = { status: wire.status, headers: new Headers(wire.headers.map(([name, value]) => [name, value])) };
+    if (wire.status === 101) return this.#upgrade(message, head);
+    if (wire.status < 200) return message.events.onInformational(head);
+    this.#keepAlive = keepsAlive(wire) && framing.kind !== 'until-close';
+    const ended = framing.kind === 'none' || (framing.kind === 'length' && framing.length === 0);
+    message.events.onResponse(head, ended);
+  }
+
+  #upgrade(message: H1ClientMessage, head: { status: number; headers: Headers }): void {
+    if (!message.events.onUpgrade) return this.#fail(new MeshError('protocol_error', 'the backend switched protocols unasked'));
+    this.#usable = false;
+    this.#tunnel = new UpgradedStream(this.#stream);
+    message.events.onUpgrade(head, this.#tunnel);
+  }
+
+  #onMessageEnd(trailers: readonly HeaderPair[]): void {
+    if (this.#tunnel) return this.#tunnel.receiveEnd();
+    const message = this.#current;
+    if (!message) return;
+    message.received = true;
+    if (trailers.length > 0) message.handler?.onTrailers(trailers);
+    message.handler?.onEnd();
+    this.#release();
+  }
+
+  /** Both directions of the message are over. */
+  #release(): void {
+    const message = this.#current;
+    if (!message?.received || this.#tunnel) return;
+    this.#current = undefined;
+    // An answer before the end of the request leaves the rest of the request on the connection.
+    if (!message.sent || !this.#keepAlive) return this.#fail(undefined);
+    if (this.#usable) this.#onChange();
+  }
+
+  #onEnd(): void {
+    this.#usable = false;
+    if (this.#tunnel) return this.#tunnel.receiveEnd();
+    try {
+      this.#reader.end();
+      this.#stream.end();
+    } catch {
+      this.#fail(new MeshError('reset', 'the backend closed the connection before the end of its answer'));
+    }
+    this.#onChange();
+  }
+
+  #fail(error: MeshError | undefined): void {
+    this.#usable = false;
+    const message = this.#current;
+    this.#current = undefined;
+    if (error) message?.handler?.onClose({ kind: 'error', error });
+    this.#stream.end();
+    this.#stream.reset();
+    this.#onChange();
+  }
+
+  #lost(reason: CloseReason): void {
+    this.#usable = false;
+    const message = this.#current;
+    this.#current = undefined;
+    if (this.#tunnel) this.#tunnel.lost(reason);
+    else message?.handler?.onClose(reason);
+    this.#onChange();
+  }
+}
+
+class H1ClientMessage implements ClientMessage {
+  readonly events: ResponseEvents;
+  handler: BodyHandler | undefined;
+  /** The request is complete. */
+  sent = false;
+  /** The answer is complete. */
+  received = false;
+  readonly #stream: ByteStream;
+  readonly #writer: MessageWriter;
+  readonly #onSent: () => void;
+  #reset = false;
+
+  constructor(stream: ByteStream, writer: MessageWriter, events: ResponseEvents, onSent: () => void) {
+    this.#stream = stream;
+    this.#writer = writer;
+    this.events = events;
+    this.#onSent = onSent;
+  }
+
+  start(handler: BodyHandler): void {
+    this.handler = handler;
+  }
+
+  write(chunk: Uint8Array): boolean {
+    return this.#over ? true : this.#writer.write(chunk);
+  }
+
+  end(trailers: readonly HeaderPair[] = []): void {
+    if (this.#over) return;
+    if (!this.#writer.end(trailers)) return this.reset();
+    this.sent = true;
+    this.#onSent();
+  }
+
+  reset(): void {
+    if (this.#reset || (this.sent && this.received)) return;
+    this.#reset = true;
+    this.#stream.reset();
+  }
+
+  pause(): void {
+    this.#stream.pause();
+  }
+
+  resume(): void {
+    this.#stream.resume();
+  }
+
+  get #over(): boolean {
+    return this.#reset || this.sent || this.received;
+  }
+}

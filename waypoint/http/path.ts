@@ -1,0 +1,41 @@
+// Path normalisation (RFC 3986 6.2.2), as Envoy does it with normalize_path: policy and routes must see the path that a backend will
+// act on, or `/public/../admin` would pass for `/public`.
+
+const UNRESERVED = /[A-Za-z0-9\-._~]/u;
+
+/** Undefined when the path is malformed. The query is left alone. */
+export function normalizePath(path: string): string | undefined {
+  const end = path.search(/[?#]/u);
+  const plain = end === -1 ? path : path.slice(0, end);
+  if (!plain.startsWith('/')) return plain === '*' ? path : undefined;
+  if (isNormal(plain)) return path;
+  const decoded = decodeUnreserved(plain.replaceAll('\\', '/'));
+  if (decoded === undefined) return undefined;
+  const rest = end === -1 ? '' : path.slice(end);
+  return removeDots(decoded) + rest;
+}
+
+function isNormal(plain: string): boolean {
+  return !plain.includes('%') && !plain.includes('/.') && !plain.includes('\\');
+}
+
+/** `%41` is `A`; other escapes stay, in upper case. */
+function decodeUnreserved(plain: string): string | undefined {
+  if (/%(?![0-9A-Fa-f]{2})/u.test(plain) || /%00/u.test(plain)) return undefined;
+  return plain.replaceAll(/%[0-9A-Fa-f]{2}/gu, (escape) => {
+    const character = String.fromCharCode(Number.parseInt(escape.slice(1), 16));
+    return UNRESERVED.test(character) ? character : escape.toUpperCase();
+  });
+}
+
+function removeDots(path: string): string {
+  const segments = path.slice(1).split('/');
+  const kept: string[] = [];
+  for (const [index, segment] of segments.entries()) {
+    const isLast = index === segments.length - 1;
+    if (segment === '..') kept.pop();
+    else if (segment !== '.') kept.push(segment);
+    if (isLast && (segment === '..' || segment === '.')) kept.push('');
+  }
+  return `/${kept.join('/')}`;
+}

@@ -1,0 +1,71 @@
+// A connection on a TCP chain: policy, endpoint, connect, relay, record.
+import type { Clock } from '#shared/clock.ts';
+import { MeshError } from '#shared/errors.ts';
+import type { Baggage } from '#shared/hbone/baggage.ts';
+import { relay } from '#shared/hbone/relay.ts';
+import type { ByteStream } from '#shared/reactor/api.ts';
+import { type Cluster, describeAddress, type Endpoint } from '../cluster/cluster.ts';
+import type { UpstreamContext } from '../cluster/upstream.ts';
+import type { ConnectionInfo } from '../http/request.ts';
+import type { LiveCluster } from '../http/router.ts';
+import { newRecord, type TrafficRecord } from '../telemetry/record.ts';
+import type { TcpChain } from './listener.ts';
+
+export interface TcpDeps {
+  readonly clock: Clock;
+  cluster(name: string): LiveCluster | undefined;
+  connect(cluster: Cluster, endpoint: Endpoint, context: UpstreamContext): Promise<ByteStream>;
+  record(record: TrafficRecord, chain: TcpChain): void;
+}
+
+/** How the client's side is answered: before a tunnel's 200 by a status, after it by a reset. */
+export interface TcpClient {
+  accept(): ByteStream;
+  refuse(status: number): void;
+}
+
+/** Resolves when the connection is over; never rejects. Nothing is accepted before the far side is open. */
+export async function serveTcp(
+  client: TcpClient,
+  chain: TcpChain,
+  connection: ConnectionInfo,
+  from: Baggage,
+  deps: TcpDeps,
+): Promise<void> {
+  const started = deps.clock.monotonic();
+  const record = newRecord(connection, from, undefined, deps.clock.now());
+  record.cluster = chain.cluster;
+  const refuse = (status: number, flag: string, details: string): void => {
+    record.flag = flag;
+    record.details = details;
+    client.refuse(status);
+  };
+  let used: Endpoint | undefined;
+  try {
+    const denied = chain.rbac.map((check) => check({ connection, head: undefined })).find((verdict) => !verdict.allowed);
+    if (denied) return refuse(403, '-', `rbac_access_denied_matched_policy[${denied.policy}]`);
+    const cluster = deps.cluster(chain.cluster);
+    if (!cluster) return refuse(503, 'NC', 'cluster_not_found');
+    const endpoint = cluster.pick();
+    if (!endpoint) return refuse(503, 'UH', 'no_healthy_upstream');
+    record.service = cluster.config.service;
+    record.upstreamHost = describeAddress(endpoint.address);
+    record.workload = endpoint.workload;
+    record.upstreamIdentity = endpoint.identity;
+    used = endpoint;
+    used.active += 1;
+    const upstream = await deps.connect(cluster.config, endpoint, { connection, identity: chain.identity });
+    const result = await relay(client.accept(), upstream).done;
+    record.received = result.sent;
+    record.sent = result.received;
+    if (result.upstream.kind === 'error') record.flag = 'UC';
+  } catch (error) {
+    const fault = MeshError.from(error, 'connect_failed');
+    record.transportFailure = fault.message;
+    refuse(503, 'UF', 'upstream_connect_failed');
+  } finally {
+    if (used) used.active -= 1;
+    record.duration = deps.clock.monotonic() - started;
+    deps.record(record, chain);
+  }
+}

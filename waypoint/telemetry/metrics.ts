@@ -1,0 +1,104 @@
+// Istio's request and TCP metrics as a waypoint reports them (facts: waypoint A6).
+import { parseSpiffeId } from '#shared/ids.ts';
+import type { Family, Metrics } from '#shared/telemetry/metrics.ts';
+import type { TrafficRecord } from './record.ts';
+
+const PEER_LABELS = (side: string): string[] =>
+  ['workload', 'workload_namespace', 'principal', 'app', 'version', 'canonical_service', 'canonical_revision', 'cluster'].map(
+    (name) => `${side}_${name}`,
+  );
+
+const LABELS = [
+  'reporter',
+  ...PEER_LABELS('source'),
+  ...PEER_LABELS('destination'),
+  'destination_service',
+  'destination_service_name',
+  'destination_service_namespace',
+  'request_protocol',
+  'response_flags',
+  'connection_security_policy',
+];
+const HTTP_LABELS = [...LABELS, 'response_code', 'grpc_response_status'];
+/** Milliseconds and bytes; Envoy's default buckets. */
+const BUCKETS = [
+  0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000,
+];
+
+export class TrafficMetrics {
+  readonly #requests: Family;
+  readonly #duration: ReturnType<Metrics['histogram']>;
+  readonly #requestBytes: ReturnType<Metrics['histogram']>;
+  readonly #responseBytes: ReturnType<Metrics['histogram']>;
+  readonly #opened: Family;
+  readonly #closed: Family;
+  readonly #received: Family;
+  readonly #sent: Family;
+
+  constructor(metrics: Metrics) {
+    this.#requests = metrics.counter('istio_requests_total', 'Requests', HTTP_LABELS);
+    this.#duration = metrics.histogram(
+      'istio_request_duration_milliseconds',
+      'From the first byte in to the last byte out',
+      HTTP_LABELS,
+      BUCKETS,
+    );
+    this.#requestBytes = metrics.histogram('istio_request_bytes', 'Request bodies', HTTP_LABELS, BUCKETS);
+    this.#responseBytes = metrics.histogram('istio_response_bytes', 'Response bodies', HTTP_LABELS, BUCKETS);
+    this.#opened = metrics.counter('istio_tcp_connections_opened_total', 'TCP connections opened', LABELS);
+    this.#closed = metrics.counter('istio_tcp_connections_closed_total', 'TCP connections closed', LABELS);
+    this.#received = metrics.counter('istio_tcp_received_bytes_total', 'Bytes that clients sent', LABELS);
+    this.#sent = metrics.counter('istio_tcp_sent_bytes_total', 'Bytes that servers sent', LABELS);
+  }
+
+  request(record: TrafficRecord): void {
+    const isGrpc = record.head?.headers.get('content-type')?.startsWith('application/grpc') ?? false;
+    const values = [
+      ...labelValues(record, isGrpc ? 'grpc' : 'http'),
+      String(record.status),
+      isGrpc ? (record.grpcStatus ?? 'unknown') : '',
+    ];
+    this.#requests.add(1, ...values);
+    const labels = Object.fromEntries(HTTP_LABELS.map((name, index) => [name, values[index] ?? '']));
+    this.#duration.observe(labels, record.duration);
+    this.#requestBytes.observe(labels, record.received);
+    this.#responseBytes.observe(labels, record.sent);
+  }
+
+  connection(record: TrafficRecord): void {
+    const values = labelValues(record, 'tcp');
+    this.#opened.add(1, ...values);
+    this.#closed.add(1, ...values);
+    this.#received.add(record.received, ...values);
+    this.#sent.add(record.sent, ...values);
+  }
+}
+
+function labelValues(record: TrafficRecord, protocol: string): string[] {
+  const { client, connection, service } = record;
+  const source = parseSpiffeId(connection.peer);
+  const [name, namespace, canonical, revision, cluster] = record.workload?.split(';') ?? [];
+  return [
+    'waypoint',
+    ...known(
+      client.workloadName,
+      client.namespace ?? source?.namespace,
+      connection.peer,
+      client.service,
+      client.revision,
+      client.service,
+    ),
+    client.revision ?? 'latest',
+    client.cluster ?? 'unknown',
+    ...known(name, namespace, record.upstreamIdentity, canonical, revision === '' ? 'latest' : revision, canonical),
+    revision === undefined || revision === '' ? 'latest' : revision,
+    ...known(cluster, service?.host, service?.name, service?.namespace),
+    protocol,
+    record.flag,
+    connection.peer === '' ? 'none' : 'mutual_tls',
+  ];
+}
+
+function known(...values: (string | undefined)[]): string[] {
+  return values.map((value) => (value === undefined || value === '' ? 'unknown' : value));
+}
