@@ -8,6 +8,7 @@ import { execCommand } from './commands/exec.ts';
 import { getCommand } from './commands/get.ts';
 import { labelCommand } from './commands/label.ts';
 import { logsCommand } from './commands/logs.ts';
+import { proxyStatusCommand } from './commands/proxy-status.ts';
 import { upCommand } from './commands/up.ts';
 import { waitCommand } from './commands/wait.ts';
 import { waypointCommand } from './commands/waypoint.ts';
@@ -41,6 +42,7 @@ const commands = [
   waitCommand(),
   waypointCommand(),
   ztunnelConfigCommand(),
+  proxyStatusCommand(),
 ];
 for (const command of commands) program.addCommand(command);
 

@@ -123,7 +123,7 @@ const workloadColumns: Column<DumpWorkload>[] = [
 const serviceColumns: Column<DumpService>[] = [
   { title: 'NAMESPACE', value: (row) => row.namespace },
   { title: 'SERVICE NAME', value: (row) => row.name },
-  { title: 'SERVICE VIP', value: (row) => row.vips?.join(',') },
+  { title: 'SERVICE VIP', value: (row) => row.vips?.map((vip) => vip.replace(/^\//u, '')).join(',') },
   { title: 'WAYPOINT', value: (row) => shownWaypoint(row.waypoint) },
   { title: 'ENDPOINTS', value: (row) => endpointCount(row) },
 ];
