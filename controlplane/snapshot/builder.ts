@@ -12,7 +12,8 @@ import { findReferenceFaults } from '../translate/references.ts';
 import type { Fault } from '../translate/references.ts';
 import { translateService } from '../translate/services.ts';
 import type { MeshSettings } from '../translate/settings.ts';
-import { canaryRef, GATEWAY_NAME, waypointRef } from '../translate/waypoints.ts';
+import { boundWaypoint } from '../translate/waypoint-binding.ts';
+import { canaryRef, GATEWAY_NAME } from '../translate/waypoints.ts';
 import { translateWorkload } from '../translate/workloads.ts';
 import { AddressIndex } from './address-index.ts';
 import { DirtySets } from './dirty.ts';
@@ -147,7 +148,9 @@ export class SnapshotBuilder {
       for (const object of this.#store.list(kind)) {
         const { namespace, name, labels } = object.metadata;
         const owner = this.#store.get('Namespace', '', namespace);
-        const refs = [waypointRef(object, owner), canaryRef(object, owner)].map((ref) => ref && `${ref.namespace}/${ref.name}`);
+        const refs = [boundWaypoint(object, this.#store), canaryRef(object, owner)].map(
+          (ref) => ref && `${ref.namespace}/${ref.name}`,
+        );
         const serves = labels?.[GATEWAY_NAME] !== undefined && dirty.gateways.has(`${namespace}/${labels[GATEWAY_NAME]}`);
         if (serves || refs.some((ref) => ref !== undefined && dirty.gateways.has(ref)))
           dirty[kind === 'Pod' ? 'pods' : 'services'].keys.add(`${namespace}/${name}`);

@@ -1,6 +1,7 @@
 // What has to be translated again after a change, so that one Pod's change costs one translation.
 import type { ObjectEvent } from '#shared/kube/object.ts';
 import type { ObjectStore } from '../store/store.ts';
+import { serviceAccountGateways } from '../translate/waypoint-binding.ts';
 
 /** `all` or single keys `NAMESPACE/NAME`, or whole namespaces. */
 export class Dirty {
@@ -36,6 +37,8 @@ export class DirtySets {
       switch (kind) {
         case 'Pod':
           this.pods.keys.add(key);
+          // The service accounts of its Pods bind a Service.
+          if (serviceAccountGateways(store, namespace).length > 0) this.services.namespaces.add(namespace);
           break;
         case 'Service':
           this.services.keys.add(key);
@@ -50,6 +53,9 @@ export class DirtySets {
           break;
         case 'Gateway':
           this.gateways.add(key);
+          // What it was deployed for does not name it.
+          this.services.namespaces.add(namespace);
+          this.pods.namespaces.add(namespace);
           break;
         case 'GatewayClass':
           this.pods.all = true;

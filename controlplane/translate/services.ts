@@ -15,7 +15,8 @@ import type { ObjectView } from '../store/store.ts';
 import { servicePort } from './ports.ts';
 import { hostnameOf } from './settings.ts';
 import type { MeshSettings } from './settings.ts';
-import { canaryRef, isGatewayOwn, resolveWaypoint, waypointRef } from './waypoints.ts';
+import { canaryRef, isGatewayOwn, resolveWaypoint } from './waypoints.ts';
+import { boundWaypoint } from './waypoint-binding.ts';
 
 const TRAFFIC_DISTRIBUTION = 'networking.istio.io/traffic-distribution';
 const INGRESS_USE_WAYPOINT = 'istio.io/ingress-use-waypoint';
@@ -64,7 +65,7 @@ function bindings(
 ): { waypoint?: GatewayAddress; weightedWaypoints?: { waypoint: GatewayAddress; weight: number }[] } {
   if (isGatewayOwn(service)) return {};
   const from = { namespace: service.metadata.namespace, labels: namespace?.metadata.labels };
-  const ref = waypointRef(service, namespace);
+  const ref = boundWaypoint(service, objects);
   const waypoint = resolveWaypoint(ref, 'service', from, objects, settings);
   if (!waypoint) return {};
   const canary = canaryRef(service, namespace);

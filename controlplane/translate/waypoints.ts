@@ -65,12 +65,22 @@ export function resolveWaypoint(
   objects: ObjectView,
   settings: MeshSettings,
 ): GatewayAddress | undefined {
-  if (!ref) return undefined;
+  const gateway = ref && admittingGateway(ref, use, from, objects);
+  return gateway && gatewayAddress(gateway, settings);
+}
+
+/** The Gateway of `ref`, ready or not, when it serves that kind of traffic and admits the namespace. */
+export function admittingGateway(
+  ref: WaypointRef,
+  use: WaypointUse,
+  from: { namespace: string; labels: Record<string, string> | undefined },
+  objects: ObjectView,
+): Gateway | undefined {
   const gateway = objects.get('Gateway', ref.namespace, ref.name);
   if (!gateway) return undefined;
   const serves = waypointFor(gateway, objects);
   if (serves !== 'all' && serves !== use) return undefined;
-  return admits(gateway, from) ? gatewayAddress(gateway, settings) : undefined;
+  return admits(gateway, from) ? gateway : undefined;
 }
 
 /** `service`, `workload`, `all` or `none`: label of the Gateway, else of its class. */

@@ -15,7 +15,8 @@ import type { ObjectView } from '../store/store.ts';
 import { workloadPort } from './ports.ts';
 import { hostnameOf } from './settings.ts';
 import type { MeshSettings } from './settings.ts';
-import { applicationTunnel, isGatewayOwn, resolveWaypoint, waypointRef } from './waypoints.ts';
+import { applicationTunnel, isGatewayOwn, resolveWaypoint } from './waypoints.ts';
+import { boundWaypoint } from './waypoint-binding.ts';
 
 /** Set by the CNI agent when the Pod's traffic is redirected: only then can it be reached over HBONE. */
 const REDIRECTION = 'ambient.istio.io/redirection';
@@ -41,7 +42,7 @@ export function translateWorkload(
   const from = { namespace: metadata.namespace, labels: namespace?.metadata.labels };
   const waypoint = isGatewayOwn(pod)
     ? undefined
-    : resolveWaypoint(waypointRef(pod, namespace), 'workload', from, objects, settings);
+    : resolveWaypoint(boundWaypoint(pod, objects), 'workload', from, objects, settings);
   const tunnel = applicationTunnel(pod, objects);
   const locality = localityOf(spec?.nodeName, objects);
   const name = ownerName(pod);
