@@ -2,7 +2,7 @@
 import { createPublicKey, verify } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { MeshError } from '#shared/errors.ts';
-import { bitsOf, fromDer, itemsOf, OID, oidOf, toDer } from '#shared/identity/asn1.ts';
+import { bitsOf, fromDer, OID, oidOf, sequenceOf, toDer } from '#shared/identity/asn1.ts';
 import { fromPem } from '#shared/identity/pem.ts';
 
 /** Requests of honest clients are under 2 KiB, with RSA 4096 too. */
@@ -40,11 +40,11 @@ function checked(der: Buffer): Buffer {
   const request = fromDer(der);
   // What was parsed must be what was signed, byte for byte.
   if (!toDer(request).equals(der)) throw refused('not DER');
-  const [info, algorithm, signature] = itemsOf(request) ?? [];
-  const spki = itemsOf(info)?.[2];
-  const hash = oidOf(itemsOf(algorithm)?.[0]);
+  const [info, algorithm, signature, more] = sequenceOf(request) ?? [];
+  const [, , spki] = sequenceOf(info) ?? [];
+  const hash = oidOf(sequenceOf(algorithm)?.[0]);
   const signed = bitsOf(signature);
-  if (!info || !spki || !signed || hash === undefined) throw refused('not a PKCS#10 request');
+  if (!info || !sequenceOf(spki) || !spki || !signed || more || hash === undefined) throw refused('not a PKCS#10 request');
   if (!HASHES.has(hash)) throw refused(`signature algorithm ${hash} is not supported`);
   const publicKey = toDer(spki);
   const key = createPublicKey({ key: publicKey, format: 'der', type: 'spki' });

@@ -97,18 +97,26 @@ export function itemsOf(node: Asn1 | undefined): Asn1[] | undefined {
   return node?.constructed && Array.isArray(node.value) ? node.value : undefined;
 }
 
+/** The parts of a SEQUENCE; undefined for anything else. */
+export function sequenceOf(node: Asn1 | undefined): Asn1[] | undefined {
+  return node?.tagClass === Class.UNIVERSAL && node.type === Type.SEQUENCE ? itemsOf(node) : undefined;
+}
+
 /** The content of a primitive value; undefined for a constructed one. */
 export function bytesOf(node: Asn1 | undefined): Buffer | undefined {
   return node && typeof node.value === 'string' ? Buffer.from(node.value, 'binary') : undefined;
 }
 
 export function oidOf(node: Asn1 | undefined): string | undefined {
-  return node?.type === Type.OID && typeof node.value === 'string' ? asn1.derToOid(node.value) : undefined;
+  return node?.tagClass === Class.UNIVERSAL && node.type === Type.OID && typeof node.value === 'string'
+    ? asn1.derToOid(node.value)
+    : undefined;
 }
 
-/** A BIT STRING's content without its count of unused bits. */
+/** The whole bytes of a BIT STRING; undefined when it ends within a byte, which no key or signature does. */
 export function bitsOf(node: Asn1 | undefined): Buffer | undefined {
-  return node?.type === Type.BITSTRING ? bytesOf(node)?.subarray(1) : undefined;
+  const content = node?.tagClass === Class.UNIVERSAL && node.type === Type.BITSTRING ? bytesOf(node) : undefined;
+  return content?.[0] === 0 ? content.subarray(1) : undefined;
 }
 
 /** node-forge holds bytes as strings of char codes. */
