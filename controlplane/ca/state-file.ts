@@ -21,8 +21,9 @@ export async function readOrCreate(path: string, create: () => string | Promise<
   return readFile(path, 'utf8');
 }
 
-/** Replaces a file as a whole. */
+/** Replaces a file as a whole; makes its folder when there is none. */
 export async function replaceFile(path: string, content: string, mode: number): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const draft = `${path}.${randomUUID()}`;
   await writeFile(draft, content, { mode, flag: 'wx' });
   await chmod(draft, mode);
