@@ -15,7 +15,10 @@ export async function applyPodRules(netns: number, options: PodRules): Promise<v
   await verifyPodRules(netns, options);
 }
 
-/** Ends the redirection. Connections that do not pass through the ztunnel are not touched. */
+/**
+ * Ends the redirection. Connections that do not pass through the ztunnel are not touched; those that do end with it, since the kernel
+ * stops translating addresses when its last such rule goes.
+ */
 export async function removePodRules(netns: number): Promise<void> {
   await nft(netns, REMOVE_POD_RULES);
   for (const family of await families(netns, true))

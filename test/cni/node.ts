@@ -134,9 +134,14 @@ export interface PluginOptions {
   conf?: Record<string, unknown>;
 }
 
-export function execPlugin(file: string, { env, stdin }: { env: Record<string, string>; stdin: string }): Promise<PluginResult> {
+/** A program fed as the CNI spec says: parameters in the environment, configuration on standard input. */
+export function execPlugin(
+  file: string,
+  { env, stdin }: { env: Record<string, string>; stdin: string },
+  args: readonly string[] = [],
+): Promise<PluginResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(file, [], { env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...env }, timeout: 20_000 });
+    const child = spawn(file, args, { env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...env }, timeout: 20_000 });
     const result = { stdout: '', stderr: '' };
     child.stdout.setEncoding('utf8').on('data', (text: string) => (result.stdout += text));
     child.stderr.setEncoding('utf8').on('data', (text: string) => (result.stderr += text));

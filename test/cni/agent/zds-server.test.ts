@@ -1,5 +1,5 @@
 // ZDS over a real seqpacket socket, both sides in this process.
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Test } from 'tap';
@@ -9,9 +9,8 @@ import { ZdsServer } from '../../../cni/agent/zds-server.ts';
 import type { KeptWorkload, ZdsWorkload } from '../../../cni/agent/zds-server.ts';
 import { FakeClock, systemClock } from '../../../shared/clock.ts';
 import type { Clock } from '../../../shared/clock.ts';
-import { Version } from '../../../shared/gen/istio/zds/zds_pb.ts';
+import type { Version } from '../../../shared/gen/istio/zds/zds_pb.ts';
 import { currentNetns, netnsIdentity } from '../../../shared/os/netns.ts';
-import { closeSync, openSync } from 'node:fs';
 import { Logging } from '../../../shared/telemetry/log.ts';
 import { ack, FakeZtunnel } from '../fake-ztunnel.ts';
 import { eventually } from '../node.ts';
@@ -122,7 +121,7 @@ t.test('a ztunnel that does not answer in time is left', async (t) => {
 
 t.test('protocol faults end the connection', async (t) => {
   const { server, path } = serve(t);
-  const wrong = await FakeZtunnel.connect(t, path, Version.NOT_USED);
+  const wrong = await FakeZtunnel.connect(t, path, 7 as Version);
   await wrong.until(() => wrong.ended);
   const eager = await FakeZtunnel.connect(t, path);
   await eager.until('snapshot');
