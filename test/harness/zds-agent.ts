@@ -66,6 +66,15 @@ export class ZdsAgent {
   async #serve(conn: SeqpacketConn): Promise<void> {
     if (this.#current) this.#session = Promise.withResolvers();
     this.#current = conn;
+    try {
+      await this.#snapshot(conn);
+    } catch {
+      // The ztunnel was killed or hung up: the next session tells all again.
+      conn.close();
+    }
+  }
+
+  async #snapshot(conn: SeqpacketConn): Promise<void> {
     const hello = await conn.receive();
     if (!hello || fromBinary(ZdsHelloSchema, hello.data).version !== 1) throw new Error('the ztunnel did not say hello');
     for (const pod of this.pods.values()) {

@@ -4,7 +4,9 @@ import { relay } from '#shared/hbone/relay.ts';
 import type { ByteStream } from '#shared/reactor/api.ts';
 import type { ConnectionResult } from '../telemetry/connection-result.ts';
 
-/** Rejects with what cut the connection, or with the error that broke it; a reset by either side is an end like any other. */
+/**
+ * Rejects with what cut the connection, at once, or with the error that broke it; a reset by either side is an end like any other.
+ */
 export async function join(
   client: ByteStream,
   server: ByteStream,
@@ -13,12 +15,16 @@ export async function join(
 ): Promise<void> {
   const joined = relay(client, server);
   for (const result of results) result.carry(joined);
-  const stop = (): void => joined.stop();
+  const cut = Promise.withResolvers<undefined>();
+  const stop = (): void => {
+    joined.stop();
+    cut.resolve(undefined);
+  };
   signal.addEventListener('abort', stop, { once: true });
   if (signal.aborted) stop();
-  const end = await joined.done;
+  const end = await Promise.race([joined.done, cut.promise]);
   signal.removeEventListener('abort', stop);
-  if (signal.aborted) throw cutReason(signal);
+  if (!end) throw cutReason(signal);
   for (const reason of [end.downstream, end.upstream]) if (reason.kind === 'error') throw reason.error;
 }
 
