@@ -1,7 +1,7 @@
 // `culvert up`: a whole mesh on this machine from a folder of Kubernetes YAML.
 import { spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
-import { mkdir, readFile, realpath } from 'node:fs/promises';
+import { mkdir, open, realpath } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
@@ -56,12 +56,14 @@ async function runForeground(dir: string, options: UpOptions): Promise<void> {
     clock: systemClock,
     progress: print,
   });
+  const stop = new AbortController();
   const stopped = Promise.withResolvers<void>();
+  stop.signal.addEventListener('abort', () => stopped.resolve());
   // A second Ctrl-C must not interrupt the cleaning up: it is short.
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stopped.resolve());
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort());
   try {
     await Promise.race([lab.start(), stopped.promise]);
-    await Promise.race([reportPods(lab), stopped.promise]);
+    await reportPods(lab, stop.signal);
     await stopped.promise;
   } finally {
     print('stopping        pods, mesh and network');
@@ -69,10 +71,10 @@ async function runForeground(dir: string, options: UpOptions): Promise<void> {
   }
 }
 
-/** Resolves when every pod is ready, telling how many are on the way there. */
-async function reportPods(lab: Lab): Promise<void> {
+/** Tells how many pods are ready until all are, or the lab is to stop. */
+async function reportPods(lab: Lab, stopping: AbortSignal): Promise<void> {
   let told = '';
-  for (;;) {
+  while (!stopping.aborted) {
     const { ready, total } = lab.podCount();
     const line = `pods            ${ready} of ${total} ready`;
     if (line !== told) print(line);
@@ -80,17 +82,17 @@ async function reportPods(lab: Lab): Promise<void> {
     if (ready === total) break;
     await sleep(200);
   }
-  print('The mesh runs. Ctrl-C ends it.');
+  if (!stopping.aborted) print('The mesh runs. Ctrl-C ends it.');
 }
 
 /** The canonical path of a run directory that is free to use; what a crashed lab left there is removed. */
 async function prepareRunDir(wanted: string): Promise<string> {
-  await preflightTolerant(resolve(wanted));
+  await clearRunDir(resolve(wanted));
   await mkdir(resolve(wanted), { recursive: true });
   return realpath(resolve(wanted));
 }
 
-async function preflightTolerant(runDir: string): Promise<void> {
+async function clearRunDir(runDir: string): Promise<void> {
   const state = await readLabState(runDir).catch(() => undefined);
   if (state && state.lab.pid !== process.pid && (await isRunning(state.lab)))
     throw new MeshError('invalid_config', `a lab runs in ${runDir} already (process ${state.lab.pid}): culvert down ends it`);
@@ -104,38 +106,35 @@ async function preflightTolerant(runDir: string): Promise<void> {
 async function startDetached(dir: string, options: UpOptions): Promise<void> {
   await checkFolder(resolve(dir));
   const runDir = await prepareRunDir(options.runDir);
-  const logFile = join(runDir, 'lab.log');
-  const log = openSync(logFile, 'a');
-  const args = [
-    'up',
-    resolve(dir),
-    '--run-dir',
-    runDir,
-    ...(options.nodes === undefined ? [] : ['--nodes', String(options.nodes)]),
-  ];
-  const child = spawn(
-    process.execPath,
-    [...process.execArgv, join(ROOT, 'cli', 'main.ts'), ...args, ...(options.mesh ? [] : ['--no-mesh'])],
-    {
-      detached: true,
-      stdio: ['ignore', log, log],
-      cwd: dirname(runDir),
-    },
-  );
-  closeSync(log);
+  // Held open: what a lab that fails says last can be read when it has removed its run directory already.
+  await using log = await open(join(runDir, 'lab.log'), 'a+');
+  const args = ['up', resolve(dir), '--run-dir', runDir];
+  if (options.nodes !== undefined) args.push('--nodes', String(options.nodes));
+  if (!options.mesh) args.push('--no-mesh');
+  const child = spawn(process.execPath, [...process.execArgv, join(ROOT, 'cli', 'main.ts'), ...args], {
+    detached: true,
+    stdio: ['ignore', log.fd, log.fd],
+    cwd: dirname(runDir),
+  });
   child.unref();
   let shown = 0;
   for (;;) {
-    const text = await readFile(logFile, 'utf8').catch(() => '');
-    process.stdout.write(text.slice(shown));
-    shown = Math.max(shown, text.length);
-    if (child.exitCode !== null || child.signalCode !== null) throw new MeshError('internal', 'the lab ended while it started');
+    const ended = child.exitCode !== null || child.signalCode !== null;
+    shown += await copyNew(log, shown);
+    if (ended) throw new MeshError('internal', 'the lab ended while it started');
     const state = await readLabState(runDir).catch(() => undefined);
     if (state?.phase === 'ready' && state.lab.pid === child.pid) break;
     await sleep(100);
   }
   if (options.wait === true) await waitForPods(runDir, { timeout: options.timeout * 1000 });
   print(`The mesh runs in ${runDir}. culvert down ends it.`);
+}
+
+/** Shows what was written after `position`; returns how much it was. */
+async function copyNew(file: FileHandle, position: number): Promise<number> {
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(65_536), 0, 65_536, position);
+  process.stdout.write(buffer.subarray(0, bytesRead));
+  return bytesRead;
 }
 
 function wholeNumber(text: string): number {

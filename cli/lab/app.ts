@@ -60,6 +60,7 @@ export class Lab {
   #addresses = new ServiceAddresses();
   #state: StateFile | undefined;
   #mounts: readonly RootMount[] = [];
+  #starting: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
 
   constructor(options: LabOptions) {
@@ -71,7 +72,12 @@ export class Lab {
   }
 
   /** Resolves when the network, the mesh and the kubelet run. What fails undoes nothing: call close(). */
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    this.#starting = this.#start();
+    return this.#starting;
+  }
+
+  async #start(): Promise<void> {
     const { runDir, progress, clock } = this.#options;
     for (const folder of ['objects', 'status', 'controlplane', 'nodes', 'pods'])
       await mkdir(join(runDir, folder), { recursive: true });
@@ -94,11 +100,14 @@ export class Lab {
       clock,
     });
     await this.#state.start();
+    this.#stillWanted();
     await createFabric(plan);
+    this.#stillWanted();
     this.#dns = startDns(plan.fabricNetns, FABRIC_ADDRESS, () => this.#names);
     progress(`network         ${plan.nodes.length} nodes, pods in 10.244.0.0/16, services in ${SERVICE_CIDR}`);
     await this.#writeOwnObjects(plan);
     await this.#mesh.start();
+    this.#stillWanted();
     this.#mounts = rootMounts(await readFile('/proc/self/mountinfo', 'utf8'), [runDir, '/run/netns']);
     this.#kubelet = this.#newKubelet(plan);
     this.#proxy = new ServiceProxy(plan, (message) => progress(`! ${message}`));
@@ -126,10 +135,16 @@ export class Lab {
     this.#informer.close();
     await this.#kubelet?.close();
     await this.#mesh?.close();
+    // What was being made when the end came is finished, then removed with the rest.
+    await this.#starting.catch(() => {});
     this.#dns?.close();
     await this.#proxy?.settled();
     await this.#state?.close();
     await sweepLab(this.#options.runDir, { keepLab: true });
+  }
+
+  #stillWanted(): void {
+    if (this.#closing) throw new MeshError('draining', 'the lab is going down');
   }
 
   #sync(): void {

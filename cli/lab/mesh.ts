@@ -65,6 +65,7 @@ export class MeshPrograms {
   }
 
   async #run(program: SystemProgram): Promise<Supervised> {
+    if (this.#closed) throw new MeshError('draining', 'the lab is going down');
     const where = program.node ? `${program.name} on ${program.node.name}` : program.name;
     let reported = '';
     const process = new Supervised({

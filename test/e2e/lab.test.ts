@@ -200,11 +200,13 @@ t.test('down leaves nothing, however the lab ended', async (t) => {
 
   await lab.must(['up', lab.folder, '--no-mesh', '--detach', '--nodes', '1'], {});
   t.match(await lab.culvert(['up', lab.folder, '--no-mesh']), { code: 1, stderr: /a lab runs in .* already/u });
-  process.kill((await lab.state()).lab.pid, 'SIGTERM');
+  const last = (await lab.state()).lab;
+  process.kill(last.pid, 'SIGTERM');
   const gone = await eventually(
     () => netnsOf(id),
-    (left) => left.length === 0 && !existsSync(lab.runDir),
+    (left) => left.length === 0 && !existsSync(lab.runDir) && !existsSync(`/proc/${last.pid}`),
   );
+  t.notOk(existsSync(`/proc/${last.pid}`), 'the lab has ended');
   t.same(gone, [], 'SIGTERM cleans up by itself');
   t.notOk(existsSync(lab.runDir));
 });
