@@ -81,7 +81,8 @@ export function assertSendable(headers: HeaderList): void {
   for (const [name, value] of headers) {
     if (!NAME.test(name.startsWith(':') ? name.slice(1) : name))
       throw new MeshError('internal', `header name ${quote(name)} cannot be sent`);
-    if (BAD_VALUE.test(value)) throw new MeshError('internal', `the value of header ${name} holds an octet that cannot be sent`);
+    if (BAD_VALUE.test(value) || PADDED_VALUE.test(value))
+      throw new MeshError('internal', `the value of header ${name} holds what cannot be sent`);
   }
 }
 
