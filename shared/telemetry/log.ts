@@ -14,6 +14,8 @@ export type LogFormat = 'text' | 'json';
 /** Where finished lines go. */
 export interface LogSink {
   write(line: string): unknown;
+  /** Writes what was held back. */
+  flush?(): void;
 }
 
 /** One scope's log. Guard costly fields with `enabled`. */
@@ -33,7 +35,7 @@ export interface LoggingOptions {
   format?: LogFormat;
   /** `info`, or `warn,xds=debug`; default `info`. */
   level?: string;
-  /** Default: standard output, buffered while a write is under way. */
+  /** Default: standard output. */
   sink?: LogSink;
   clock?: Clock;
 }
@@ -70,13 +72,7 @@ export class Logging {
 
   /** Writes what is buffered before the process exits. */
   flush(): void {
-    if (this.#sink instanceof Object && 'flushSync' in this.#sink && typeof this.#sink.flushSync === 'function') {
-      try {
-        this.#sink.flushSync();
-      } catch {
-        // The reader of our standard output is gone; there is nobody left to tell.
-      }
-    }
+    this.#sink.flush?.();
   }
 }
 
@@ -168,12 +164,33 @@ function oneLine(message: string): string {
   return /[\n\r\t]/u.test(message) ? message.replaceAll(/[\n\r\t]+/gu, ' ') : message;
 }
 
-/** Lines wait in memory while the pipe is full, up to this many bytes; then new ones are dropped, as a full disk must not stop a proxy. */
-const MAX_WAITING = 16 * 1024 * 1024;
+/** Lines of one turn of the event loop are written together, at the latest when they are this many bytes. */
+const BATCH = 15 * 1024;
 
+/**
+ * Standard output. Writes are synchronous, so lines keep their order and the last ones are out before the process exits; a reader
+ * that does not read holds the process up, as with Istio's proxies.
+ */
 function stdoutSink(): LogSink {
-  const sink = pino.destination({ fd: 1, sync: false, maxLength: MAX_WAITING });
+  const destination = pino.destination({ fd: 1, sync: true, minLength: BATCH });
   // EPIPE when the reader went away: the process is told by its signals, not by its log.
-  sink.on('error', () => undefined);
-  return sink;
+  destination.on('error', () => undefined);
+  let scheduled = false;
+  const flush = (): void => {
+    scheduled = false;
+    try {
+      destination.flushSync();
+    } catch {
+      // As above.
+    }
+  };
+  return {
+    write(line) {
+      destination.write(line);
+      if (scheduled) return;
+      scheduled = true;
+      setImmediate(flush);
+    },
+    flush,
+  };
 }
