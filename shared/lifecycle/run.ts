@@ -40,6 +40,8 @@ export async function run(options: RunOptions): Promise<void> {
     exit(1);
   };
 
+  // From here on the process ends by exit() only, also while everything it waits for is unref'd.
+  setInterval(() => undefined, 2 ** 30);
   const stopping = new AbortController();
   const requestStop = (why: string): void => {
     if (stopping.signal.aborted) return;
@@ -75,9 +77,6 @@ function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve();
     signal.addEventListener('abort', () => resolve(), { once: true });
-    // Nothing else may keep the process alive (all sockets unref'd); a server without a stop request must live on.
-    const keepAlive = setInterval(() => undefined, 2 ** 30);
-    signal.addEventListener('abort', () => clearInterval(keepAlive), { once: true });
   });
 }
 
