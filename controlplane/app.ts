@@ -7,6 +7,7 @@ import { MeshError } from '#shared/errors.ts';
 import type { App } from '#shared/lifecycle/run.ts';
 import { Readiness } from '#shared/lifecycle/readiness.ts';
 import { readinessRoute, withIndex } from '#shared/telemetry/admin-routes.ts';
+import { FolderWriter } from '#shared/kube/folder-writer.ts';
 import { AdminServer } from '#shared/telemetry/admin-server.ts';
 import type { Log } from '#shared/telemetry/log.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
@@ -25,6 +26,7 @@ import { GRPC_OPTIONS, listen } from './serve/grpc-server.ts';
 import { TYPE } from './serve/types.ts';
 import { ENVOY_TYPES, WaypointGenerator } from './serve/waypoint-generator.ts';
 import { ztunnelGenerator } from './serve/ztunnel-generator.ts';
+import { WaypointController } from './provision/controller.ts';
 
 export interface ControlPlaneApp extends App {
   /** The ports in use, for 0 in the configuration. */
@@ -53,7 +55,7 @@ export async function buildApp(config: ControlPlaneConfig, log: Log, clock: Cloc
       log: log.scope('config'),
       metrics,
       onSnapshot: () => ads.pushAll(),
-      moreFaults: (snapshot) => registry.all().flatMap((generator) => generator.faults?.(snapshot) ?? []),
+      moreFaults: (snapshot) => registry.faults(snapshot),
     });
     stack.defer(() => pipeline.stop());
     const ads = new AdsServer({
@@ -64,6 +66,15 @@ export async function buildApp(config: ControlPlaneConfig, log: Log, clock: Cloc
       log: log.scope('ads'),
       maxStreams: config.maxStreams,
     });
+    const waypoints = new WaypointController({
+      objects: pipeline.store,
+      writer: new FolderWriter({ folder: config.objectWriteDir, statusFolder: config.statusDir, writer: 'culvert-waypoint' }),
+      settings: { ...config.settings, publicAddress: config.publicAddress, image: 'culvert' },
+      clock,
+      log: log.scope('waypoint'),
+    });
+    stack.defer(() => waypoints.stop());
+    pipeline.onEvents((events) => waypoints.onEvents(events));
     const ca = await buildCa(config.ca, { pods: podLookup(pipeline.store), clock, log: log.scope('ca'), metrics });
     stack.use(ca);
 

@@ -12,6 +12,7 @@ import type { EnvoyResources } from '../translate/envoy/model.ts';
 import { envoyRegistry } from '../translate/envoy/registry.ts';
 import { meshView, waypointScope } from '../translate/envoy/view.ts';
 import { waypointResources } from '../translate/envoy/waypoint.ts';
+import { isWaypointGateway } from '../translate/waypoint-classes.ts';
 import { GATEWAY_NAME } from '../translate/waypoints.ts';
 import type { Generator } from './generator.ts';
 import type { ProxyNode } from './node.ts';
@@ -40,7 +41,7 @@ export class WaypointGenerator implements Generator {
   /** Of the Gateways that some waypoint has asked for in this snapshot. */
   faults(snapshot: Snapshot): readonly ObjectFault[] {
     if (snapshot !== this.#snapshot) this.#begin(snapshot);
-    const waypoints = snapshot.objects.list('Gateway').filter((gateway) => isWaypointClass(gateway));
+    const waypoints = snapshot.objects.list('Gateway').filter(isWaypointGateway);
     return waypoints.flatMap((gateway) => this.#resourcesOf(snapshot, gateway).faults);
   }
 
@@ -85,10 +86,6 @@ export function encodeSets(resources: EnvoyResources, before?: ReadonlyMap<strin
     ]),
     faults: resources.faults,
   };
-}
-
-export function isWaypointClass(gateway: Gateway): boolean {
-  return ['istio-waypoint', 'culvert-waypoint'].includes(gateway.spec?.gatewayClassName ?? '');
 }
 
 /** The Gateway that the proxy's Pod was made for. */
