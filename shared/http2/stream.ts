@@ -193,7 +193,8 @@ export class Http2Stream implements ByteStream {
     if (this.#bodyLeft !== undefined && this.#bodyLeft > 0) return this.reset(Http2Code.protocolError);
     this.#remoteEnded = true;
     this.#trailersIn = trailers;
-    if (this.#handler && !this.#paused && this.#held.length === 0) this.#deliverEnd(this.#handler);
+    if (!this.#handler) this.#maybeClose(false);
+    else if (!this.#paused && this.#held.length === 0) this.#deliverEnd(this.#handler);
   }
 
   receiveReset(code: number): void {

@@ -1,0 +1,65 @@
+// Known attacks on HTTP/2 servers: each ends its own connection with ENHANCE_YOUR_CALM, and costs little.
+import { test } from 'tap';
+import { FakeClock } from '#shared/clock.ts';
+import { Flag, FrameType } from '#shared/http2/frames.ts';
+import { Budget } from '#shared/http2/limits.ts';
+import { frame, OPENING, RawPeer, REQUEST, SETTINGS, uint32 } from '../../harness/raw-http2.ts';
+
+const repeat = (count: number, make: (i: number) => Uint8Array): Buffer =>
+  Buffer.concat(Array.from({ length: count }, (_, i) => make(i)));
+const id = (i: number): number => i * 2 + 1;
+
+const FLOODS: [what: string, send: (peer: RawPeer) => Uint8Array][] = [
+  [
+    'rapid reset',
+    (p) => repeat(2000, (i) => Buffer.concat([p.headers(id(i), REQUEST), frame(FrameType.rstStream, 0, id(i), uint32(8))])),
+  ],
+  ['refused streams', (p) => repeat(2000, (i) => p.headers(id(i), REQUEST))],
+  ['malformed requests', (p) => repeat(2000, (i) => p.headers(id(i), []))],
+  ['PING', () => repeat(2000, () => frame(FrameType.ping, 0, 0, Buffer.alloc(8)))],
+  ['SETTINGS', () => repeat(2000, () => SETTINGS)],
+  ['empty DATA', (p) => Buffer.concat([p.headers(1, REQUEST), repeat(20_000, () => frame(FrameType.data, 0, 1))])],
+  ['PRIORITY', () => repeat(20_000, () => frame(FrameType.priority, 0, 1, Buffer.alloc(5)))],
+  ['unknown frames', () => repeat(20_000, () => frame(99, 0, 1))],
+  ['CONTINUATION', (p) => Buffer.concat([p.headers(1, REQUEST, 0), repeat(1000, () => frame(FrameType.continuation, 0, 1))])],
+  [
+    'large CONTINUATION',
+    (p) => Buffer.concat([p.headers(1, REQUEST, 0), repeat(10, () => frame(FrameType.continuation, 0, 1, Buffer.alloc(16_000)))]),
+  ],
+  ['large HEADERS', () => frame(FrameType.headers, Flag.endHeaders, 1, Buffer.alloc(200_000))],
+];
+
+for (const [what, send] of FLOODS) {
+  test(what, async (t) => {
+    const peer = new RawPeer({ clock: new FakeClock() });
+    peer.send(OPENING, send(peer));
+    await peer.until(() => peer.closed !== undefined);
+    t.match(peer.closed, { kind: 'error', error: { code: 'protocol_error', message: /ENHANCE_YOUR_CALM/u } });
+    t.equal(peer.session.streams, 0, 'nothing is left open');
+  });
+}
+
+test('HPACK bomb: a small block that would decode to a large list is refused, and costs the list limit at most', async (t) => {
+  const peer = new RawPeer();
+  // One 4,000-octet field enters the table, then 60,000 references to it: 240 MB decoded.
+  const field = Buffer.concat([Buffer.from([0x40, 1, 0x78, 0x7f, 0xa1, 0x1e]), Buffer.alloc(4000, 'y')]);
+  peer.send(OPENING, frame(FrameType.headers, Flag.endHeaders, 1, Buffer.concat([field, Buffer.alloc(60_000, 0xbe)])));
+  await peer.until(() => peer.find(FrameType.headers, 1) !== undefined);
+  t.equal(peer.streams.length, 0);
+  t.equal(peer.reset(1), 'NO_ERROR', 'behind a 431');
+  peer.send(peer.headers(3, REQUEST));
+  await peer.until(() => peer.streams.length === 1);
+  t.equal(peer.closed, undefined, 'the connection and its table live on');
+});
+
+test('a budget refills with time', (t) => {
+  const clock = new FakeClock();
+  const budget = new Budget({ burst: 3, perSecond: 2 }, clock, 'things');
+  for (let i = 0; i < 3; i++) budget.spend();
+  t.throws(() => budget.spend(), { message: 'too many things' });
+  clock.advance(1000);
+  budget.spend();
+  budget.spend();
+  t.throws(() => budget.spend());
+  t.end();
+});
