@@ -1,5 +1,6 @@
 // From events to snapshots: changes are collected, debounced, translated once, and told to whoever listens.
 import type { Clock } from '#shared/clock.ts';
+import { MeshError } from '#shared/errors.ts';
 import { formatFault } from '#shared/kube/object.ts';
 import type { ObjectEvent, ObjectFault, ObjectSource } from '#shared/kube/object.ts';
 import type { Log } from '#shared/telemetry/log.ts';
@@ -86,6 +87,7 @@ export class Pipeline {
     );
     this.#debouncer.cancel();
     this.#build();
+    if (this.snapshot.sequence === 0) throw new MeshError('internal', 'the configuration cannot be translated; the log says why');
   }
 
   stop(): void {
@@ -105,7 +107,15 @@ export class Pipeline {
   #build(): void {
     const { clock, onSnapshot, metrics, log } = this.#options;
     const start = clock.monotonic();
-    const snapshot = this.#builder.build(this.#changed ?? start);
+    let snapshot: Snapshot;
+    try {
+      snapshot = this.#builder.build(this.#changed ?? start);
+    } catch (error) {
+      // The last snapshot serves on; the next change tries again.
+      log.error('cannot make a snapshot', { error: error as Error, stack: (error as Error).stack });
+      metrics.counter('pilot_total_xds_internal_errors', 'Faults of the server itself').add(1);
+      return;
+    }
     this.#changed = undefined;
     metrics.counter('pilot_push_triggers', 'Snapshots made', ['type']).add(1, 'config');
     onSnapshot(snapshot);

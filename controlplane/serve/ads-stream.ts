@@ -145,14 +145,15 @@ export class AdsStream {
   }
 
   #respond(typeUrl: string): void {
-    const { registry, metrics, clock } = this.#deps;
+    const { metrics, clock } = this.#deps;
     const subscription = this.#subscriptions.get(typeUrl);
     if (!subscription || !this.#node || this.#full || this.#closed || !subscription.mayRespond) return;
     const snapshot = this.#deps.snapshot();
     // Before the first snapshot nothing is known: an empty answer would take everything from a proxy that reconnects.
     if (snapshot.sequence === 0) return;
     const start = clock.monotonic();
-    const set = registry.find(this.#node.kind, typeUrl)?.generate(snapshot, this.#node, typeUrl) ?? ResourceSet.empty;
+    const set = this.#generate(snapshot, this.#node, typeUrl);
+    if (!set) return;
     const { owed } = subscription;
     const response = subscription.respond(set, snapshot.sequence);
     if (!response) return;
@@ -163,6 +164,23 @@ export class AdsStream {
     metrics.size.observe({ type: typeUrl }, response.bytes.length);
     metrics.pushTime.observe({ type }, (clock.monotonic() - start) / 1000);
     if (typeUrl === TYPE.cluster) this.#warmEndpoints(response);
+  }
+
+  /** A type that is not served is empty, so that no proxy waits for it. Undefined on a fault of ours: the proxy keeps what it has. */
+  #generate(snapshot: Snapshot, node: ProxyNode, typeUrl: string): ResourceSet | undefined {
+    const { registry, metrics, log } = this.#deps;
+    try {
+      return registry.find(node.kind, typeUrl)?.generate(snapshot, node, typeUrl) ?? ResourceSet.empty;
+    } catch (error) {
+      metrics.internalErrors.add(1);
+      log.error('cannot make configuration', {
+        proxy: node.id,
+        type: shortType(typeUrl),
+        error: error as Error,
+        stack: (error as Error).stack,
+      });
+      return undefined;
+    }
   }
 
   /** A cluster that is sent anew waits for its endpoints, also where they have not changed. */

@@ -1,6 +1,7 @@
 // Who makes the resources of a type for a proxy. Ztunnels get theirs from the snapshot as they are; waypoints and sidecars from the
 // Envoy translation. A generator is pure: the same snapshot and proxy give the same resources, and it may remember by snapshot.
 import type { Registry } from '@bufbuild/protobuf';
+import { MeshError } from '#shared/errors.ts';
 import type { ObjectFault } from '#shared/kube/object.ts';
 import type { ResourceSet } from '../snapshot/resource-set.ts';
 import type { Snapshot } from '../snapshot/snapshot.ts';
@@ -25,6 +26,17 @@ export class GeneratorRegistry {
   /** Undefined for a type that proxies of this kind do not get. */
   find(kind: ProxyKind, typeUrl: string): Generator | undefined {
     return this.#generators.get(`${kind} ${typeUrl}`);
+  }
+
+  /** What the generators could not translate; a generator that fails says that. */
+  faults(snapshot: Snapshot): ObjectFault[] {
+    return this.all().flatMap((generator) => {
+      try {
+        return generator.faults?.(snapshot) ?? [];
+      } catch (error) {
+        return [{ where: 'translation', reason: MeshError.from(error).message }];
+      }
+    });
   }
 
   /** Each generator once. */

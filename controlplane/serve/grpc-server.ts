@@ -11,9 +11,17 @@ export const GRPC_OPTIONS: ServerOptions = {
   'grpc.keepalive_timeout_ms': 10_000,
 };
 
-/** The port in use; rejects when it is taken. */
-export function listen(server: Server, ip: string, port: number, credentials: ServerCredentials): Promise<number> {
-  const address = formatHostPort({ ip, port });
+/** The port in use; rejects when it is taken. `::` is every address of both families, of IPv4 alone on a host without IPv6. */
+export async function listen(server: Server, ip: string, port: number, credentials: ServerCredentials): Promise<number> {
+  try {
+    return await bind(server, formatHostPort({ ip, port }), credentials);
+  } catch (error) {
+    if (ip !== '::') throw error;
+    return bind(server, formatHostPort({ ip: '0.0.0.0', port }), credentials);
+  }
+}
+
+function bind(server: Server, address: string, credentials: ServerCredentials): Promise<number> {
   return new Promise((resolve, reject) => {
     server.bindAsync(address, credentials, (error, bound) => {
       if (error) reject(new MeshError('invalid_config', `cannot listen on ${address}: ${error.message}`, { cause: error }));

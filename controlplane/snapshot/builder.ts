@@ -1,11 +1,12 @@
 // Makes the next snapshot from the last one and what changed: only what is dirty is translated and encoded again, the rest is the
 // same object as before.
 import { create } from '@bufbuild/protobuf';
+import { MeshError } from '#shared/errors.ts';
 import { AuthorizationSchema } from '#shared/gen/istio/security/authorization_pb.ts';
 import { AddressSchema } from '#shared/gen/istio/workload/workload_pb.ts';
 import type { Service, Workload } from '#shared/gen/istio/workload/workload_pb.ts';
 import type { KindTypes } from '#shared/kube/kinds.ts';
-import type { KubeObject, ObjectEvent, ObjectFault } from '#shared/kube/object.ts';
+import type { KubeObject, ObjectEvent, ObjectFault, ObjectKey } from '#shared/kube/object.ts';
 import { ObjectStore } from '../store/store.ts';
 import { PolicyIndex } from '../translate/policies.ts';
 import { findReferenceFaults } from '../translate/references.ts';
@@ -22,6 +23,8 @@ import { encodeResource, ResourceSet } from './resource-set.ts';
 import type { EncodedResource } from './resource-set.ts';
 import type { Snapshot } from './snapshot.ts';
 
+const FAILED = Symbol('not translated');
+
 export class SnapshotBuilder {
   #settings: MeshSettings;
   #locate: (object: string) => string;
@@ -29,6 +32,7 @@ export class SnapshotBuilder {
   #dirty = new DirtySets();
   #policies: PolicyIndex;
   #references: Fault[] = [];
+  #failures = new Map<ObjectKey, Fault>();
   /** Resource name by `NAMESPACE/NAME` of the object. */
   #names = { Pod: new Map<string, string>(), Service: new Map<string, string>() };
   #last: Snapshot;
@@ -92,7 +96,7 @@ export class SnapshotBuilder {
       workloads,
       services,
       objects,
-      faults: [...this.#policies.faults, ...this.#references].map((fault): ObjectFault => ({
+      faults: [...this.#failures.values(), ...this.#policies.faults, ...this.#references].map((fault): ObjectFault => ({
         where: this.#locate(fault.object ?? ''),
         ...fault,
       })),
@@ -114,7 +118,8 @@ export class SnapshotBuilder {
     for (const key of this.#keys(kind, dirty)) {
       const [namespace = '', name = ''] = key.split('/');
       const object = this.#store.get(kind, namespace, name);
-      const translated = object && translate(object);
+      const translated = this.#attempt(`${kind}/${key}`, () => object && translate(object));
+      if (translated === FAILED) continue;
       const previous = names.get(key);
       if (previous !== undefined && previous !== translated?.name) {
         resources.delete(previous);
@@ -130,6 +135,17 @@ export class SnapshotBuilder {
       names.set(key, translated.name);
     }
     return messages;
+  }
+
+  /** An object that cannot be translated is a fault and keeps its last good state; it must not take the others with it. */
+  #attempt<T>(object: ObjectKey, translate: () => T): T | typeof FAILED {
+    this.#failures.delete(object);
+    try {
+      return translate();
+    } catch (error) {
+      this.#failures.set(object, { object, reason: `cannot be translated: ${MeshError.from(error).message}` });
+      return FAILED;
+    }
   }
 
   /** Dirty keys, among them those of objects that are gone. */
