@@ -56,6 +56,7 @@ test('stalled streams hold a bounded amount and never stall the others', async (
   const client = await ourClient(server.port);
   const flood = Buffer.alloc(4_000_000, 'x');
   const stuck = Array.from({ length: 40 }, () => client.request([...POST, ['x-stall', '1']]));
+  const answers = stuck.map((one) => answer(one));
   for (const stream of stuck) stream.write(flood);
   await new Promise((resolve) => setTimeout(resolve, 200));
   t.equal(stalled.length, 40);
@@ -81,7 +82,7 @@ test('stalled streams hold a bounded amount and never stall the others', async (
   for (const one of stalled) one.resume();
   for (const one of stuck) one.end();
   for (const one of stalled) one.end();
-  const ends = await Promise.all(stuck.map((one) => answer(one)));
+  const ends = await Promise.all(answers);
   t.ok(
     ends.every(({ reason }) => reason.kind === 'ended'),
     'they go on when their reader does',
