@@ -6,7 +6,8 @@ import type { Metrics } from './metrics.ts';
 /** Registers process_* and nodejs_* metrics; returns what ends the measuring. */
 export function processMetrics(metrics: Metrics): Disposable {
   const startTime = Math.round(performance.timeOrigin) / 1000;
-  const delay = monitorEventLoopDelay({ resolution: 20 });
+  // Milliseconds between samples: each one wakes an idle process.
+  const delay = monitorEventLoopDelay({ resolution: 100 });
   delay.enable();
   const gauge = (name: string, help: string, read: () => number | undefined): void => {
     metrics.gauge(name, help, [], (family) => {
