@@ -13,7 +13,7 @@ const session = openSession(runDir);
 const story: Story = {
   session,
   runDir,
-  samples: path.resolve(import.meta.dirname, '..', 'manifests', 'samples'),
+  samples: path.join('manifests', 'samples'),
   cart: { replies: 0, ids: new Set() },
 };
 

@@ -55,7 +55,7 @@ export function openSession(runDir: string): Session {
     },
     culvert(args, options = {}) {
       if (options.silent !== true) say(`   $ culvert ${args.map(quote).join(' ')}`);
-      const child = spawn(tool, args, { env, stdio: ['ignore', 'pipe', 'pipe'], timeout: options.timeout ?? 60_000 });
+      const child = spawn(tool, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'], timeout: options.timeout ?? 60_000 });
       let stdout = '';
       let stderr = '';
       child.stdout.setEncoding('utf8').on('data', (chunk: string) => (stdout += chunk));
@@ -73,7 +73,7 @@ export function openSession(runDir: string): Session {
     },
     background(args, onLine) {
       say(`   $ culvert ${args.map(quote).join(' ')} &`);
-      const child = spawn(tool, args, { env, stdio: ['ignore', 'pipe', 'ignore'] });
+      const child = spawn(tool, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'ignore'] });
       children.add(child);
       let rest = '';
       child.stdout.setEncoding('utf8').on('data', (chunk: string) => {

@@ -18,7 +18,7 @@ const bob = (...command: string[]): string[] => as('bob', 'customers', ...comman
 const stranger = (...command: string[]): string[] => as('stranger', 'outside', ...command);
 const get = (url: string, ...more: string[]): string[] => ['curl', '-sS', '-m', '5', ...more, url];
 const status = (url: string, ...more: string[]): string[] => get(url, '-o', '/dev/null', '-w', '%{http_code}', ...more);
-const ping = ['redis-cli', '-t', '3', '-h', 'cart.shop', 'ping'];
+const ping = ['timeout', '3', 'redis-cli', '-h', 'cart.shop', 'ping'];
 const pong = (outcome: Outcome): boolean => outcome.stdout.trim() === 'PONG';
 
 export async function start({ session, samples }: Story): Promise<void> {
@@ -153,7 +153,7 @@ export async function waypoint({ session, samples, cart }: Story): Promise<void>
   const many = [
     'sh',
     '-c',
-    `curl -sS --parallel --parallel-max 4 'http://catalog.shop:8080/item/[1-${requests}]' | grep -o '"version":"v[12]"' | sort | uniq -c`,
+    `curl -sS --no-progress-meter --parallel --parallel-max 4 'http://catalog.shop:8080/item/[1-${requests}]' | grep -o '"version":"v[12]"' | sort | uniq -c`,
   ];
   const share = (outcome: Outcome): number => Number(/(\d+) "version":"v2"/u.exec(outcome.stdout)?.[1] ?? 0) / requests;
   // 400 draws at 10 %: four standard deviations are 6 percentage points.
