@@ -87,6 +87,10 @@ export class Enroller {
       enrolled: false,
     };
     const decision = this.decide(pod);
+    // Its DEL may never have come. The kernel gives the number of a dead namespace to the next one, so nothing that was noted about
+    // the old sandbox may be taken for the new one's.
+    const old = registry.get(known.uid);
+    if (old?.enrolled) await dataplane.abandon(old);
     registry.put(known);
     log.info('sandbox added', { pod: podName(known), verdict: decision.verdict, reason: decision.reason });
     if (decision.verdict !== 'enrol') return decision;
@@ -225,6 +229,9 @@ export class Enroller {
   /** For people to read: a pod is not held up by it, it is written with the next event. */
   async #annotate(pod: KnownPod, value: Redirection): Promise<void> {
     if (this.#written.has(pod.uid) && this.#written.get(pod.uid) === value) return;
+    // The name may be another pod's by now, and the annotation with it.
+    const renamed = this.#deps.registry.list().some((other) => other.uid !== pod.uid && podName(other) === podName(pod));
+    if (value === undefined && renamed) return void this.#written.delete(pod.uid);
     const key = objectKey({ kind: 'Pod', metadata: pod });
     const patch = value === undefined ? undefined : { metadata: { annotations: { [REDIRECTION_ANNOTATION]: value } } };
     try {
