@@ -20,6 +20,7 @@ export class ZdsAgent {
   /** Errors of the answers to the last session's snapshot. */
   readonly refusals: string[] = [];
   #session = Promise.withResolvers<SeqpacketConn>();
+  #begun = false;
   #current: SeqpacketConn | undefined;
 
   constructor(t: Pick<Test, 'teardown'>, path: string) {
@@ -59,12 +60,18 @@ export class ZdsAgent {
 
   /** Hangs up, as a killed agent does; the ztunnel comes back by itself. */
   hangUp(): void {
-    this.#session = Promise.withResolvers();
+    this.#renew();
     this.#current?.close();
   }
 
+  /** Who waits for a session that has not begun yet goes on waiting for the same. */
+  #renew(): void {
+    if (this.#begun) this.#session = Promise.withResolvers();
+    this.#begun = false;
+  }
+
   async #serve(conn: SeqpacketConn): Promise<void> {
-    if (this.#current) this.#session = Promise.withResolvers();
+    this.#renew();
     this.#current = conn;
     try {
       await this.#snapshot(conn);
@@ -82,6 +89,7 @@ export class ZdsAgent {
       if (error !== '') this.refusals.push(error);
     }
     await exchange(conn, { case: 'snapshotSent', value: {} });
+    this.#begun = true;
     this.#session.resolve(conn);
   }
 }

@@ -1,0 +1,48 @@
+import t from 'tap';
+import { loadConfig } from '../../ztunnel/config.ts';
+
+const config = (env: Record<string, string>, fileExists = false) =>
+  loadConfig(
+    (name) => env[name],
+    {},
+    () => fileExists,
+  );
+
+t.test('defaults are Istio’s', async (t) => {
+  t.match(config({}), {
+    xdsAddress: 'https://localhost:15012',
+    caAddress: 'https://localhost:15012',
+    clusterId: 'Kubernetes',
+    packetMark: 1337,
+    inpodUds: '/var/run/ztunnel/ztunnel.sock',
+    originalSource: 'try',
+    sameNode: 'relay',
+    keepalive: { time: 180_000, interval: 180_000, retries: 9 },
+    poolMaxStreams: 100,
+    drainDeadline: 5000,
+    ports: { admin: 15_000, metrics: 15_020, readiness: 15_021 },
+  });
+});
+
+t.test('where the control plane is', async (t) => {
+  t.equal(config({ KUBERNETES_SERVICE_HOST: '10.96.0.1' }).xdsAddress, 'https://istiod.istio-system.svc:15012');
+  t.equal(config({ XDS_ADDRESS: 'istiod:15012' }).xdsAddress, 'https://istiod:15012');
+  t.equal(config({ XDS_ADDRESS: '' }).xdsAddress, '', 'empty: none');
+  t.equal(config({}, true).authToken, './var/run/secrets/tokens/istio-token');
+});
+
+t.test('derived values', async (t) => {
+  t.equal(config({ TERMINATION_GRACE_PERIOD_SECONDS: '30' }).drainDeadline, 25_000);
+  t.equal(config({ TERMINATION_GRACE_PERIOD_SECONDS: '8' }).drainDeadline, 7000);
+  t.equal(config({ TERMINATION_GRACE_PERIOD_SECONDS: '8', CONNECTION_TERMINATION_DEADLINE: '2s' }).drainDeadline, 2000);
+  t.equal(config({ ENABLE_ORIG_SRC: 'false' }).originalSource, 'no');
+  t.equal(config({ KEEPALIVE_ENABLED: 'false' }).keepalive, undefined);
+  t.equal(config({ CLUSTER_ID: 'a', ISTIO_META_CLUSTER_ID: 'b' }).clusterId, 'b');
+});
+
+t.test('all faults are told at once', async (t) => {
+  t.throws(() => config({ PACKET_MARK: '0', SAME_NODE: 'both', LOCAL_XDS_PATH: 'x' }), {
+    code: 'invalid_config',
+    message: /PACKET_MARK="0".*\n.*SAME_NODE="both".*\nLOCAL_XDS_PATH is set and XDS_ADDRESS is not empty/u,
+  });
+});
