@@ -139,6 +139,27 @@ t.test('a new agent knows the pods of the old one', async (t) => {
   t.match(await rulesOf(web), /15001/u);
 });
 
+t.test('a second sandbox of a pod whose first one never got its DEL', async (t) => {
+  const node = new TestNode(t);
+  node.namespace('shop', AMBIENT);
+  node.pod('shop', 'cart');
+  await node.start();
+  const ztunnel = await FakeZtunnel.connect(t, node.zdsPath);
+  const [first, second] = [makeNetns(t), makeNetns(t)];
+  t.match(await node.plugin('ADD', { pod: 'cart', container: 'c1', netns: first.path }), { code: 0 });
+  t.match(await node.plugin('ADD', { pod: 'cart', container: 'c2', netns: second.path }), { code: 0 });
+  t.match(await rulesOf(second), /15001/u);
+  // The same namespace again, emptied: as when the kernel gives a dead namespace's number to a new one.
+  await second.run('nft', 'flush', 'ruleset');
+  t.match(await node.plugin('ADD', { pod: 'cart', container: 'c3', netns: second.path }), { code: 0 });
+  t.match(await rulesOf(second), /15001/u);
+  const add = 'add uid-cart shop/cart sa';
+  t.same(ztunnel.heard, ['snapshot', add, 'del uid-cart', add, 'del uid-cart', add]);
+  t.match(await node.plugin('GC', { conf: { cniVersion: '1.1.0', 'cni.dev/valid-attachments': [] } }), { code: 0 });
+  t.equal(ztunnel.heard.at(-1), 'del uid-cart');
+  t.equal(node.redirection('shop', 'cart'), undefined);
+});
+
 t.test('who may pass and who may not', async (t) => {
   const node = new TestNode(t);
   const pod = makeNetns(t);
