@@ -64,7 +64,7 @@ t.test('a mesh of two nodes', async (t) => {
         'nsenter',
         [`--net=/run/netns/${netns}`, 'curl', '-sS', 'http://127.0.0.1:15020/metrics'],
         { maxBuffer: 1 << 24 },
-        (error, out) => (error ? reject(error as Error) : resolve(out)),
+        (error, out) => (error ? reject(error) : resolve(out)),
       ),
     );
     const line = text
