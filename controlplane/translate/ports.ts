@@ -4,29 +4,31 @@ import { AppProtocol, PortSchema } from '#shared/gen/istio/workload/workload_pb.
 import type { Port } from '#shared/gen/istio/workload/workload_pb.ts';
 import type { Pod, ServicePort } from '#shared/kube/kinds.ts';
 
-const BY_APP_PROTOCOL: Readonly<Record<string, AppProtocol>> = {
-  http: AppProtocol.HTTP11,
-  'kubernetes.io/ws': AppProtocol.HTTP11,
-  http2: AppProtocol.HTTP2,
-  'kubernetes.io/h2c': AppProtocol.HTTP2,
-  grpc: AppProtocol.GRPC,
-  'grpc-web': AppProtocol.GRPC,
-  tcp: AppProtocol.TCP,
-  mongo: AppProtocol.TCP,
-  mysql: AppProtocol.TCP,
-  redis: AppProtocol.TCP,
-  https: AppProtocol.TLS,
-  tls: AppProtocol.TLS,
-  'kubernetes.io/wss': AppProtocol.TLS,
-};
+const BY_APP_PROTOCOL: ReadonlyMap<string, AppProtocol> = new Map(
+  Object.entries({
+    http: AppProtocol.HTTP11,
+    'kubernetes.io/ws': AppProtocol.HTTP11,
+    http2: AppProtocol.HTTP2,
+    'kubernetes.io/h2c': AppProtocol.HTTP2,
+    grpc: AppProtocol.GRPC,
+    'grpc-web': AppProtocol.GRPC,
+    tcp: AppProtocol.TCP,
+    mongo: AppProtocol.TCP,
+    mysql: AppProtocol.TCP,
+    redis: AppProtocol.TCP,
+    https: AppProtocol.TLS,
+    tls: AppProtocol.TLS,
+    'kubernetes.io/wss': AppProtocol.TLS,
+  }),
+);
 
 /** `appProtocol`, else the port's name or the part of it before the first `-`; unknown is for the proxy to detect. */
 export function appProtocol(port: ServicePort): AppProtocol {
   if ((port.protocol ?? 'TCP') !== 'TCP') return AppProtocol.UNKNOWN;
-  if (port.appProtocol !== undefined) return BY_APP_PROTOCOL[port.appProtocol.toLowerCase()] ?? AppProtocol.UNKNOWN;
+  if (port.appProtocol !== undefined) return BY_APP_PROTOCOL.get(port.appProtocol.toLowerCase()) ?? AppProtocol.UNKNOWN;
   const name = (port.name ?? '').toLowerCase();
   const known = name.startsWith('grpc-web') ? 'grpc-web' : (name.split('-')[0] ?? '');
-  return BY_APP_PROTOCOL[known] ?? AppProtocol.UNKNOWN;
+  return BY_APP_PROTOCOL.get(known) ?? AppProtocol.UNKNOWN;
 }
 
 /** The port as a Service shows it; a named target is 0, because each workload has its own number for it. */

@@ -7,12 +7,11 @@ import type { KubeObject, ObjectFault } from '#shared/kube/object.ts';
 import type { ObjectView } from '../store/store.ts';
 import { selects } from './peer-authentication.ts';
 import type { MeshSettings } from './settings.ts';
+import { WAYPOINT_CLASSES } from './waypoint-classes.ts';
 import { USE_WAYPOINT, waypointRef } from './waypoints.ts';
 
 export type Fault = Omit<ObjectFault, 'where'>;
 
-/** Classes that exist without an object of their own. */
-export const BUILT_IN_CLASSES: readonly string[] = ['istio-waypoint', 'culvert-waypoint'];
 const NAMESPACES_OF_THEIR_OWN = ['default', 'kube-system', 'istio-system'];
 const CORE = '';
 const GATEWAY_GROUP = 'gateway.networking.k8s.io';
@@ -100,7 +99,7 @@ class ReferenceCheck {
   }
 
   gatewayClass(object: KubeObject, name: string): this {
-    if (!BUILT_IN_CLASSES.includes(name) && !this.#has('GatewayClass', '', name))
+    if (!WAYPOINT_CLASSES.includes(name) && !this.#has('GatewayClass', '', name))
       this.report(object, 'spec.gatewayClassName', `GatewayClass ${name} does not exist`);
     return this;
   }

@@ -6,6 +6,8 @@ export function mergePatch(target: unknown, patch: unknown): unknown {
   if (!isRecord(patch)) return patch;
   const merged: Json = isRecord(target) ? { ...target } : {};
   for (const [key, value] of Object.entries(patch)) {
+    // Assigning this key would change what the object inherits.
+    if (key === '__proto__') continue;
     if (value === null) delete merged[key];
     else merged[key] = mergePatch(merged[key], value);
   }

@@ -27,7 +27,8 @@ export function matchesSelector(selector: LabelSelector | undefined, labels: Lab
 }
 
 function matchesRequirement({ key, operator, values = [] }: LabelSelectorRequirement, labels: Labels): boolean {
-  const value = labels?.[key];
+  // A label may be called like something that every object inherits.
+  const value = labels && Object.hasOwn(labels, key) ? labels[key] : undefined;
   switch (operator) {
     case 'In':
       return value !== undefined && values.includes(value);

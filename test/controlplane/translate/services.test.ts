@@ -50,6 +50,7 @@ t.test('application protocols', async (t) => {
     ['https', undefined, AppProtocol.TLS],
     ['tls-x', undefined, AppProtocol.TLS],
     ['web', undefined, AppProtocol.UNKNOWN],
+    ['constructor', undefined, AppProtocol.UNKNOWN],
     [undefined, undefined, AppProtocol.UNKNOWN],
     ['tcp', 'kubernetes.io/h2c', AppProtocol.HTTP2],
     ['http', 'unknown.example/x', AppProtocol.UNKNOWN],
