@@ -67,10 +67,12 @@ export class CaClient implements CertificateFetcher, Disposable {
     return new Promise((resolve, reject) => {
       const options = { deadline: systemClock.now() + CALL_TIMEOUT };
       const call = client.makeUnaryRequest(METHOD, encode, decode, request, metadata, options, (error, response) => {
+        signal.removeEventListener('abort', cancel);
         if (error) reject(this.#failed(error));
         else if (response) resolve(response);
       });
-      signal.addEventListener('abort', () => call.cancel(), { once: true });
+      const cancel = (): void => call.cancel();
+      signal.addEventListener('abort', cancel);
     });
   }
 

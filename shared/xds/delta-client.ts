@@ -6,7 +6,7 @@ import type { Client, ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
 import { Backoff } from '../backoff.ts';
 import type { BackoffOptions } from '../backoff.ts';
 import { systemClock } from '../clock.ts';
-import type { Clock, Timer } from '../clock.ts';
+import type { Clock } from '../clock.ts';
 import { MeshError } from '../errors.ts';
 import { NodeSchema } from '../gen/envoy/config/core/v3/base_pb.ts';
 import type { Node } from '../gen/envoy/config/core/v3/base_pb.ts';
@@ -207,14 +207,16 @@ export class DeltaClient implements Disposable {
     }
   }
 
+  /** Ends early when the client is closed. */
   async #sleep(ms: number): Promise<void> {
     const { signal } = this.#closing;
-    let timer: Timer | undefined;
-    await new Promise<void>((resolve) => {
-      timer = this.#clock.after(ms, resolve);
-      signal.addEventListener('abort', () => resolve(), { once: true });
-    });
-    timer?.cancel();
+    const woken = Promise.withResolvers<void>();
+    const timer = this.#clock.after(ms, woken.resolve);
+    const wake = (): void => woken.resolve();
+    signal.addEventListener('abort', wake);
+    await woken.promise;
+    signal.removeEventListener('abort', wake);
+    timer.cancel();
   }
 }
 
