@@ -12,7 +12,7 @@ await run({
   log: logging.scope('main'),
   async start({ requestStop }) {
     const config = loadConfig((name) => process.env[name], istioMetadata(process.env));
-    logging.filter.set(config.logLevel);
+    logging.filter.begin(config.logLevel);
     raiseOpenFileLimit();
     return await buildApp(config, { logging, requestStop });
   },

@@ -50,6 +50,12 @@ export class LevelFilter {
     this.#version += 1;
   }
 
+  /** As `set`, for the levels of the configuration: what `reset` goes back to. */
+  begin(directives: string): void {
+    this.set(directives);
+    this.#initial = this.#current;
+  }
+
   /** Back to the levels of the start. */
   reset(): void {
     this.#current = this.#initial;

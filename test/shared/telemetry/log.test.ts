@@ -79,6 +79,14 @@ t.test('levels: default, by scope, by parent scope, changed while running', asyn
   t.ok(xds.enabled('debug'));
 });
 
+t.test('the levels of the configuration are those that reset goes back to', async (t) => {
+  const filter = new LevelFilter('info');
+  filter.begin('warn,xds=debug');
+  filter.set('trace');
+  filter.reset();
+  t.equal(filter.toString(), 'xds=debug,warn');
+});
+
 t.test('what is no level changes nothing', async (t) => {
   const filter = new LevelFilter('info');
   for (const bad of ['', 'loud', 'xds', 'xds=', 'xds=loud', '=debug', 'a b=debug', 'a=debug=x', 'warn,oops'])
