@@ -69,7 +69,7 @@ export async function startAgent(config: AgentConfig, deps: AgentDeps): Promise<
     clock,
   });
   const zds = new ZdsServer({
-    snapshot: () => registry.list().flatMap((pod) => (pod.enrolled ? [snapshotEntry(pod.uid)] : [])),
+    snapshot: () => dataplane.snapshot(),
     onSnapshot: (refused) => {
       for (const [uid, error] of refused) {
         log.warn('ztunnel could not take a pod of the snapshot', { uid, error });
@@ -96,10 +96,6 @@ export async function startAgent(config: AgentConfig, deps: AgentDeps): Promise<
   });
   metrics.gauge('ztunnel_connected', 'ztunnels connected by ZDS.', [], (family) => (family.cell().value = zds.connected));
 
-  const snapshotEntry = (uid: string): ReturnType<typeof dataplane.zdsWorkload> | { keep: string } => {
-    const pod = registry.get(uid);
-    return pod && registry.isAlive(pod) ? dataplane.zdsWorkload(pod) : { keep: uid };
-  };
   const pages = await servePages(config, deps);
   parts.defer(() => pages.close());
   informer.onFaults((faults) => faults.forEach((fault) => log.warn('object ignored', { fault: formatFault(fault) })));

@@ -6,7 +6,7 @@ import { applyPodRules, removePodRules } from '../rules/apply.ts';
 import type { PodRules } from '../rules/pod.ts';
 import type { HostProbes } from './host-probes.ts';
 import type { KnownPod, PodRegistry } from './pods.ts';
-import type { ZdsServer, ZdsWorkload } from './zds-server.ts';
+import type { KeptWorkload, ZdsServer, ZdsWorkload } from './zds-server.ts';
 
 export interface DataplaneDeps {
   registry: PodRegistry;
@@ -21,6 +21,8 @@ export class Dataplane {
   #captured = new Map<string, string>();
   /** Which namespace of each pod a ztunnel has acknowledged, and with which addresses. */
   #announced = new Map<string, string>();
+  /** On their way out: a ztunnel that connects meanwhile must not hear of them. */
+  #leaving = new Set<string>();
 
   constructor(deps: DataplaneDeps) {
     this.#deps = deps;
@@ -41,7 +43,7 @@ export class Dataplane {
   async announce(pod: KnownPod): Promise<void> {
     const wanted = `${pod.netnsId} ${pod.ips.join()}`;
     if (this.#announced.get(pod.uid) === wanted) return;
-    await this.#deps.zds.add(this.zdsWorkload(pod));
+    await this.#deps.zds.add(this.#workload(pod));
     await this.#deps.probes.set(pod.uid, pod.ips);
     this.#announced.set(pod.uid, wanted);
   }
@@ -54,13 +56,18 @@ export class Dataplane {
   /** Ends it all. `running`: the pod lives on and its rules must go; else they die with its namespace. */
   async release(pod: KnownPod, running: boolean): Promise<void> {
     const { registry, zds, probes } = this.#deps;
-    await probes.remove(pod.uid);
+    this.#leaving.add(pod.uid);
     this.#captured.delete(pod.uid);
     this.#announced.delete(pod.uid);
-    if (running && registry.isAlive(pod)) await registry.withNetns(pod, removePodRules);
-    await zds.remove(pod.uid);
-    if (running) registry.put({ ...pod, enrolled: false });
-    else registry.forget(pod.uid);
+    try {
+      await probes.remove(pod.uid);
+      if (running && registry.isAlive(pod)) await registry.withNetns(pod, removePodRules);
+      await zds.remove(pod.uid);
+      if (running) registry.put({ ...pod, enrolled: false });
+      else registry.forget(pod.uid);
+    } finally {
+      this.#leaving.delete(pod.uid);
+    }
   }
 
   /** Undoes a capture() and announce() that did not get to the end for a sandbox that the runtime will throw away. */
@@ -73,7 +80,14 @@ export class Dataplane {
     }
   }
 
-  zdsWorkload(pod: KnownPod): ZdsWorkload {
+  /** What a ztunnel hears first: the captured pods, and which of them it should keep although their namespace cannot be opened. */
+  snapshot(): (ZdsWorkload | KeptWorkload)[] {
+    const { registry } = this.#deps;
+    const pods = registry.list().filter((pod) => pod.enrolled && !this.#leaving.has(pod.uid));
+    return pods.map((pod) => (registry.isAlive(pod) ? this.#workload(pod) : { keep: pod.uid }));
+  }
+
+  #workload(pod: KnownPod): ZdsWorkload {
     const { uid, name, namespace, serviceAccount } = pod;
     return { uid, name, namespace, serviceAccount, openNetns: () => this.#deps.registry.open(pod) };
   }
