@@ -19,10 +19,14 @@ export const IP = { TRANSPARENT: 19, BIND_ADDRESS_NO_PORT: 24, ORIGINAL_DST: 80 
 export const IPV6 = { V6ONLY: 26, TRANSPARENT: 75, ORIGINAL_DST: 80 } as const;
 export const TCP = { NODELAY: 1, KEEPIDLE: 4, KEEPINTVL: 5, KEEPCNT: 6 } as const;
 export const MSG = { CTRUNC: 0x8, TRUNC: 0x20, DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x40000000 } as const;
+export const EPOLL = { IN: 0x1, OUT: 0x4, ERR: 0x8, HUP: 0x10, CTL_ADD: 1, CTL_DEL: 2, CTL_MOD: 3, CLOEXEC: 0x80000 } as const;
+/** struct epoll_event is packed on x86-64 only. */
+export const EPOLL_EVENT = process.arch === 'x64' ? ({ size: 12, data: 4 } as const) : ({ size: 16, data: 8 } as const);
 export const ERRNO = { EINTR: 4, EAGAIN: 11, ECONNABORTED: 103, ECONNRESET: 104, EINPROGRESS: 115, EPIPE: 32 } as const;
 export const CLONE_NEWNET = 0x40000000;
 export const SCM_RIGHTS = 1;
 export const RLIMIT_NOFILE = 7;
+export const SHUT_WR = 1;
 export const SHUT_RDWR = 2;
 
 /** Size of the largest sockaddr read back from the kernel (sockaddr_in6). */

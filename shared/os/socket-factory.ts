@@ -5,7 +5,7 @@ import type { ConnectOptions, Keepalive, ListenOptions, SocketOptions } from '..
 import { errorCode } from './errno.ts';
 import { AF, decodeSockaddr, encodeSockaddr, familyOf, i32, IP, IPV6, SO, SOCK, SOCKADDR_SIZE, SOL, TCP } from './layout.ts';
 import { inNetns } from './netns.ts';
-import { check, libc } from './syscalls.ts';
+import { check, errno, libc } from './syscalls.ts';
 
 const DEFAULT_BACKLOG = 1024;
 /** onoff = 1, seconds = 0. */
@@ -67,6 +67,23 @@ export function clientTcp(options: ConnectOptions): number {
   });
 }
 
+/** Starts connecting: 0 when it is done at once, else errno (EINPROGRESS when it will be told by writability). */
+export function startConnect(fd: number, to: HostPort): number {
+  return libc().connect(fd, ...sockaddr(to)) === 0 ? 0 : errno();
+}
+
+export interface AcceptedSocket {
+  readonly fd: number;
+  readonly remote: HostPort;
+}
+
+/** The next connection in the queue; undefined with errno when there is none, or none can be had. */
+export function acceptTcp(listener: number): AcceptedSocket | undefined {
+  const bytes = Buffer.alloc(SOCKADDR_SIZE);
+  const fd = libc().accept4(listener, bytes, i32(bytes.length), SOCK.NONBLOCK | SOCK.CLOEXEC);
+  return fd < 0 ? undefined : { fd, remote: decodeSockaddr(bytes) ?? { ip: '0.0.0.0', port: 0 } };
+}
+
 /** The local address of a socket; undefined when it has none. */
 export function localAddress(fd: number): HostPort | undefined {
   return readAddress((bytes, length) => libc().getsockname(fd, bytes, length));
@@ -75,6 +92,13 @@ export function localAddress(fd: number): HostPort | undefined {
 /** The peer's address; undefined when the socket is not connected. */
 export function remoteAddress(fd: number): HostPort | undefined {
   return readAddress((bytes, length) => libc().getpeername(fd, bytes, length));
+}
+
+/** The error that a socket has pending (SO_ERROR), as errno; 0 when there is none. Reading it clears it. */
+export function socketError(fd: number): number {
+  const value = Buffer.alloc(4);
+  libc().getsockopt(fd, SOL.SOCKET, SO.ERROR, value, i32(4));
+  return value.readInt32LE();
 }
 
 /** Makes the coming close(2) send RST and drop what is unsent. */

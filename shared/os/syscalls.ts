@@ -20,6 +20,11 @@ export interface Libc {
   shutdown(fd: number, how: number): number;
   close(fd: number): number;
   setns(fd: number, type: number): number;
+  epoll_create1(flags: number): number;
+  epoll_ctl(epoll: number, operation: number, fd: number, event: Bytes): number;
+  epoll_wait(epoll: number, events: Bytes, size: number, timeout: number): number;
+  read(fd: number, into: Uint8Array, length: number): number;
+  send(fd: number, from: Uint8Array, length: number, flags: number): number;
   getrlimit(resource: number, limit: Bytes): number;
   setrlimit(resource: number, limit: Bytes): number;
 }
@@ -49,6 +54,11 @@ function bind(): Libc {
     shutdown: library.func('int shutdown(int, int)'),
     close: library.func('int close(int)'),
     setns: library.func('int setns(int, int)'),
+    epoll_create1: library.func('int epoll_create1(int)'),
+    epoll_ctl: library.func('int epoll_ctl(int, int, int, void *)'),
+    epoll_wait: library.func('int epoll_wait(int, void *, int, int)'),
+    read: library.func('long read(int, void *, size_t)'),
+    send: library.func('long send(int, const void *, size_t, int)'),
     getrlimit: library.func('int getrlimit(int, void *)'),
     setrlimit: library.func('int setrlimit(int, const void *)'),
   };
@@ -68,4 +78,9 @@ export function check(result: number, what: string, syscall: string): number {
 /** Address of an array's first byte, for structs that hold pointers. The caller keeps the array referenced while it is in use. */
 export function addressOf(bytes: Uint8Array): bigint {
   return koffi.address(bytes);
+}
+
+/** A copy of memory that C code owns. */
+export function copyOf(address: number, length: number): Uint8Array {
+  return new Uint8Array(koffi.view(BigInt(address), length)).slice();
 }

@@ -1,7 +1,7 @@
 // Chooses the backend of the data plane.
-import { MeshError } from '../errors.ts';
 import type { TlsSettings } from '../tls/context.ts';
 import type { Reactor } from './api.ts';
+import { NativeReactor } from './native/reactor.ts';
 import { PortableReactor } from './portable/reactor.ts';
 
 /** Values of `CULVERT_BACKEND`. */
@@ -14,10 +14,5 @@ export interface ReactorConfig extends TlsSettings {
 }
 
 export function createReactor({ backend = 'portable', ...tls }: ReactorConfig = {}): Reactor {
-  if (backend === 'native')
-    throw new MeshError(
-      'missing_capability',
-      'CULVERT_BACKEND=native: this build has no native backend; use CULVERT_BACKEND=portable',
-    );
-  return new PortableReactor(tls);
+  return backend === 'native' ? new NativeReactor(tls) : new PortableReactor(tls);
 }

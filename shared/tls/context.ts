@@ -9,11 +9,11 @@ export interface TlsSettings {
   readonly tls12?: boolean;
 }
 
-const TLS13_CIPHERS = 'TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256';
-const TLS12_CIPHERS =
+export const TLS13_CIPHERS = 'TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256';
+export const TLS12_CIPHERS =
   'ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256';
-/** Istio's order (facts: ztunnel 5). */
-const GROUPS = 'X25519:P-256:P-384:X25519MLKEM768';
+/** Istio's order. */
+export const GROUPS = 'X25519:P-256:P-384:X25519MLKEM768';
 
 export class TlsContexts {
   readonly #settings: TlsSettings;

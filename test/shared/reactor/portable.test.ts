@@ -12,7 +12,3 @@ t.test('streams', async (t) => streamSuite(t, create));
 t.test('sockets', async (t) => socketSuite(t, create));
 t.test('network namespaces', async (t) => netnsSuite(t, create));
 t.test('handshakes', async (t) => tlsSuite(t, create));
-
-t.test('the native backend is refused with a way out', async (t) => {
-  t.throws(() => createReactor({ backend: 'native' }), { code: 'missing_capability', message: /CULVERT_BACKEND=portable/u });
-});

@@ -1,0 +1,93 @@
+// The Reactor over epoll and OpenSSL, on the main thread's loop.
+import type { HostPort } from '../../address.ts';
+import { MeshError } from '../../errors.ts';
+import { listenTcp, localAddress } from '../../os/socket-factory.ts';
+import type { TlsSettings } from '../../tls/context.ts';
+import { SslContexts, type SslSession } from '../../tls/openssl-session.ts';
+import type { ByteStream, Conn, ConnectOptions, Listener, ListenOptions, Reactor, TlsConn, TlsOptions } from '../api.ts';
+import { openTcp } from './connect.ts';
+import { NativeListener } from './listener.ts';
+import { Loop } from './loop.ts';
+import { NativeConn } from './tcp.ts';
+import { NativeTlsConn } from './tls.ts';
+
+export class NativeReactor implements Reactor {
+  readonly backend = 'native';
+  readonly #loop = new Loop();
+  readonly #contexts: SslContexts;
+  readonly #listeners = new Set<NativeListener>();
+  readonly #conns = new Set<NativeConn>();
+  readonly #closed = new AbortController();
+
+  constructor(settings: TlsSettings = {}) {
+    this.#contexts = new SslContexts(settings);
+  }
+
+  async listen(options: ListenOptions, onConn: (conn: Conn) => void): Promise<Listener> {
+    this.#closed.signal.throwIfAborted();
+    const listener = new NativeListener(this.#loop, listenTcp(options), ({ fd, remote }, local) => {
+      onConn(this.#adopt(fd, local, remote));
+    });
+    this.#listeners.add(listener);
+    const close = (): void => {
+      this.#listeners.delete(listener);
+      listener.close();
+    };
+    return { address: listener.address, transparent: listener.transparent, close };
+  }
+
+  async connect(options: ConnectOptions): Promise<Conn> {
+    const closed = this.#closed.signal;
+    const fd = await openTcp(this.#loop, {
+      ...options,
+      signal: options.signal ? AbortSignal.any([options.signal, closed]) : closed,
+    });
+    return this.#adopt(fd, localAddress(fd) ?? { ip: '0.0.0.0', port: 0 }, options.to);
+  }
+
+  tlsClient(conn: Conn, options: TlsOptions): Promise<TlsConn> {
+    return this.#secure(conn, this.#contexts.get(options.certificate, options.alpn).client(), conn, options);
+  }
+
+  tlsServer(conn: Conn, options: TlsOptions): Promise<TlsConn> {
+    return this.#secure(conn, this.#contexts.get(options.certificate, options.alpn).server(), conn, options);
+  }
+
+  tlsClientOver(stream: ByteStream, local: HostPort, remote: HostPort, options: TlsOptions): Promise<TlsConn> {
+    const session = this.#contexts.get(options.certificate, options.alpn).client();
+    return this.#secure(stream, session, { local, remote, originalDestination: () => local }, options);
+  }
+
+  tlsServerOver(stream: ByteStream, local: HostPort, remote: HostPort, options: TlsOptions): Promise<TlsConn> {
+    const session = this.#contexts.get(options.certificate, options.alpn).server();
+    return this.#secure(stream, session, { local, remote, originalDestination: () => local }, options);
+  }
+
+  defer(task: () => void): void {
+    this.#loop.defer(task);
+  }
+
+  close(): void {
+    if (this.#closed.signal.aborted) return;
+    this.#closed.abort(new MeshError('draining', 'the reactor is closed'));
+    for (const listener of this.#listeners) listener.close();
+    this.#listeners.clear();
+    for (const conn of this.#conns) conn.reset();
+    this.#loop.close();
+  }
+
+  #secure(
+    transport: ByteStream,
+    session: SslSession,
+    ends: Pick<Conn, 'local' | 'remote' | 'originalDestination'>,
+    options: TlsOptions,
+  ): Promise<TlsConn> {
+    return NativeTlsConn.open(this.#loop, transport, session, ends, options);
+  }
+
+  #adopt(fd: number, local: HostPort, remote: HostPort): NativeConn {
+    const conn = new NativeConn(this.#loop, fd, local, remote, (closed) => this.#conns.delete(closed));
+    this.#conns.add(conn);
+    return conn;
+  }
+}

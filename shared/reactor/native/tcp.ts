@@ -1,0 +1,210 @@
+// A TCP connection over its descriptor: reads go straight where the handler wants them, writes go straight to the kernel, and only what
+// the kernel refuses is copied and kept.
+import { formatHostPort, type HostPort } from '../../address.ts';
+import { MeshError } from '../../errors.ts';
+import { SystemError } from '../../os/errno.ts';
+import { EPOLL, ERRNO, MSG, SHUT_WR } from '../../os/layout.ts';
+import { originalDestination } from '../../os/original-dst.ts';
+import { resetOnClose, socketError } from '../../os/socket-factory.ts';
+import { errno, libc } from '../../os/syscalls.ts';
+import type { CloseReason, Conn, StreamHandler } from '../api.ts';
+import type { Loop, Watch } from './loop.ts';
+
+/** Bytes held back for the kernel at which write() asks for a pause. */
+export const HIGH_WATER = 64 * 1024;
+
+export class NativeConn implements Conn, Watch {
+  readonly local: HostPort;
+  readonly remote: HostPort;
+  readonly #fd: number;
+  readonly #loop: Loop;
+  readonly #onClosed: (conn: NativeConn) => void;
+  #handler: StreamHandler | undefined;
+  /** 0: not watched. */
+  #watchId = 0;
+  #mask = 0;
+  #pending: Uint8Array[] = [];
+  #buffered = 0;
+  #wantDrain = false;
+  #paused = false;
+  #readEnded = false;
+  #ending = false;
+  #writeEnded = false;
+  #closed: CloseReason | undefined;
+  #told = false;
+  #original: HostPort | undefined;
+
+  /** Takes the descriptor over. `onClosed` is for the reactor's books. */
+  constructor(loop: Loop, fd: number, local: HostPort, remote: HostPort, onClosed: (conn: NativeConn) => void) {
+    this.#loop = loop;
+    this.#fd = fd;
+    this.local = local;
+    this.remote = remote;
+    this.#onClosed = onClosed;
+  }
+
+  get buffered(): number {
+    return this.#buffered;
+  }
+
+  originalDestination(): HostPort {
+    if (!this.#closed) this.#original ??= originalDestination(this.#fd);
+    return this.#original ?? this.local;
+  }
+
+  start(handler: StreamHandler): void {
+    this.#handler = handler;
+    if (this.#closed) return this.#loop.defer(() => this.#tell());
+    return this.#watch();
+  }
+
+  write(chunk: Uint8Array): boolean {
+    if (this.#closed || this.#ending) return true;
+    const sent = this.#pending.length > 0 ? 0 : this.#send(chunk);
+    if (sent < chunk.length) {
+      this.#pending.push(Uint8Array.from(chunk.subarray(sent)));
+      this.#buffered += chunk.length - sent;
+      this.#watch();
+    }
+    this.#wantDrain ||= this.#buffered >= HIGH_WATER;
+    return !this.#wantDrain;
+  }
+
+  end(): void {
+    if (this.#closed || this.#ending) return;
+    this.#ending = true;
+    if (this.#pending.length === 0) this.#finishWriting();
+  }
+
+  reset(): void {
+    if (this.#closed) return;
+    resetOnClose(this.#fd);
+    this.#close({ kind: 'reset', remote: false });
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.#watch();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#watch();
+  }
+
+  onEvents(mask: number): void {
+    if (mask & EPOLL.ERR) return this.#broken();
+    if (mask & EPOLL.OUT) this.#flush();
+    if (this.#closed) return undefined;
+    if (mask & EPOLL.IN && !this.#paused) this.#read();
+    else if (mask & EPOLL.HUP) this.#hangUp();
+    return undefined;
+  }
+
+  /** The connection is over, but what came before that is still in the kernel's queue and is read first. */
+  #broken(): void {
+    while (!this.#closed && !this.#paused && this.#read());
+    if (this.#closed) return;
+    if (this.#paused && !this.#readEnded) this.#hangUp();
+    else this.#fail(socketError(this.#fd) || ERRNO.ECONNRESET);
+  }
+
+  /** True when bytes were read. */
+  #read(): boolean {
+    const handler = this.#handler;
+    if (!handler || this.#readEnded) return false;
+    const space = handler.buffer?.() ?? this.#loop.scratch;
+    const count = libc().read(this.#fd, space, space.length);
+    if (count > 0) handler.onData(space.subarray(0, count));
+    else if (count === 0) this.#endOfInput(handler);
+    else this.#failUnlessAgain(errno());
+    return count > 0;
+  }
+
+  #endOfInput(handler: StreamHandler): void {
+    this.#readEnded = true;
+    this.#watch();
+    handler.onEnd();
+    this.#closeIfEnded();
+  }
+
+  /** Nothing more will come, which a level-triggered epoll tells a paused reader again and again: watched again when it resumes. */
+  #hangUp(): void {
+    if (!this.#paused || this.#readEnded) return;
+    this.#loop.unwatch(this.#fd, this.#watchId);
+    this.#watchId = 0;
+  }
+
+  /** Bytes that the kernel took, 0 when it is full or the connection is broken: then the next event says so. */
+  #send(chunk: Uint8Array): number {
+    if (chunk.length === 0) return 0;
+    return Math.max(0, libc().send(this.#fd, chunk, chunk.length, MSG.DONTWAIT | MSG.NOSIGNAL));
+  }
+
+  #flush(): void {
+    for (let chunk = this.#pending[0]; chunk; chunk = this.#pending[0]) {
+      const sent = libc().send(this.#fd, chunk, chunk.length, MSG.DONTWAIT | MSG.NOSIGNAL);
+      if (sent < 0) return this.#failUnlessAgain(errno());
+      this.#buffered -= sent;
+      if (sent < chunk.length) this.#pending[0] = chunk.subarray(sent);
+      else this.#pending.shift();
+    }
+    this.#watch();
+    if (this.#wantDrain) {
+      this.#wantDrain = false;
+      if (!this.#ending) this.#handler?.onDrain();
+    }
+    if (this.#ending && !this.#writeEnded && !this.#closed && this.#pending.length === 0) this.#finishWriting();
+    return undefined;
+  }
+
+  #finishWriting(): void {
+    this.#writeEnded = true;
+    libc().shutdown(this.#fd, SHUT_WR);
+    this.#closeIfEnded();
+  }
+
+  #closeIfEnded(): void {
+    if (this.#readEnded && this.#writeEnded) this.#close({ kind: 'ended' });
+  }
+
+  #failUnlessAgain(code: number): void {
+    if (code !== ERRNO.EAGAIN && code !== ERRNO.EINTR) this.#fail(code);
+  }
+
+  #fail(code: number): void {
+    if (code === ERRNO.ECONNRESET || code === ERRNO.EPIPE) return this.#close({ kind: 'reset', remote: true });
+    const cause = new SystemError('connection', code);
+    const error = new MeshError('reset', `${formatHostPort(this.remote)}: ${cause.message}`, { cause });
+    return this.#close({ kind: 'error', error });
+  }
+
+  /** onClose comes in a turn of its own, because most ways here start in a call of the user's. */
+  #close(reason: CloseReason): void {
+    if (this.#closed) return;
+    this.#closed = reason;
+    if (this.#watchId) this.#loop.unwatch(this.#fd, this.#watchId);
+    this.#watchId = 0;
+    libc().close(this.#fd);
+    this.#pending = [];
+    this.#buffered = 0;
+    this.#onClosed(this);
+    this.#loop.defer(() => this.#tell());
+  }
+
+  #tell(): void {
+    if (this.#told || !this.#closed || !this.#handler) return;
+    this.#told = true;
+    this.#handler.onClose(this.#closed);
+  }
+
+  /** Brings what epoll watches in line with the state. Errors are always watched once the stream was started. */
+  #watch(): void {
+    if (this.#closed || !this.#handler) return;
+    const reading = this.#paused || this.#readEnded ? 0 : EPOLL.IN;
+    const mask = reading | (this.#pending.length > 0 ? EPOLL.OUT : 0);
+    if (this.#watchId === 0) this.#watchId = this.#loop.watch(this.#fd, mask, this);
+    else if (mask !== this.#mask) this.#loop.change(this.#fd, this.#watchId, mask);
+    this.#mask = mask;
+  }
+}

@@ -1,0 +1,174 @@
+// OpenSSL as the node binary exports it, bound once per thread. With openssl-session.ts the only place that holds its pointers, which
+// are numbers here: user space ends at 2^47.
+import koffi from 'koffi';
+import { MeshError } from '../errors.ts';
+import { copyOf } from '../os/syscalls.ts';
+
+export type Pointer = number;
+type Bytes = Uint8Array | null;
+
+/** Errors that SSL_get_error tells apart. */
+export const SSL_ERROR = { WANT_READ: 2, WANT_WRITE: 3, ZERO_RETURN: 6 } as const;
+export const SSL_CTRL = {
+  MODE: 33,
+  SESS_CACHE_MODE: 44,
+  CHAIN_CERT: 89,
+  SET_GROUPS_LIST: 92,
+  MIN_PROTO: 123,
+  MAX_PROTO: 124,
+} as const;
+/** PARTIAL_WRITE | MOVING_WRITE_BUFFER | RELEASE_BUFFERS. */
+export const SSL_MODE = 0x1 | 0x2 | 0x10;
+/** No TLS 1.2 tickets, no compression, no renegotiation, and no certificate compression, which would triple a handshake's cost. */
+export const SSL_OPTIONS = (1n << 14n) | (1n << 17n) | (1n << 30n) | (1n << 32n) | (1n << 33n);
+/** PEER | FAIL_IF_NO_PEER_CERT. */
+export const SSL_VERIFY = 0x1 | 0x2;
+/** Answers of an ALPN callback. */
+export const ALPN = { OK: 0, ALERT_FATAL: 2 } as const;
+
+export interface OpenSsl {
+  TLS_method(): Pointer;
+  SSL_CTX_new(method: Pointer): Pointer;
+  SSL_CTX_free(context: Pointer): void;
+  SSL_CTX_ctrl(context: Pointer, command: number, value: number, argument: Pointer): number;
+  SSL_CTX_set_groups(context: Pointer, command: number, value: number, list: string): number;
+  SSL_CTX_set_options(context: Pointer, options: bigint): bigint | number;
+  SSL_CTX_set_num_tickets(context: Pointer, count: number): number;
+  SSL_CTX_set_ciphersuites(context: Pointer, list: string): number;
+  SSL_CTX_set_cipher_list(context: Pointer, list: string): number;
+  SSL_CTX_set_verify(context: Pointer, mode: number, callback: null): void;
+  SSL_CTX_use_certificate(context: Pointer, certificate: Pointer): number;
+  SSL_CTX_use_PrivateKey(context: Pointer, key: Pointer): number;
+  SSL_CTX_check_private_key(context: Pointer): number;
+  SSL_CTX_get_cert_store(context: Pointer): Pointer;
+  SSL_CTX_set_alpn_select_cb(context: Pointer, callback: bigint, argument: number): void;
+  X509_STORE_add_cert(store: Pointer, certificate: Pointer): number;
+  d2i_X509(certificate: null, from: Bytes, length: number): Pointer;
+  d2i_AutoPrivateKey(key: null, from: Bytes, length: number): Pointer;
+  i2d_X509(certificate: Pointer, to: Bytes): number;
+  X509_free(certificate: Pointer): void;
+  EVP_PKEY_free(key: Pointer): void;
+  SSL_new(context: Pointer): Pointer;
+  SSL_free(ssl: Pointer): void;
+  SSL_set_bio(ssl: Pointer, read: Pointer, write: Pointer): void;
+  SSL_set_accept_state(ssl: Pointer): void;
+  SSL_set_connect_state(ssl: Pointer): void;
+  SSL_set_alpn_protos(ssl: Pointer, protocols: Bytes, length: number): number;
+  SSL_get0_alpn_selected(ssl: Pointer, data: Bytes, length: Bytes): void;
+  SSL_do_handshake(ssl: Pointer): number;
+  SSL_read(ssl: Pointer, into: Uint8Array, length: number): number;
+  SSL_write(ssl: Pointer, from: Uint8Array, length: number): number;
+  SSL_shutdown(ssl: Pointer): number;
+  SSL_get_error(ssl: Pointer, result: number): number;
+  SSL_get_verify_result(ssl: Pointer): number;
+  SSL_get1_peer_certificate(ssl: Pointer): Pointer;
+  BIO_new_bio_pair(inner: Bytes, innerSize: number, outer: Bytes, outerSize: number): number;
+  BIO_free(bio: Pointer): number;
+  BIO_read(bio: Pointer, into: Uint8Array, length: number): number;
+  BIO_write(bio: Pointer, from: Uint8Array, length: number): number;
+  ERR_get_error(): number | bigint;
+  ERR_clear_error(): void;
+  ERR_reason_error_string(code: number | bigint): string | null;
+  X509_verify_cert_error_string(code: number): string | null;
+  /** C function pointer of the one ALPN callback; `argument` is what SSL_CTX_set_alpn_select_cb was given. */
+  alpnCallback: bigint;
+}
+
+/** Which of the protocols a server with this id speaks is chosen from a client's list. */
+const alpnChoices = new Map<number, readonly string[]>();
+let bound: OpenSsl | undefined;
+
+export function openssl(): OpenSsl {
+  bound ??= bind();
+  return bound;
+}
+
+/** Names the protocols of one server context for the ALPN callback. */
+export function registerAlpn(id: number, protocols: readonly string[]): void {
+  alpnChoices.set(id, protocols);
+}
+
+export function unregisterAlpn(id: number): void {
+  alpnChoices.delete(id);
+}
+
+/** Empties the error queue; the text of its first entry. */
+export function takeError(fallback: string): string {
+  const code = openssl().ERR_get_error();
+  openssl().ERR_clear_error();
+  return (code === 0 ? null : openssl().ERR_reason_error_string(code)) ?? fallback;
+}
+
+/** Passes a result above 0 on. */
+export function must(result: number, what: string): number {
+  if (result <= 0) throw new MeshError('invalid_config', `${what}: ${takeError('refused by OpenSSL')}`);
+  return result;
+}
+
+function bind(): OpenSsl {
+  const library = koffi.load(null);
+  const func = (result: string, name: string, ...values: string[]): ReturnType<typeof library.func> =>
+    library.func(name, result, values);
+  const [p, bytes] = ['size_t', 'void *'];
+  const alpnType = koffi.pointer(koffi.proto('int', [p, p, p, p, 'uint', p]));
+  return {
+    TLS_method: func(p, 'TLS_method'),
+    SSL_CTX_new: func(p, 'SSL_CTX_new', p),
+    SSL_CTX_free: func('void', 'SSL_CTX_free', p),
+    SSL_CTX_ctrl: func('long', 'SSL_CTX_ctrl', p, 'int', 'long', p),
+    SSL_CTX_set_groups: func('long', 'SSL_CTX_ctrl', p, 'int', 'long', 'const char *'),
+    SSL_CTX_set_options: func('uint64', 'SSL_CTX_set_options', p, 'uint64'),
+    SSL_CTX_set_num_tickets: func('int', 'SSL_CTX_set_num_tickets', p, 'size_t'),
+    SSL_CTX_set_ciphersuites: func('int', 'SSL_CTX_set_ciphersuites', p, 'const char *'),
+    SSL_CTX_set_cipher_list: func('int', 'SSL_CTX_set_cipher_list', p, 'const char *'),
+    SSL_CTX_set_verify: func('void', 'SSL_CTX_set_verify', p, 'int', bytes),
+    SSL_CTX_use_certificate: func('int', 'SSL_CTX_use_certificate', p, p),
+    SSL_CTX_use_PrivateKey: func('int', 'SSL_CTX_use_PrivateKey', p, p),
+    SSL_CTX_check_private_key: func('int', 'SSL_CTX_check_private_key', p),
+    SSL_CTX_get_cert_store: func(p, 'SSL_CTX_get_cert_store', p),
+    SSL_CTX_set_alpn_select_cb: library.func('SSL_CTX_set_alpn_select_cb', 'void', [p, alpnType, p]),
+    X509_STORE_add_cert: func('int', 'X509_STORE_add_cert', p, p),
+    d2i_X509: func(p, 'd2i_X509', bytes, bytes, 'long'),
+    d2i_AutoPrivateKey: func(p, 'd2i_AutoPrivateKey', bytes, bytes, 'long'),
+    i2d_X509: func('int', 'i2d_X509', p, bytes),
+    X509_free: func('void', 'X509_free', p),
+    EVP_PKEY_free: func('void', 'EVP_PKEY_free', p),
+    SSL_new: func(p, 'SSL_new', p),
+    SSL_free: func('void', 'SSL_free', p),
+    SSL_set_bio: func('void', 'SSL_set_bio', p, p, p),
+    SSL_set_accept_state: func('void', 'SSL_set_accept_state', p),
+    SSL_set_connect_state: func('void', 'SSL_set_connect_state', p),
+    SSL_set_alpn_protos: func('int', 'SSL_set_alpn_protos', p, bytes, 'uint'),
+    SSL_get0_alpn_selected: func('void', 'SSL_get0_alpn_selected', p, bytes, bytes),
+    SSL_do_handshake: func('int', 'SSL_do_handshake', p),
+    SSL_read: func('int', 'SSL_read', p, bytes, 'int'),
+    SSL_write: func('int', 'SSL_write', p, bytes, 'int'),
+    SSL_shutdown: func('int', 'SSL_shutdown', p),
+    SSL_get_error: func('int', 'SSL_get_error', p, 'int'),
+    SSL_get_verify_result: func('long', 'SSL_get_verify_result', p),
+    SSL_get1_peer_certificate: func(p, 'SSL_get1_peer_certificate', p),
+    BIO_new_bio_pair: func('int', 'BIO_new_bio_pair', bytes, p, bytes, p),
+    BIO_free: func('int', 'BIO_free', p),
+    BIO_read: func('int', 'BIO_read', p, bytes, 'int'),
+    BIO_write: func('int', 'BIO_write', p, bytes, 'int'),
+    ERR_get_error: func('ulong', 'ERR_get_error'),
+    ERR_clear_error: func('void', 'ERR_clear_error'),
+    ERR_reason_error_string: func('const char *', 'ERR_reason_error_string', 'ulong'),
+    X509_verify_cert_error_string: func('const char *', 'X509_verify_cert_error_string', 'long'),
+    alpnCallback: koffi.register(selectAlpn, alpnType),
+  };
+}
+
+/** `offered` is a list of length-prefixed names; the answer points into it. Ours come first: the server's preference decides. */
+function selectAlpn(_ssl: Pointer, out: Pointer, outLength: Pointer, offered: Pointer, length: number, id: number): number {
+  const list = copyOf(offered, length);
+  for (const protocol of alpnChoices.get(id) ?? [])
+    for (let at = 0; at < list.length; at += 1 + (list[at] ?? 0)) {
+      const size = list[at] ?? 0;
+      if (Buffer.from(list.subarray(at + 1, at + 1 + size)).toString('latin1') !== protocol) continue;
+      koffi.encode(BigInt(out), 'size_t', offered + at + 1);
+      koffi.encode(BigInt(outLength), 'uint8', size);
+      return ALPN.OK;
+    }
+  return ALPN.ALERT_FATAL;
+}

@@ -1,0 +1,96 @@
+// The native backend against the same rules as the portable one.
+import { createHash, randomBytes } from 'node:crypto';
+import { readdirSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { MeshError } from '#shared/errors.ts';
+import type { Conn } from '#shared/reactor/api.ts';
+import { createReactor } from '#shared/reactor/create.ts';
+import { netnsSuite } from './suite/netns.ts';
+import { tcpPair, tlsOptions, useReactor } from './suite/pairs.ts';
+import { createGuard, Recorder } from './suite/recorder.ts';
+import { socketSuite } from './suite/sockets.ts';
+import { streamSuite } from './suite/streams.ts';
+import { tlsSuite } from './suite/tls.ts';
+
+const create = () => createReactor({ backend: 'native' });
+
+t.test('streams', async (t) => streamSuite(t, create));
+t.test('sockets', async (t) => socketSuite(t, create));
+t.test('network namespaces', async (t) => netnsSuite(t, create));
+t.test('handshakes', async (t) => tlsSuite(t, create));
+
+// node:net reads ahead of a paused reader and drops that when the reset comes, so only this backend can be asked for it.
+t.test('what arrived before a reset is read before it is told, also by a reader that paused', async (t) => {
+  const { client, server } = await tcpPair(useReactor(t, create));
+  const guard = createGuard();
+  const reader = new Recorder(client, guard);
+  server.start(new Recorder(server, guard));
+  server.write(Buffer.alloc(100_000, 1));
+  await sleep(20);
+  server.reset();
+  await sleep(20);
+  reader.onChunk = () => {
+    reader.call((stream) => stream.pause());
+    setTimeout(() => reader.call((stream) => stream.resume()), 5);
+  };
+  reader.start();
+  t.strictSame(await reader.closed, { kind: 'reset', remote: true });
+  t.equal(reader.bytes, 100_000);
+  t.strictSame(guard.faults, []);
+});
+
+for (const [clientSide, serverSide] of [
+  ['native', 'portable'],
+  ['portable', 'native'],
+] as const)
+  t.test(`a ${clientSide} client and a ${serverSide} server speak the same TLS`, async (t) => {
+    const [one, other] = [createReactor({ backend: clientSide }), createReactor({ backend: serverSide })];
+    t.teardown(() => [one, other].forEach((reactor) => reactor.close()));
+    const options = tlsOptions();
+    const accepted = Promise.withResolvers<Conn>();
+    const listener = await other.listen({ address: { ip: '127.0.0.1', port: 0 } }, accepted.resolve);
+    const [client, server] = await Promise.all([
+      one.connect({ to: listener.address }).then((conn) => one.tlsClient(conn, options.client)),
+      accepted.promise.then((conn) => other.tlsServer(conn, options.server)),
+    ]);
+    const guard = createGuard();
+    const ends = [client, server].map((stream) => new Recorder(stream, guard).start());
+    const data = randomBytes(1 << 20);
+    for (const end of ends) {
+      end.call((stream) => stream.write(data));
+      end.call((stream) => stream.end());
+    }
+    for (const end of ends) t.strictSame(await end.closed, { kind: 'ended' });
+    for (const end of ends) t.equal(end.digest, createHash('sha256').update(data).digest('hex'));
+    t.strictSame(guard.faults, []);
+  });
+
+t.test('connections and handshakes, good and bad, leave no descriptor behind', async (t) => {
+  const reactor = useReactor(t, create);
+  const options = tlsOptions();
+  const descriptors = (): number => readdirSync('/proc/self/fd').length;
+  const cycle = async (bad: boolean): Promise<void> => {
+    const tcp = await tcpPair(reactor);
+    const verifyPeer = (): void => {
+      if (bad) throw new MeshError('policy_denied', 'not today');
+    };
+    const outcomes = await Promise.allSettled([
+      reactor.tlsClient(tcp.client, options.client),
+      reactor.tlsServer(tcp.server, { ...options.server, verifyPeer }),
+    ]);
+    for (const outcome of outcomes)
+      if (outcome.status === 'fulfilled') {
+        const recorder = new Recorder(outcome.value, createGuard()).start();
+        recorder.call((stream) => stream.end());
+        await Promise.race([recorder.closed, sleep(20)]);
+        recorder.call((stream) => stream.reset());
+        await recorder.closed;
+      }
+  };
+  for (const bad of [false, true]) await cycle(bad);
+  const before = descriptors();
+  for (let i = 0; i < 50; i++) await cycle(i % 2 === 1);
+  await sleep(20);
+  t.equal(descriptors(), before);
+});
