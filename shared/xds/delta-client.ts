@@ -39,6 +39,8 @@ const WINDOW = 4 * 1024 * 1024;
 const BACKOFF: BackoffOptions = { initial: 100, max: 15_000, jitter: 0.5 };
 /** A NACK names what it can; a server keeps this text per proxy. */
 const MAX_ERROR_DETAIL = 16 * 1024;
+/** Rejected resources of one response that get a log line each. */
+const MAX_LOGGED = 20;
 
 type Termination = 'ConnectionError' | 'Error' | 'Reconnect' | 'Complete';
 interface StreamEnd {
@@ -183,7 +185,10 @@ export class DeltaClient implements Disposable {
     this.#bytes.add(bytes.length, typeUrl);
     const rejections = state.accept(resources, removedResources);
     this.#log.debug('xDS response', { type: typeUrl, resources: resources.length, removed: removedResources.length });
-    for (const { name, reason } of rejections) this.#log.error('resource rejected', { type: typeUrl, name, reason });
+    for (const { name, reason } of rejections.slice(0, MAX_LOGGED))
+      this.#log.error('resource rejected', { type: typeUrl, name, reason });
+    if (rejections.length > MAX_LOGGED)
+      this.#log.error('more resources rejected', { type: typeUrl, count: rejections.length - MAX_LOGGED });
     stream.write(answer(typeUrl, nonce, describe(rejections)));
   }
 
