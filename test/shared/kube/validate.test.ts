@@ -1,4 +1,5 @@
 // What the validator accepts, and how it names what it refuses.
+import { readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';
 import { parse } from 'yaml';
 import { formatFieldPath } from '../../../shared/kube/field-path.ts';
@@ -96,14 +97,14 @@ t.test('names the field and the reason', async (t) => {
     [`${DEPLOYMENT}spec: {selector: {}}`, 'spec.template: is required'],
     [
       `${GATEWAY}spec: {gatewayClassName: x, listeners: [{name: mesh, port: 0, protocol: HBONE}]}`,
-      'spec.listeners[0].port: must be >= 1',
+      'spec.listeners[0].port: must be 1 or more, is 0',
     ],
     [
       `${GATEWAY}spec: {gatewayClassName: x, listeners: [{name: mesh, port: 1, protocol: HBONE, allowed: {}}]}`,
       'spec.listeners[0].allowed: unknown field',
     ],
     [`${GATEWAY}spec: {listeners: [{name: mesh, port: 1, protocol: HBONE}]}`, 'spec.gatewayClassName: is required'],
-    [`${CLASS}spec: {controllerName: x}`, 'spec.controllerName: must match pattern'],
+    [`${CLASS}spec: {controllerName: x}`, 'spec.controllerName: must match'],
     [
       `${ROUTE}spec: {rules: [{matches: [{path: {type: Prefix}}]}]}`,
       'spec.rules[0].matches[0].path.type: must be one of Exact, PathPrefix, RegularExpression, is "Prefix"',
@@ -143,4 +144,27 @@ t.test('names the field and the reason', async (t) => {
 
 t.test('an object with the deletion annotation needs nothing else', async (t) => {
   t.same(faults('apiVersion: v1\nkind: Pod\nmetadata: {name: a, annotations: {culvert.dev/deleted: "true"}}'), []);
+});
+
+t.test('the CRDs use only keywords that are checked', async (t) => {
+  const text =
+    'type description properties additionalProperties required items enum pattern minimum maximum minLength maxLength minItems maxItems';
+  const more =
+    'minProperties maxProperties x-kubernetes-preserve-unknown-fields x-kubernetes-list-type x-kubernetes-list-map-keys';
+  const known = new Set(`${text} ${more}`.split(' '));
+  const visit = (schema: Record<string, unknown>, path: string): void => {
+    for (const key of Object.keys(schema)) t.ok(known.has(key), `${path}.${key}`);
+    t.match(schema['type'], /^(object|array|string|integer|boolean)$/u, `${path}.type`);
+    for (const [name, field] of Object.entries((schema['properties'] ?? {}) as Record<string, Record<string, unknown>>))
+      visit(field, `${path}.${name}`);
+    for (const key of ['items', 'additionalProperties'])
+      if (schema[key] !== undefined) visit(schema[key] as Record<string, unknown>, `${path}[]`);
+  };
+  const folder = new URL('../../../manifests/crds/', import.meta.url);
+  for (const file of readdirSync(folder)) {
+    const crd = parse(readFileSync(new URL(file, folder), 'utf8')) as {
+      spec: { versions: { schema: { openAPIV3Schema: Record<string, unknown> } }[] };
+    };
+    for (const { schema } of crd.spec.versions) visit(schema.openAPIV3Schema, file);
+  }
 });
