@@ -80,6 +80,7 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
     pods: new PodDirectory(),
     clock,
     log: logging.scope('proxy'),
+    buffers,
     newPool: () =>
       new ConnectionPool(
         { reactor, certificates, clock, buffers },

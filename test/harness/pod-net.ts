@@ -42,6 +42,7 @@ export function createPodNet(t: Pick<Test, 'teardown'>): PodNet {
       ip('-n', netns.name, 'link', 'set', 'eth0', 'up');
       // Services have addresses outside of the pods' network: they need a way out of the pod.
       ip('-n', netns.name, 'route', 'add', 'default', 'dev', 'eth0');
+      if (ips.some((address) => address.includes(':'))) ip('-n', netns.name, '-6', 'route', 'add', 'default', 'dev', 'eth0');
       return testPod(t, name, ips[0] ?? '', netns);
     },
   };

@@ -115,6 +115,29 @@ t.test('captured to captured on one node: joined in process, policy by the known
   });
 });
 
+t.test('IPv6 all the way', async (t) => {
+  const lab = new MeshLab(t);
+  const [one, two] = [await lab.node('node-1'), await lab.node('node-2')];
+  const source = aWorkload('web', { node: 'node-1', ips: ['10.1.0.1', 'fd01::1'] });
+  const target = aWorkload('cart', { node: 'node-2', ips: ['10.1.0.3', 'fd01::3'], services: { cart: {} } });
+  const near = aWorkload('api', { node: 'node-1', ips: ['10.1.0.2', 'fd01::2'] });
+  lab.apply(source, target, near, aService('cart', { vips: ['fd96::1'] }));
+  const client = await lab.captured(source);
+  for (const workload of [target, near]) await (await lab.captured(workload)).serve(echo, 8080);
+  for (const [ip, port] of [
+    ['fd96::1', 80],
+    ['fd01::3', 8080],
+    ['fd01::2', 8080],
+  ] as const) {
+    const socket = await client.connect({ ip, port });
+    t.equal(await ask(socket), 'fd01::1 hi', ip);
+    socket.end();
+    await closed(socket);
+  }
+  await two.line({ 'dst.hbone_addr': '[fd01::3]:8080', 'src.identity': source.identity });
+  await one.line({ direction: 'inbound', 'dst.addr': '[fd01::2]:8080' });
+});
+
 t.test('SAME_NODE=hbone tunnels within the node too', async (t) => {
   const { lab, one } = await twoNodes(t, { SAME_NODE: 'hbone' });
   const client = await lab.captured(web);
@@ -240,4 +263,23 @@ t.test('a pod that the agent takes back is no longer served; one that comes agai
     const answer = await Promise.race([once(socket, 'data'), closed(socket)]);
     return answer === undefined ? undefined : true;
   });
+});
+
+t.test('a node that drains: tunnels live on until they end or the deadline, new ones go nowhere', async (t) => {
+  const { lab, one, two } = await twoNodes(t, { CONNECTION_TERMINATION_DEADLINE: '3s' });
+  const client = await lab.captured(web);
+  const server = await lab.captured(cart);
+  await server.serve(echo, 8080);
+  const open = await client.connect({ ip: '10.1.0.3', port: 8080 });
+  await ask(open);
+  const started = performance.now();
+  const stopped = two.app.stop();
+  await refused(client, { ip: '10.1.0.3', port: 8080 });
+  await one.line({ level: 'error', direction: 'outbound' });
+  t.equal(await ask(open), '10.1.0.1 hi');
+  open.end();
+  await closed(open);
+  await stopped;
+  t.ok(performance.now() - started < 2500, 'ends when the last connection has');
+  t.match(await two.line({ direction: 'inbound', level: 'info' }), { message: 'connection complete' });
 });

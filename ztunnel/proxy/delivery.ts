@@ -33,6 +33,8 @@ export interface Admission extends Disposable {
 export class Delivery {
   readonly #context: ProxyContext;
   readonly #pod: Pod;
+  /** Names of missing policies that were told of: once each, not for every connection. */
+  readonly #missing = new Set<string>();
 
   constructor(context: ProxyContext, pod: Pod) {
     this.#context = context;
@@ -79,9 +81,11 @@ export class Delivery {
   #denial({ workload, source, to }: DeliveryRequest, subject: PolicyContext): string | undefined {
     const { store, log, config } = this.#context;
     const current = store.workloads.get(workload.uid) ?? workload;
-    const policies = store.policies.forWorkload(current, (key) =>
-      log.warn('unknown policy', { policy: key, workload: workload.uid }),
-    );
+    const policies = store.policies.forWorkload(current, (key) => {
+      if (this.#missing.has(key)) return;
+      this.#missing.add(key);
+      log.warn('a policy of the workload is not known here', { policy: key, workload: workload.uid });
+    });
     const { verdict, dryRun } = evaluate(policies, subject);
     const level = config.policyInfoLogging ? 'info' : 'debug';
     for (const note of dryRun) log[level](note, { 'src.addr': formatHostPort(source), 'dst.addr': formatHostPort(to) });

@@ -68,13 +68,14 @@ export class Inbound {
   }
 
   #serveTunnels(peer: PeerConnection): void {
-    const { reactor, clock, config } = this.#context;
+    const { reactor, clock, config, buffers } = this.#context;
     const { draining, force } = this.#pod.drain;
     const session = serveHbone(
       peer.conn,
       {
         reactor,
         clock,
+        buffers,
         settings: config.http2,
         onClose: () => {
           draining.removeEventListener('abort', drain);

@@ -2,6 +2,7 @@
 import type { Clock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { HbonePool } from '#shared/hbone/api.ts';
+import type { BufferPool } from '#shared/http2/output.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
 import type { Drain } from '#shared/lifecycle/drain.ts';
 import { PORT } from '#shared/ports.ts';
@@ -24,6 +25,8 @@ export interface ProxyContext {
   readonly pods: PodDirectory;
   readonly clock: Clock;
   readonly log: Log;
+  /** Lent to all HTTP/2 sessions in turn. */
+  readonly buffers: BufferPool;
   /** A pool for one pod: tunnels are not shared between pods. */
   newPool(): HbonePool;
 }
