@@ -1,74 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { test } from 'tap';
-import { systemClock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
-import type { IncomingTunnel, OpenTunnel, Tunnel } from '#shared/hbone/api.ts';
-import { ConnectionPool, type PoolOptions } from '#shared/hbone/pool.ts';
+import type { Tunnel } from '#shared/hbone/api.ts';
 import { relay } from '#shared/hbone/relay.ts';
-import { serveHbone } from '#shared/hbone/server.ts';
-import type { CertificateSource } from '#shared/identity/certificate.ts';
-import { spiffeId } from '#shared/ids.ts';
-import type { ByteStream, CloseReason, Conn, TlsConn } from '#shared/reactor/api.ts';
-import { createReactor } from '#shared/reactor/create.ts';
-import { createTestCa } from '../../harness/test-ca.ts';
-
-const client = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'client' });
-const server = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'server' });
-
-type Teardown = { teardown(fn: () => void): void };
-
-/** A mesh of two: a server that hands tunnels to `onTunnel`, a pool, and the request to reach the one from the other. */
-async function mesh(
-  t: Teardown,
-  onTunnel: (tunnel: IncomingTunnel) => void,
-  options: PoolOptions & { maxStreams?: number } = {},
-) {
-  const ca = createTestCa();
-  const certificates: CertificateSource = { get: async (identity) => ca.issue(identity) };
-  const reactor = createReactor();
-  t.teardown(() => reactor.close());
-  const sessions: ReturnType<typeof serveHbone>[] = [];
-  const tlsOptions = { certificate: ca.issue(server), alpn: ['h2'], verifyPeer: () => {} };
-  const listener = await reactor.listen({ address: { ip: '127.0.0.1', port: 0 } }, (conn) => {
-    const serve = (tls: TlsConn): void => void sessions.push(serveHbone(tls, { reactor, clock: systemClock }, onTunnel));
-    // A client that does not like this server's identity breaks the handshake off.
-    reactor.tlsServer(conn, tlsOptions).then(serve, () => {});
-  });
-  const pool = new ConnectionPool({ reactor, certificates, clock: systemClock }, options);
-  t.teardown(() => pool.close());
-  const request: OpenTunnel = {
-    peer: { source: client, accepted: [server], to: listener.address, sourceIp: '10.0.0.1' },
-    authority: '10.0.0.2:8080',
-    headers: [['baggage', 'k8s.namespace.name=shop']],
-    socket: {},
-  };
-  return { reactor, pool, request, sessions };
-}
-
-/** Everything a stream sends, and how it ended. */
-function read(stream: ByteStream, hooks: { onEnd?: () => void } = {}): Promise<{ bytes: Buffer; reason: CloseReason }> {
-  return new Promise((resolve) => {
-    const chunks: Buffer[] = [];
-    stream.start({
-      onData: (chunk) => void chunks.push(Buffer.from(chunk)),
-      onEnd: () => hooks.onEnd?.(),
-      onDrain: () => {},
-      onClose: (reason) => resolve({ bytes: Buffer.concat(chunks), reason }),
-    });
-  });
-}
-
-/** Sends back what comes, end and all. */
-function echo(stream: ByteStream): void {
-  stream.start({
-    onData: (chunk) => {
-      if (!stream.write(chunk)) stream.pause();
-    },
-    onEnd: () => stream.end(),
-    onDrain: () => stream.resume(),
-    onClose: () => {},
-  });
-}
+import type { Conn } from '#shared/reactor/api.ts';
+import { client, echo, mesh, read, server, until } from '../../harness/hbone.ts';
 
 test('a tunnel carries bytes both ways and half-close', async (t) => {
   const { pool, request } = await mesh(t, (tunnel) => {
@@ -135,10 +71,13 @@ test('GOAWAY: drained server finishes its streams, the pool dials anew', async (
   const old = await pool.open(request);
   let drained = false;
   const drain = sessions[0]!.drain().then(() => (drained = true));
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  let fresh = await pool.open(request);
+  // Until GOAWAY has arrived, tunnels still go on the old connection.
+  while (sessions.length < 2) {
+    fresh.stream.reset();
+    fresh = await pool.open(request);
+  }
   t.notOk(drained);
-  const fresh = await pool.open(request);
-  t.equal(sessions.length, 2);
   for (const { stream } of [old, fresh]) {
     const result = read(stream);
     stream.write(Buffer.from('still here'));
@@ -166,17 +105,17 @@ test('relay: TCP - tunnel - TCP', async (t) => {
   const { bytes, reason } = await result;
   t.ok(bytes.equals(payload));
   t.same(reason, { kind: 'ended' });
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await until(() => results.length === 1);
   t.match(results, [
     { sent: payload.length, received: payload.length, downstream: { kind: 'ended' }, upstream: { kind: 'ended' } },
   ]);
 
   const second = await reactor.connect({ to: proxy.address });
-  const torn = read(second);
+  const echoed = Promise.withResolvers<void>();
+  second.start({ onData: () => echoed.resolve(), onEnd: () => {}, onDrain: () => {}, onClose: () => {} });
   second.write(Buffer.from('x'));
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await echoed.promise;
   second.reset();
-  await torn;
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await until(() => results.length === 2);
   t.match(results[1], { downstream: { kind: 'reset', remote: true }, upstream: { kind: 'reset', remote: false } });
 });

@@ -1,0 +1,92 @@
+import { test } from 'tap';
+import { FakeClock } from '#shared/clock.ts';
+import type { MeshError } from '#shared/errors.ts';
+import { echo, mesh, read, until } from '../../harness/hbone.ts';
+
+const soon = (ms = 50): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+test('a connection without tunnels is released after the idle time, one with tunnels is not', async (t) => {
+  const clock = new FakeClock();
+  const { pool, request } = await mesh(t, (tunnel) => echo(tunnel.accept([])), {
+    clock,
+    idleTimeout: 60_000,
+    keepalive: { interval: 1e9, timeout: 1e9 },
+  });
+  const tunnel = await pool.open(request);
+  clock.advance(120_000);
+  await soon();
+  t.equal(pool.size, 1, 'busy');
+  tunnel.stream.end();
+  await read(tunnel.stream);
+  await until(() => pool.streams === 0);
+  await soon();
+  clock.advance(59_999);
+  await soon();
+  t.equal(pool.size, 1);
+  clock.advance(1);
+  await until(() => pool.size === 0);
+});
+
+test('beyond the capacity the connection used longest ago takes no more tunnels', async (t) => {
+  const { pool, request } = await mesh(t, (tunnel) => echo(tunnel.accept([])), { capacity: 2 });
+  const from = (sourceIp: string) => ({ ...request, peer: { ...request.peer, sourceIp } });
+  for (const ip of ['10.0.0.1', '10.0.0.2', '10.0.0.1', '10.0.0.3']) {
+    const { stream } = await pool.open(from(ip));
+    stream.end();
+    await read(stream);
+  }
+  await until(() => pool.size === 2);
+  await soon();
+  t.equal(pool.size, 2, 'the one of 10.0.0.2 is gone');
+});
+
+test('a peer that no longer answers PING is dropped, its tunnels end with that reason', async (t) => {
+  const clock = new FakeClock();
+  const closed: string[] = [];
+  const onClosed = (_: unknown, reason: { kind: string; error?: MeshError }): void =>
+    void closed.push(reason.error?.message ?? reason.kind);
+  const { pool, request, conns } = await mesh(t, (tunnel) => echo(tunnel.accept([])), { clock, events: { onClosed } });
+  const tunnel = await pool.open(request);
+  const result = read(tunnel.stream);
+  for (let i = 0; i < 10; i++) {
+    clock.advance(10_000);
+    await soon();
+  }
+  t.equal(pool.size, 1, 'it answers');
+  for (const conn of conns) conn.pause();
+  for (let i = 0; i < 5; i++) clock.advance(10_000);
+  t.match((await result).reason, { kind: 'error', error: { code: 'reset', message: /PING/u } });
+  await until(() => closed.length > 0);
+  t.match(closed, [/PING/u]);
+});
+
+test('the limit of the peer holds: more tunnels go on another connection', async (t) => {
+  const { pool, request } = await mesh(t, (tunnel) => echo(tunnel.accept([])), { serve: { maxStreams: 3 } });
+  const first = await pool.open(request);
+  const more = await Promise.all([1, 2, 3, 4].map(() => pool.open(request)));
+  t.equal(pool.size, 2);
+  for (const { stream } of [first, ...more]) stream.reset();
+});
+
+test('events, drain and close', async (t) => {
+  const log: string[] = [];
+  const { pool, request } = await mesh(t, (tunnel) => echo(tunnel.accept([])), {
+    events: {
+      onConnected: ({ source }, ms) => log.push(`connected ${source} ${ms > 0}`),
+      onConnectFailed: (_, error) => log.push(`failed ${error.code}`),
+      onClosed: (_, reason) => log.push(`closed ${reason.kind}`),
+    },
+  });
+  const tunnel = await pool.open(request);
+  await pool.open({ ...request, peer: { ...request.peer, to: { ip: '127.0.0.1', port: 1 } } }).catch(() => {});
+  pool.drain();
+  await t.rejects(pool.open(request), { code: 'draining' });
+  t.equal(pool.size, 1, 'open tunnels go on');
+  const result = read(tunnel.stream);
+  tunnel.stream.write(Buffer.from('on'));
+  tunnel.stream.end();
+  t.equal((await result).bytes.toString(), 'on');
+  await until(() => pool.size === 0);
+  t.same(log, ['connected spiffe://cluster.local/ns/shop/sa/client true', 'failed connect_failed', 'closed ended']);
+  pool.close();
+});
