@@ -39,9 +39,11 @@ async function runProgram(
   t.teardown(() => child.kill('SIGKILL'));
   const waiting = [...signals];
   child.stdout.on('data', (chunk: Buffer) => {
-    if (!/\tup\n|shutting down|stopping now/u.test(chunk.toString())) return;
-    const signal = waiting.shift();
-    if (signal) child.kill(signal);
+    // One signal for each such line; a busy machine may deliver several lines at once.
+    for (const _line of chunk.toString().matchAll(/\tup\n|shutting down|stopping now/gu)) {
+      const signal = waiting.shift();
+      if (signal) child.kill(signal);
+    }
   });
   const [output, errors, [code]] = await Promise.all([
     text(child.stdout),
