@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { MeshError } from '#shared/errors.ts';
 import { applyCommand } from './commands/apply.ts';
+import { compareCommand } from './commands/compare.ts';
 import { deleteCommand } from './commands/delete.ts';
 import { downCommand } from './commands/down.ts';
 import { execCommand } from './commands/exec.ts';
@@ -43,6 +44,7 @@ const commands = [
   waypointCommand(),
   ztunnelConfigCommand(),
   proxyStatusCommand(),
+  compareCommand(),
 ];
 for (const command of commands) program.addCommand(command);
 

@@ -4,7 +4,7 @@ import { mkdir, open, realpath } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import { systemClock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import { runDirOption } from '../cluster.ts';
@@ -13,6 +13,7 @@ import { labId } from '../lab/plan.ts';
 import { checkFolder, preflight } from '../lab/preflight.ts';
 import { isRunning, readLabState } from '../lab/state.ts';
 import { sweepLab } from '../lab/sweep.ts';
+import { wholeNumber } from '../numbers.ts';
 import { print } from '../output.ts';
 import { waitForPods } from '../wait.ts';
 
@@ -135,10 +136,4 @@ async function copyNew(file: FileHandle, position: number): Promise<number> {
   const { buffer, bytesRead } = await file.read(Buffer.alloc(65_536), 0, 65_536, position);
   process.stdout.write(buffer.subarray(0, bytesRead));
   return bytesRead;
-}
-
-function wholeNumber(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('it is a whole number from 1');
-  return value;
 }

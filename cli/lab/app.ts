@@ -42,7 +42,6 @@ export interface LabOptions {
   root: string;
   clock: Clock;
   progress: (line: string) => void;
-  prepare?: PodRunnerDeps['prepare'];
 }
 
 /** ConfigMaps with the root certificate, which Istio's controllers put into every namespace. */
@@ -184,7 +183,7 @@ export class Lab {
   }
 
   #podDeps(pod: Pod, plan: LabPlan, node: NodePlan): Omit<PodRunnerDeps, 'onChange'> {
-    const { root, clock, folder, prepare } = this.#options;
+    const { root, clock, folder } = this.#options;
     return {
       plan,
       node,
@@ -201,7 +200,6 @@ export class Lab {
       culvertImage: (args) => culvertImage(root, args),
       configMap: (namespace, name) => this.#configMap(namespace, name),
       token: (pod, nodeName) => this.#token(pod, nodeName),
-      ...(prepare && { prepare }),
     };
   }
 

@@ -25,17 +25,18 @@ export async function preflight(id: string): Promise<void> {
   if (process.platform !== 'linux') faults.push(`this is ${process.platform}: network namespaces and nftables need Linux`);
   if (process.getuid?.() !== 0)
     faults.push('network namespaces and nftables need root: run it as root (for instance: sudo culvert up …)');
-  faults.push(...(await missingPrograms()), ...(await missingPlugins()));
+  faults.push(...(await requirePrograms(PROGRAMS)), ...(await missingPlugins()));
   if (faults.length === 0) faults.push(...(await missingKernelFeatures()), ...(await takenNames(id)));
   if (faults.length > 0) throw new MeshError('missing_capability', faults.join('\n'));
 }
 
-async function missingPrograms(): Promise<string[]> {
+/** What to say of each program that is not there: name and Debian package. */
+export async function requirePrograms(programs: readonly [string, string][]): Promise<string[]> {
   const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`.split(':');
-  const found = await Promise.all(PROGRAMS.map(([program]) => anyExecutable(path, program)));
-  return PROGRAMS.filter((_, index) => found[index] !== true).map(
-    ([program, debian]) => `the program ${program} is missing: apt-get install ${debian}`,
-  );
+  const found = await Promise.all(programs.map(([program]) => anyExecutable(path, program)));
+  return programs
+    .filter((_, index) => found[index] !== true)
+    .map(([program, debian]) => `the program ${program} is missing: apt-get install ${debian}`);
 }
 
 async function missingPlugins(): Promise<string[]> {

@@ -36,8 +36,6 @@ export interface PodRunnerDeps {
   culvertImage(args: readonly string[]): string[] | undefined;
   configMap(namespace: string, name: string): ConfigMap | undefined;
   token(pod: Pod, nodeName: string): Promise<Token>;
-  /** More to do in the new network namespace before anything runs there. */
-  prepare?: (pod: Pod, netns: string, podIP: string) => Promise<void>;
   onChange(): void;
 }
 
@@ -147,7 +145,6 @@ export class PodRunner {
       const result = await cniAdd(network, target);
       const podIP = result.ips?.[0]?.address.split('/')[0];
       if (podIP === undefined) throw new MeshError('internal', 'the CNI chain gave the pod no address');
-      await this.#deps.prepare?.(this.pod, netns, podIP);
       await this.#writeNameFiles(podIP);
       this.#startedAt = clock.now();
       return { netns, target, result, podIP };

@@ -1,0 +1,174 @@
+// One mode of the comparison: a lab of its own with the application in it, traffic through it, and the memory of what carries it.
+import { chmod, cp, mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { stringify } from 'yaml';
+import { systemClock } from '#shared/clock.ts';
+import { MeshError } from '#shared/errors.ts';
+import { Lab } from '../lab/app.ts';
+import { FABRIC_ADDRESS } from '../lab/plan.ts';
+import { enterContainer } from '../lab/pod/container.ts';
+import { runProgram } from '../lab/run.ts';
+import { readLabState } from '../lab/state.ts';
+import type { LabState } from '../lab/state.ts';
+import { waitForPods } from '../wait.ts';
+import { envoyBootstrap } from './envoy-bootstrap.ts';
+import { nodeMemory, readMemory } from './memory-reading.ts';
+import type { ModeMemory, ProxyMemory } from './result.ts';
+import { APP_FILES, servedServices, workloadObjects } from './workload.ts';
+import type { SidecarOptions } from './workload.ts';
+
+export interface MeasureOptions {
+  /** Numbers of pods to measure at, rising. */
+  steps: readonly number[];
+  services: number;
+  nodes: number;
+  /** Undefined: ambient mode. */
+  sidecar?: SidecarOptions | undefined;
+  root: string;
+  progress: (line: string) => void;
+  signal: AbortSignal;
+}
+
+/** Milliseconds. */
+const READY_TIMEOUT = 60_000;
+/** After the traffic, so that what is freed at once is not counted. */
+const SETTLE = 1500;
+/** Requests that each pod sends to each service before it is measured. */
+const REQUESTS = 20;
+
+/** The memory at each step; the lab is gone afterwards whatever happened. */
+export async function measureMode(options: MeasureOptions): Promise<Map<number, ModeMemory>> {
+  const base = await realpath(await mkdtemp(join(tmpdir(), 'culvert-compare-')));
+  // Sidecars run as a user of their own and read their bootstrap there.
+  await chmod(base, 0o755);
+  const runDir = join(base, 'run');
+  const folder = join(base, 'objects');
+  await mkdir(folder, { recursive: true });
+  await mkdir(runDir);
+  const quiet = (line: string): void => {
+    if (line.startsWith('!')) options.progress(line);
+  };
+  const { nodes, root, sidecar } = options;
+  const lab = new Lab({
+    runDir,
+    folder,
+    nodes,
+    root,
+    programs: sidecar ? 'controlplane' : 'ambient',
+    clock: systemClock,
+    progress: quiet,
+  });
+  try {
+    await writeAppFiles(folder, options);
+    await writeObjects(folder, options, options.steps[0] ?? 1);
+    await lab.start();
+    const found = new Map<number, ModeMemory>();
+    for (const pods of options.steps) {
+      options.signal.throwIfAborted();
+      await writeObjects(folder, options, pods);
+      found.set(pods, await measureStep(runDir, options, pods));
+    }
+    return found;
+  } finally {
+    await lab.close();
+    await rm(base, { recursive: true, force: true });
+  }
+}
+
+async function measureStep(runDir: string, options: MeasureOptions, pods: number): Promise<ModeMemory> {
+  const names = expectedPods(options, pods);
+  await waitForPods(runDir, { timeout: READY_TIMEOUT, names });
+  const state = await readLabState(runDir);
+  if (!state) throw new MeshError('internal', `the lab in ${runDir} has no state`);
+  await sendTraffic(state, servedServices({ ...options, pods }));
+  await sleep(SETTLE);
+  return modeMemory(await readProxies(state, options.sidecar !== undefined));
+}
+
+function expectedPods({ services, nodes, sidecar }: MeasureOptions, pods: number): string[] {
+  const names = Array.from({ length: nodes }, (_, index) => `node-${index + 1}`);
+  return workloadObjects({ pods, services, nodes: names, sidecar })
+    .filter(({ kind }) => kind === 'Pod')
+    .map(({ metadata }) => metadata.name);
+}
+
+async function writeAppFiles(folder: string, { sidecar }: MeasureOptions): Promise<void> {
+  for (const [name, content] of Object.entries(APP_FILES)) await writeFile(join(folder, name), content);
+  if (!sidecar) return;
+  // A folder deeper, as it is no Kubernetes object.
+  await mkdir(join(folder, 'sidecar'));
+  await writeFile(join(folder, 'sidecar', 'envoy.json'), JSON.stringify(envoyBootstrap({ address: FABRIC_ADDRESS })));
+}
+
+async function writeObjects(folder: string, { services, nodes, sidecar }: MeasureOptions, pods: number): Promise<void> {
+  const names = Array.from({ length: nodes }, (_, index) => `node-${index + 1}`);
+  const objects = workloadObjects({ pods, services, nodes: names, sidecar }).map(
+    ({ metadata: { namespace, ...metadata }, ...object }) => ({
+      ...object,
+      metadata: namespace === '' ? metadata : { ...metadata, namespace },
+    }),
+  );
+  const file = join(folder, 'app.yaml');
+  await writeFile(`${file}.new`, objects.map((object) => stringify(object, { aliasDuplicateObjects: false })).join('---\n'));
+  await cp(`${file}.new`, file);
+  await rm(`${file}.new`);
+}
+
+/** From every pod to every service: what does not get through would make the comparison worthless. */
+async function sendTraffic(state: LabState, services: readonly string[]): Promise<void> {
+  const urls = services.map((name) => `http://${name}/[1-${REQUESTS}]`).join(' ');
+  await Promise.all(
+    state.pods.map(async (pod) => {
+      const pid = pod.containers.find(({ name }) => name === 'web')?.process?.pid;
+      if (pid === undefined) return;
+      const command = `for i in 1 2 3 4 5; do curl -sSf -m 5 -o /dev/null ${urls} && exit 0; sleep 1; done; exit 1`;
+      const result = await runProgram(enterContainer(pid, ['sh', '-c', command]));
+      if (result.code !== 0)
+        throw new MeshError(
+          'internal',
+          `pod ${pod.name} on ${pod.node} does not reach ${services.join(', ')}: ${result.stderr.trim().slice(-300)}`,
+        );
+    }),
+  );
+}
+
+async function readProxies(state: LabState, sidecars: boolean): Promise<ProxyMemory[]> {
+  const wanted = sidecars
+    ? state.pods.flatMap((pod) =>
+        pod.containers
+          .filter(({ name }) => name === 'istio-proxy')
+          .map(({ process }) => ({
+            component: 'sidecar' as const,
+            node: pod.node,
+            pod: `${pod.namespace}/${pod.name}`,
+            pid: process?.pid,
+          })),
+      )
+    : state.system.flatMap(({ name, node, process }) =>
+        node !== undefined && (name === 'ztunnel' || name === 'cni-agent')
+          ? [{ component: name, node, pid: process?.pid } as const]
+          : [],
+      );
+  return Promise.all(
+    wanted.map(async ({ pid, ...rest }) => {
+      if (pid === undefined) throw new MeshError('internal', `a ${rest.component} on ${rest.node} does not run`);
+      return { ...rest, pid, ...(await readMemory(pid)) };
+    }),
+  );
+}
+
+function modeMemory(processes: ProxyMemory[]): ModeMemory {
+  const perNode: Record<string, number> = {};
+  for (const node of [...new Set(processes.map((process) => process.node))].sort())
+    perNode[node] = nodeMemory(
+      processes.filter((one) => one.node === node).map((one) => ({ ...one, program: one.program ?? '' })),
+    );
+  return {
+    processes,
+    pss: processes.reduce((sum, { pss }) => sum + pss, 0),
+    perNode,
+    total: Object.values(perNode).reduce((sum, bytes) => sum + bytes, 0),
+  };
+}
