@@ -214,7 +214,7 @@ export class FrameHandler implements FrameSink {
     if (streamId === 0 || streams.isIdle(streamId)) throw protocolFault(`RST_STREAM for stream ${streamId}, which is not open`);
     const stream = streams.get(streamId);
     if (!stream) return this.#idle.spend();
-    if (!stream.answered) this.#resets.spend();
+    if (this.#context.role === 'server' && !stream.answered) this.#resets.spend();
     stream.receiveReset(readUint32(payload, 0));
   }
 

@@ -1,5 +1,5 @@
-// What a peer may make a session do or hold before the session ends. Each limit answers a known attack; none is near what real
-// clients do.
+// What a peer may make a session do or hold before the session ends. Each limit answers a known attack. They are generous: one
+// connection carries the tunnels of a whole pod, at more than ten thousand a second, and must not end because some of them misbehave.
 import type { Clock } from '../clock.ts';
 import { ConnectionFault, Http2Code } from './frames.ts';
 
@@ -8,7 +8,7 @@ export interface Http2Limits {
   headerBlock: number;
   /** CONTINUATION frames of one block (continuation flood, CVE-2024-27316). */
   continuations: number;
-  /** Streams that the peer opened and reset before an answer (rapid reset, CVE-2023-44487), and streams that its faults made us reset. */
+  /** Server: streams that were reset before an answer, by the peer (rapid reset, CVE-2023-44487) or for its faults. */
   resets: Rate;
   /** Frames that ask for an answer: PING, SETTINGS (CVE-2019-9512, 9515). */
   questions: Rate;
@@ -27,9 +27,9 @@ export interface Rate {
 export const DEFAULT_LIMITS: Http2Limits = {
   headerBlock: 65_536,
   continuations: 16,
-  resets: { burst: 1000, perSecond: 100 },
-  questions: { burst: 1000, perSecond: 500 },
-  idleFrames: { burst: 10_000, perSecond: 1000 },
+  resets: { burst: 2000, perSecond: 1000 },
+  questions: { burst: 2000, perSecond: 10_000 },
+  idleFrames: { burst: 20_000, perSecond: 20_000 },
   controlBacklog: 1_048_576,
 };
 

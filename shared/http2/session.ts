@@ -181,7 +181,7 @@ export class Http2Session {
       onEnd: () => this.#lost(new MeshError('reset', 'the peer closed the HTTP/2 connection')),
       onDrain: () => {
         this.#output.unblock();
-        this.#pump();
+        this.#guard(() => this.#pump());
       },
       onClose: (reason) => this.#die(reason),
     });
@@ -189,17 +189,21 @@ export class Http2Session {
 
   #receive(reader: FrameReader, chunk: Uint8Array): void {
     if (this.#state === 'closing' || this.#state === 'closed') return;
+    this.#guard(() => reader.push(chunk));
+  }
+
+  /** A fault of the peer, or of a handler, ends this session and nothing else. */
+  #guard(work: () => void): void {
     try {
-      reader.push(chunk);
+      work();
     } catch (error) {
       const fault = error instanceof ConnectionFault ? error : undefined;
       const code = fault?.code ?? Http2Code.internalError;
       const text = fault?.message ?? MeshError.from(error).message;
-      this.#goaway(code, this.#streams.lastPeer, text);
-      this.#finish({
-        kind: 'error',
-        error: new MeshError(fault ? 'protocol_error' : 'internal', `HTTP/2: ${text} (${codeName(code)})`, { cause: error }),
-      });
+      const named = new MeshError(fault ? 'protocol_error' : 'internal', `HTTP/2: ${text} (${codeName(code)})`, { cause: error });
+      if (this.#state === 'closed') return;
+      this.#goaway(code, this.#streams.lastPeer, fault ? text : '');
+      this.#finish({ kind: 'error', error: named });
     }
   }
 
@@ -288,7 +292,7 @@ export class Http2Session {
     this.#turnDue = false;
     const tasks = this.#tasks;
     if (tasks.length > 0) this.#tasks = [];
-    for (const task of tasks) task();
+    for (const task of tasks) this.#guard(task);
     if (this.#state !== 'closed') this.#output.flush();
   }
 

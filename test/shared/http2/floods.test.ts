@@ -12,15 +12,15 @@ const id = (i: number): number => i * 2 + 1;
 const FLOODS: [what: string, send: (peer: RawPeer) => Uint8Array][] = [
   [
     'rapid reset',
-    (p) => repeat(2000, (i) => Buffer.concat([p.headers(id(i), REQUEST), frame(FrameType.rstStream, 0, id(i), uint32(8))])),
+    (p) => repeat(3000, (i) => Buffer.concat([p.headers(id(i), REQUEST), frame(FrameType.rstStream, 0, id(i), uint32(8))])),
   ],
-  ['refused streams', (p) => repeat(2000, (i) => p.headers(id(i), REQUEST))],
-  ['malformed requests', (p) => repeat(2000, (i) => p.headers(id(i), []))],
-  ['PING', () => repeat(2000, () => frame(FrameType.ping, 0, 0, Buffer.alloc(8)))],
-  ['SETTINGS', () => repeat(2000, () => SETTINGS)],
-  ['empty DATA', (p) => Buffer.concat([p.headers(1, REQUEST), repeat(20_000, () => frame(FrameType.data, 0, 1))])],
-  ['PRIORITY', () => repeat(20_000, () => frame(FrameType.priority, 0, 1, Buffer.alloc(5)))],
-  ['unknown frames', () => repeat(20_000, () => frame(99, 0, 1))],
+  ['refused streams', (p) => repeat(3000, (i) => p.headers(id(i), REQUEST))],
+  ['malformed requests', (p) => repeat(3000, (i) => p.headers(id(i), []))],
+  ['PING', () => repeat(3000, () => frame(FrameType.ping, 0, 0, Buffer.alloc(8)))],
+  ['SETTINGS', () => repeat(3000, () => SETTINGS)],
+  ['empty DATA', (p) => Buffer.concat([p.headers(1, REQUEST), repeat(30_000, () => frame(FrameType.data, 0, 1))])],
+  ['PRIORITY', () => repeat(30_000, () => frame(FrameType.priority, 0, 1, Buffer.alloc(5)))],
+  ['unknown frames', () => repeat(30_000, () => frame(99, 0, 1))],
   ['CONTINUATION', (p) => Buffer.concat([p.headers(1, REQUEST, 0), repeat(1000, () => frame(FrameType.continuation, 0, 1))])],
   [
     'large CONTINUATION',
