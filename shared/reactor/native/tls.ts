@@ -205,17 +205,22 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
   /** Decrypts what there is and hands it up, until the handler pauses. */
   #pump(): void {
     const handler = this.#handler;
+    if (!handler) return;
+    while (!this.#paused && !this.#readEnded && !this.#stopped()) {
+      const space = handler.buffer?.() ?? this.#loop.scratch;
+      const count = this.#decrypt(space);
+      if (count > 0) handler.onData(space.subarray(0, count));
+      else if (count < 0 || (this.#inputEnded && !this.#error)) this.#endOfInput(handler);
+      else return;
+    }
+  }
+
+  #decrypt(space: Uint8Array): number {
     try {
-      if (!handler) return;
-      while (!this.#paused && !this.#readEnded && !this.#stopped()) {
-        const space = handler.buffer?.() ?? this.#loop.scratch;
-        const count = this.#session.read(space);
-        if (count > 0) handler.onData(space.subarray(0, count));
-        else if (count < 0 || this.#inputEnded) this.#endOfInput(handler);
-        else return;
-      }
+      return this.#session.read(space);
     } catch (thrown) {
       this.#fail(thrown);
+      return 0;
     }
   }
 
@@ -263,9 +268,10 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
     this.#transport.end();
   }
 
-  /** A broken record, or a handler that threw: this connection ends, with the reason. */
+  /** A broken record: this connection ends, with the reason. */
   #fail(thrown: unknown): void {
-    this.#error ??= MeshError.from(thrown, 'tls_failure');
+    const { code, message } = MeshError.from(thrown, 'internal');
+    this.#error ??= new MeshError(code, `${formatHostPort(this.remote)}: ${message}`, { cause: thrown });
     this.#transport.reset();
   }
 

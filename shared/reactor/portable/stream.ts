@@ -103,7 +103,8 @@ export class SocketStream implements ByteStream {
     if (this.#error) {
       const code = errorCode(this.#error);
       if (REMOTE_RESET.has(code)) return resetReason(this.#error);
-      return { kind: 'error', error: new MeshError('reset', `${this.#name}: ${this.#error.message}`, { cause: this.#error }) };
+      const kind = code.startsWith('ERR_SSL') ? 'tls_failure' : 'reset';
+      return { kind: 'error', error: new MeshError(kind, `${this.#name}: ${this.#error.message}`, { cause: this.#error }) };
     }
     const ended = this.#socket.readableEnded && this.#socket.writableFinished;
     return ended ? { kind: 'ended' } : { kind: 'reset', remote: false };

@@ -81,7 +81,7 @@ export async function tlsOverStreamPair(reactor: Reactor): Promise<{ client: Tls
 export const PAIRS: Record<string, OpenPair> = { TCP: tcpPair, TLS: tlsPair, 'TLS over a stream': tlsOverStreamPair };
 
 /** Nothing but the ByteStream of a connection, as a CONNECT stream would be. */
-class OnlyStream implements ByteStream {
+export class OnlyStream implements ByteStream {
   readonly #inner: ByteStream;
 
   constructor(inner: ByteStream) {

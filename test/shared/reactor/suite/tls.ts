@@ -1,11 +1,13 @@
 // Handshakes: who is let in, who is not, and what is said about it.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as tlsConnect } from 'node:tls';
 import type { Test } from 'tap';
 import { MeshError } from '#shared/errors.ts';
 import type { Conn, Reactor, TlsConn, TlsOptions } from '#shared/reactor/api.ts';
 import { verifyServer, verifyTrustDomain } from '#shared/tls/verify.ts';
 import { createTestCa } from '../../../harness/test-ca.ts';
-import { LOOPBACK, tcpPair, tlsOptions, tlsPair, useReactor, type ReactorFactory } from './pairs.ts';
+import { LOOPBACK, OnlyStream, tcpPair, tlsOptions, tlsPair, useReactor, type ReactorFactory } from './pairs.ts';
+import { createGuard, Recorder } from './recorder.ts';
 
 const DAY = 86_400_000;
 
@@ -143,6 +145,28 @@ export function tlsSuite(t: Test, create: ReactorFactory): void {
     });
   });
 
+  t.test('a record changed on its way ends the connection with an error', async (t) => {
+    const reactor = useReactor(t, create);
+    const tcp = await tcpPair(reactor);
+    const options = tlsOptions();
+    const tampering = new TamperingStream(tcp.client);
+    const { local, remote } = tcp.client;
+    const [client, server] = await Promise.all([
+      reactor.tlsClientOver(tampering, local, remote, options.client),
+      reactor.tlsServer(tcp.server, options.server),
+    ]);
+    const guard = createGuard();
+    const [sender, receiver] = [new Recorder(client, guard).start(), new Recorder(server, guard).start()];
+    sender.call((stream) => stream.write(Buffer.from('honest')));
+    while (receiver.bytes < 6) await sleep(1);
+    tampering.active = true;
+    sender.call((stream) => stream.write(Buffer.alloc(1000)));
+    t.match(await receiver.closed, { kind: 'error', error: { code: 'tls_failure', message: /127\.0\.0\.1:\d+: .*mac/u } });
+    t.equal(receiver.bytes, 6, 'nothing of it is handed up');
+    t.match(await sender.closed, { kind: /reset|error/u });
+    t.strictSame(guard.faults, []);
+  });
+
   t.test('a MeshError of verifyPeer is what the handshake fails with', async (t) => {
     const options = tlsOptions();
     const verdict = new MeshError('policy_denied', 'not today');
@@ -188,4 +212,15 @@ function acceptTls(
     .listen({ address: LOOPBACK }, accepted.resolve)
     .then((listener) => ({ host: listener.address.ip, port: listener.address.port }));
   return { address, conn };
+}
+
+/** Flips a bit in whatever is written while it is active. */
+class TamperingStream extends OnlyStream {
+  active = false;
+
+  override write(chunk: Uint8Array): boolean {
+    const copy = Uint8Array.from(chunk);
+    if (this.active) copy.set([(copy.at(-1) ?? 0) ^ 1], copy.length - 1);
+    return super.write(copy);
+  }
 }
