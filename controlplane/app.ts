@@ -24,6 +24,7 @@ import { AdsServer } from './serve/ads-server.ts';
 import { GeneratorRegistry } from './serve/generator.ts';
 import { GRPC_OPTIONS, listen } from './serve/grpc-server.ts';
 import { TYPE } from './serve/types.ts';
+import { SidecarGenerator } from './serve/sidecar-generator.ts';
 import { ENVOY_TYPES, WaypointGenerator } from './serve/waypoint-generator.ts';
 import { ztunnelGenerator } from './serve/ztunnel-generator.ts';
 import { WaypointController } from './provision/controller.ts';
@@ -46,6 +47,7 @@ export async function buildApp(config: ControlPlaneConfig, log: Log, clock: Cloc
     const registry = new GeneratorRegistry();
     registry.register(['ztunnel'], [TYPE.address, TYPE.authorization], ztunnelGenerator);
     registry.register(['waypoint'], ENVOY_TYPES, new WaypointGenerator());
+    registry.register(['sidecar'], ENVOY_TYPES, new SidecarGenerator());
 
     const pipeline: Pipeline = new Pipeline({
       source: createSource(config, clock),

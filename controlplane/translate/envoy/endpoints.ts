@@ -22,6 +22,7 @@ export function loadAssignment(
   service: Service,
   port: number,
   workloads: readonly Workload[],
+  through: 'tunnels' | 'sidecars' = 'tunnels',
 ): ClusterLoadAssignment {
   const allowAll = service.loadBalancing?.healthPolicy === LoadBalancing_HealthPolicy.ALLOW_ALL;
   const members = workloads
@@ -30,7 +31,9 @@ export function loadAssignment(
   const lbEndpoints = members.flatMap((workload) => {
     const target = workload.services[serviceKey(service)]?.ports.find((candidate) => candidate.servicePort === port)?.targetPort;
     const ip = primaryIp(workload);
-    return target !== undefined && target > 0 && ip !== undefined ? [lbEndpoint(workload, ip, target)] : [];
+    return target !== undefined && target > 0 && ip !== undefined
+      ? [through === 'tunnels' ? lbEndpoint(workload, ip, target) : sidecarEndpoint(workload, ip, target)]
+      : [];
   });
   return create(ClusterLoadAssignmentSchema, { clusterName: name, endpoints: lbEndpoints.length > 0 ? [{ lbEndpoints }] : [] });
 }
@@ -45,11 +48,29 @@ export function workloadIdentity(workload: Workload): string {
   return `spiffe://${workload.trustDomain || 'cluster.local'}/ns/${workload.namespace}/sa/${workload.serviceAccount}`;
 }
 
+/** By its own address; with mTLS where a sidecar ends it. */
+function sidecarEndpoint(workload: Workload, ip: string, port: number): MessageInitShape<typeof LbEndpointSchema> {
+  const hasSidecar = workload.tunnelProtocol === TunnelProtocol.LEGACY_ISTIO_MTLS;
+  return {
+    hostIdentifier: { case: 'endpoint', value: { address: socketAddress(ip, port) } },
+    healthStatus: HealthStatus.HEALTHY,
+    ...(workload.capacity ? { loadBalancingWeight: workload.capacity } : {}),
+    metadata: metadata({
+      istio: { workload: workloadLabel(workload) },
+      ...(hasSidecar ? { 'envoy.transport_socket_match': { tlsMode: 'istio' } } : {}),
+    }),
+  };
+}
+
+/** `name;namespace;canonical name;revision;cluster`, for telemetry. */
+function workloadLabel({ name, namespace, canonicalName, canonicalRevision, clusterId }: Workload): string {
+  const revision = canonicalRevision === 'latest' ? '' : canonicalRevision;
+  return [name, namespace, canonicalName, revision, clusterId].join(';');
+}
+
 function lbEndpoint(workload: Workload, ip: string, port: number): MessageInitShape<typeof LbEndpointSchema> {
   const target = formatHostPort({ ip, port });
   const tunnelled = workload.tunnelProtocol === TunnelProtocol.HBONE;
-  const { name, namespace, canonicalName, canonicalRevision, clusterId } = workload;
-  const revision = canonicalRevision === 'latest' ? '' : canonicalRevision;
   return {
     hostIdentifier: {
       case: 'endpoint',
@@ -58,7 +79,7 @@ function lbEndpoint(workload: Workload, ip: string, port: number): MessageInitSh
     healthStatus: HealthStatus.HEALTHY,
     ...(workload.capacity ? { loadBalancingWeight: workload.capacity } : {}),
     metadata: metadata({
-      istio: { workload: [name, namespace, canonicalName, revision, clusterId].join(';') },
+      istio: { workload: workloadLabel(workload) },
       ...(tunnelled ? { [ORIGINAL_DST]: { local: target }, culvert: { identity: workloadIdentity(workload) } } : {}),
     }),
   };
