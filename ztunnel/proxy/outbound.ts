@@ -99,7 +99,7 @@ export class Outbound {
       to,
       network: config.network,
       exclude,
-      random: Math.random(),
+      random: Math.random,
     });
   }
 

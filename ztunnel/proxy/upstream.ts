@@ -38,8 +38,8 @@ export interface RouteRequest {
   readonly network: string;
   /** Endpoints that a connection attempt just failed on. */
   readonly exclude?: ReadonlySet<WorkloadUid>;
-  /** 0 ≤ x < 1, new for each decision. */
-  readonly random: number;
+  /** 0 ≤ x < 1, new at each call: which waypoint and which endpoint are two questions. */
+  readonly random: () => number;
 }
 
 /** Throws `no_healthy_upstream` or `unknown_destination`. */
@@ -52,7 +52,7 @@ function viaServiceWaypoint(view: MeshView, request: RouteRequest): Route | unde
   const { source, to, network, random } = request;
   if (view.workloads.byAddress(network, to.ip)) return undefined;
   const service = view.services.byVip(network, to.ip, source.namespace);
-  const gateway = service && chooseWaypoint(service, random);
+  const gateway = service && chooseWaypoint(service, random());
   if (!service || !gateway || comesFrom(view, gateway, request)) return undefined;
   return toWaypoint(view, gateway, request, service);
 }
@@ -62,7 +62,7 @@ function viaService(view: MeshView, request: RouteRequest): Route | undefined {
   const service = view.services.byVip(source.network, to.ip, source.namespace);
   if (!service) return undefined;
   if (service.loadBalancing?.mode === 'Passthrough') return { kind: 'passthrough', to, service };
-  const pick = { service, port: to.port, dialled: to.ip, source, random };
+  const pick = { service, port: to.port, dialled: to.ip, source, random: random() };
   const endpoint = pickEndpoint(view, exclude ? { ...pick, exclude } : pick);
   if (!endpoint) throw new MeshError('no_healthy_upstream', `no healthy upstream: ${formatHostPort(to)}`);
   return toEndpoint(endpoint, service);

@@ -17,14 +17,21 @@ interface ResolveRequest {
   readonly source: Workload;
   readonly to: HostPort;
   readonly exclude?: ReadonlySet<WorkloadUid>;
-  readonly random: number;
+  /** 0 ≤ x < 1 */
+  readonly random: () => number;
 }
 
 /** Throws `unknown_destination` when nothing has the name, `no_healthy_upstream` when nothing behind it is usable. */
 export function resolveGateway(view: MeshView, gateway: GatewayAddress, request: ResolveRequest): ResolvedGateway {
   const { service, workload } = lookUp(view, gateway, request.source.namespace);
   if (service) {
-    const endpoint = pickEndpoint(view, { ...request, service, port: gateway.port, dialled: familyHint(gateway, request.to) });
+    const endpoint = pickEndpoint(view, {
+      ...request,
+      service,
+      port: gateway.port,
+      dialled: familyHint(gateway, request.to),
+      random: request.random(),
+    });
     if (!endpoint) throw new MeshError('no_healthy_upstream', `no healthy upstream: waypoint ${gatewayName(gateway)}`);
     return { endpoint, service };
   }

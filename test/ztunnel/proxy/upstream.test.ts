@@ -16,7 +16,7 @@ const byHostname: GatewayAddress = { kind: 'hostname', host: waypoint.key, port:
 const byVip: GatewayAddress = { kind: 'address', network: '', ip: '10.96.0.9', port: 15_008 };
 
 function route(store: MeshStore, ip: string, port = 80, init: Partial<Parameters<typeof decideRoute>[1]> = {}): Route {
-  return decideRoute(store, { source: web, sourceIp: '10.0.0.1', to: { ip, port }, network: '', random: 0, ...init });
+  return decideRoute(store, { source: web, sourceIp: '10.0.0.1', to: { ip, port }, network: '', random: () => 0, ...init });
 }
 
 t.test('unknown destination: passthrough', async (t) => {
@@ -123,8 +123,8 @@ t.test('weighted waypoints are sampled', async (t) => {
     { waypoint: { kind: 'hostname', host: canaryService.key, port: 15_008 } as const, weight: 10 },
   ];
   const store = aStore(web, waypointPod, waypoint, canary, canaryService, aService('cart', { weightedWaypoints }));
-  t.match(route(store, '10.96.0.1', 80, { random: 0.89 }), { workload: { name: 'waypoint' } });
-  t.match(route(store, '10.96.0.1', 80, { random: 0.91 }), { workload: { name: 'canary' } });
+  t.match(route(store, '10.96.0.1', 80, { random: () => 0.89 }), { workload: { name: 'waypoint' } });
+  t.match(route(store, '10.96.0.1', 80, { random: () => 0.91 }), { workload: { name: 'canary' } });
 });
 
 t.test('who is meant by an address that several services have', async (t) => {

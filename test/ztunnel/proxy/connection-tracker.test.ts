@@ -1,0 +1,37 @@
+import t from 'tap';
+import { MeshError } from '#shared/errors.ts';
+import { ConnectionTracker } from '../../../ztunnel/proxy/connection-tracker.ts';
+import type { TrackedConnection } from '../../../ztunnel/proxy/connection-tracker.ts';
+
+const base = {
+  pod: 'a',
+  direction: 'inbound',
+  source: { ip: '10.0.0.1', port: 1 },
+  originalDestination: '10.0.0.2:80',
+  actualDestination: '10.0.0.2:80',
+  protocol: 'TCP',
+} as const;
+
+t.test('asks every live connection again, cuts once, and forgets', async (t) => {
+  const tracker = new ConnectionTracker();
+  const cuts: string[] = [];
+  let allowed = true;
+  const connection = (name: string, recheck?: () => MeshError | undefined): TrackedConnection => ({
+    ...base,
+    pod: name,
+    ...(recheck ? { recheck } : {}),
+    cut: ({ message }) => cuts.push(`${name}: ${message}`),
+  });
+  tracker.add(connection('out'));
+  tracker.add(connection('in', () => (allowed ? undefined : new MeshError('policy_changed', 'no more'))));
+  const gone = tracker.add(connection('gone', () => new MeshError('policy_changed', 'never')));
+  gone[Symbol.dispose]();
+  tracker.recheckAll();
+  t.strictSame(cuts, []);
+  t.equal([...tracker.of('in')].length, 1);
+  allowed = false;
+  tracker.recheckAll();
+  tracker.recheckAll();
+  t.strictSame(cuts, ['in: no more']);
+  t.equal(tracker.size, 1);
+});
