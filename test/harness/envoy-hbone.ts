@@ -1,16 +1,8 @@
 // A real Envoy as one end of an HBONE tunnel: plain TCP in and HBONE out (as a ztunnel's outbound side), or the reverse.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, createServer, type AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import type { HostPort } from '#shared/address.ts';
 import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
+import { ENVOY, type JsonEnvoy, jsonEnvoy, socketAddress, typed } from './envoy-json.ts';
 
-const binary = path.resolve(import.meta.dirname, '..', '..', '.envoy', 'bin', 'envoy');
-const ENVOY = 'type.googleapis.com/envoy.';
-const EXTENSION = `${ENVOY}extensions.`;
 const HTTP_OPTIONS = 'extensions.upstreams.http.v3.HttpProtocolOptions';
 
 export type EnvoyRole =
@@ -19,56 +11,9 @@ export type EnvoyRole =
   /** HBONE in, plain TCP to `upstream` out. */
   | { kind: 'server'; upstream: HostPort };
 
-export interface HboneEnvoy extends AsyncDisposable {
-  /** Where it listens. */
-  readonly address: HostPort;
-  /** What Envoy logged so far. */
-  readonly log: () => string;
-}
-
-/** Starts Envoy and waits until it listens on a port of loopback; fails after ten seconds with what Envoy said. */
-export async function hboneEnvoy(role: EnvoyRole, certificate: WorkloadCertificate): Promise<HboneEnvoy> {
-  const folder = mkdtempSync(path.join(tmpdir(), 'culvert-envoy-'));
-  const address = { ip: '127.0.0.1', port: await freePort() };
-  const file = path.join(folder, 'envoy.json');
-  writeFileSync(file, JSON.stringify(bootstrap(role, address, certificate)));
-  const args = ['-c', file, '-l', 'warning', '--concurrency', '1', '--use-dynamic-base-id'];
-  const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  let log = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => void (log += chunk.toString()));
-  const exited = once(child, 'exit');
-  const dispose = async (): Promise<void> => {
-    child.kill('SIGKILL');
-    await exited;
-    rmSync(folder, { recursive: true, force: true });
-  };
-  const deadline = Date.now() + 10_000;
-  while (!(await answers(address))) {
-    if (Date.now() < deadline && child.exitCode === null) continue;
-    await dispose();
-    throw new Error(`Envoy does not listen:\n${log}`);
-  }
-  return { address, log: () => log, [Symbol.asyncDispose]: dispose };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-async function answers(address: HostPort): Promise<boolean> {
-  const socket = connect(address.port, address.ip);
-  const connected = await new Promise<boolean>((resolve) => {
-    socket.once('connect', () => resolve(true));
-    socket.once('error', () => resolve(false));
-  });
-  socket.destroy();
-  if (!connected) await new Promise((resolve) => setTimeout(resolve, 50));
-  return connected;
+/** See jsonEnvoy(). */
+export function hboneEnvoy(role: EnvoyRole, certificate: WorkloadCertificate): Promise<JsonEnvoy> {
+  return jsonEnvoy((listen) => bootstrap(role, listen, certificate));
 }
 
 function bootstrap(role: EnvoyRole, listen: HostPort, certificate: WorkloadCertificate): object {
@@ -135,12 +80,4 @@ function tlsContext(certificate: WorkloadCertificate): object {
     ],
     validation_context: { trusted_ca: { inline_string: certificate.roots }, match_typed_subject_alt_names: [san] },
   };
-}
-
-function socketAddress({ ip, port }: HostPort): object {
-  return { socket_address: { address: ip, port_value: port } };
-}
-
-function typed(name: string, type: string, fields: object): object {
-  return { name, typed_config: { '@type': `${EXTENSION}${type}`, ...fields } };
 }
