@@ -2,10 +2,12 @@
 import { parse } from 'yaml';
 import type { Clock } from '../clock.ts';
 import { systemClock } from '../clock.ts';
+import { MeshError } from '../errors.ts';
 import { parseOverlayFileName } from './file-names.ts';
 import { FolderScanner } from './folder-scan.ts';
 import type { FileChange } from './folder-scan.ts';
 import { FolderState } from './folder-state.ts';
+import { formatFault } from './object.ts';
 import type { ObjectEvent, ObjectFault, ObjectKey, ObjectSource } from './object.ts';
 import { Validator } from './validate.ts';
 import { parseFile } from './yaml-file.ts';
@@ -36,8 +38,14 @@ export class FolderSource implements ObjectSource {
       this.#scanners.push(this.#scanner(statusFolder, clock, (change) => this.#applyOverlay(statusFolder, change)));
   }
 
+  /** Rejects when one of the folders cannot be read at first: a part of the objects must not pass for all of them. */
   async watch(onBatch: (events: ObjectEvent[]) => void, onFaults: (faults: readonly ObjectFault[]) => void): Promise<void> {
     await Promise.all(this.#scanners.map((scanner) => scanner.start()));
+    const unread = this.#folders.map((folder) => this.#otherFaults.get(folder)).filter((fault) => fault !== undefined);
+    if (unread.length > 0) {
+      this.close();
+      throw new MeshError('invalid_config', unread.map(formatFault).join('\n'));
+    }
     let first = true;
     this.#deliver = (): void => {
       const events = this.#state.resolve();

@@ -189,3 +189,18 @@ t.test('a folder that goes away keeps its objects, and is watched again when it 
   await f.put('ns.yaml', namespace('bank'));
   await f.until(() => f.informer.get('Namespace', '', 'bank') !== undefined, 'still watched');
 });
+
+t.test('a folder that is not there at first: no part of the objects passes for all of them', async (t) => {
+  const f = await folders(t, { 'ns.yaml': namespace('shop') });
+  const missing = path.join(f.root, 'none');
+  const source = new FolderSource({ folders: [f.user, missing] });
+  await t.rejects(new Informer(source).start(), { code: 'invalid_config', message: /none: ENOENT/u });
+});
+
+t.test('overlays may come later', async (t) => {
+  const f = await folders(t, { 'ns.yaml': namespace('shop') });
+  const informer = new Informer(new FolderSource({ folders: [f.user], statusFolder: path.join(f.root, 'none') }));
+  t.teardown(() => informer.close());
+  await informer.start();
+  t.equal(informer.list('Namespace').length, 1);
+});
