@@ -19,11 +19,37 @@ const NO_PSEUDO: ReadonlySet<string> = new Set();
 /** They concern one HTTP/1.1 connection and mean nothing here. */
 const CONNECTION_SPECIFIC = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade']);
 
-const NAME = /^[!#$%&'*+\-.^_`|~0-9a-z]+$/u;
-/** Octets that no value may hold: controls other than TAB, DEL, and what is no octet at all. */
-// oxlint-disable-next-line no-control-regex -- control characters are what it looks for
-const BAD_VALUE = /[^\t\u0020-\u007e\u0080-\u00ff]/u;
-const PADDED_VALUE = /^[\t ]|[\t ]$/u;
+// These run for every field of every request, where a loop over codes is several times faster than a regular expression.
+
+/** 1 for the octets of a lower-case field name. */
+const NAME_OCTETS = new Uint8Array(128);
+for (const octet of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz") NAME_OCTETS[octet.charCodeAt(0)] = 1;
+
+function isName(name: string, from = 0): boolean {
+  for (let i = from; i < name.length; i++) if (NAME_OCTETS[name.charCodeAt(i)] !== 1) return false;
+  return name.length > from;
+}
+
+const TAB = 9;
+const SPACE = 0x20;
+const COLON = 0x3a;
+const NOTHING: Header = ['', ''];
+
+/** No control but TAB, and nothing that is no octet. */
+function isValue(value: string): boolean {
+  for (let i = 0; i < value.length; i++) {
+    const code = value.charCodeAt(i);
+    if ((code < SPACE && code !== TAB) || code === 0x7f || code > 0xff) return false;
+  }
+  return true;
+}
+
+/** White space at an end. */
+function isPadded(value: string): boolean {
+  const first = value.charCodeAt(0);
+  const last = value.charCodeAt(value.length - 1);
+  return first === SPACE || first === TAB || last === SPACE || last === TAB;
+}
 
 /** What is wrong with a received request, or undefined. */
 export function requestFault(headers: HeaderList): string | undefined {
@@ -59,18 +85,19 @@ export function trailerFault(headers: HeaderList): string | undefined {
 
 function listFault(headers: HeaderList, pseudo: ReadonlySet<string>): string | undefined {
   let regular = false;
-  for (const [i, [name, value]] of headers.entries()) {
-    if (BAD_VALUE.test(value)) return `the value of ${quote(name)} holds a forbidden octet`;
-    if (name.startsWith(':')) {
+  for (let i = 0; i < headers.length; i++) {
+    const [name, value] = headers[i] ?? NOTHING;
+    if (!isValue(value)) return `the value of ${quote(name)} holds a forbidden octet`;
+    if (name.charCodeAt(0) === COLON) {
       if (regular) return `${quote(name)} behind a regular field`;
       if (!pseudo.has(name)) return `${quote(name)} does not belong here`;
       for (let j = 0; j < i; j++) if (headers[j]?.[0] === name) return `${name} twice`;
       continue;
     }
     regular = true;
-    if (!NAME.test(name)) return `${quote(name)} is no lower-case field name`;
+    if (!isName(name)) return `${quote(name)} is no lower-case field name`;
     if (CONNECTION_SPECIFIC.has(name)) return `connection-specific field ${name}`;
-    if (PADDED_VALUE.test(value)) return `the value of ${name} has white space around it`;
+    if (isPadded(value)) return `the value of ${name} has white space around it`;
     if (name === 'te' && value !== 'trailers') return 'te is not "trailers"';
   }
   return undefined;
@@ -79,9 +106,9 @@ function listFault(headers: HeaderList, pseudo: ReadonlySet<string>): string | u
 /** Throws `internal` when a list must not be sent: a caller that passes on foreign text is stopped here, not at the peer. */
 export function assertSendable(headers: HeaderList): void {
   for (const [name, value] of headers) {
-    if (!NAME.test(name.startsWith(':') ? name.slice(1) : name))
+    if (!isName(name, name.charCodeAt(0) === COLON ? 1 : 0))
       throw new MeshError('internal', `header name ${quote(name)} cannot be sent`);
-    if (BAD_VALUE.test(value) || PADDED_VALUE.test(value))
+    if (!isValue(value) || isPadded(value))
       throw new MeshError('internal', `the value of header ${name} holds what cannot be sent`);
   }
 }

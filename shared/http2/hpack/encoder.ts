@@ -19,17 +19,23 @@ const VOLATILE = new Set(
 /** A longer field is not worth the room it takes in the table. */
 const MAX_INDEXED_SIZE = OWN_TABLE_LIMIT / 4;
 
-const STATIC_NAMES = new Map<string, number>();
-const STATIC_FIELDS = new Map<string, number>();
+interface StaticName {
+  /** Index of its first entry. */
+  index: number;
+  values: Map<string, number>;
+}
+
+const STATIC_NAMES = new Map<string, StaticName>();
 STATIC_TABLE.forEach(([name, value], i) => {
-  if (!STATIC_NAMES.has(name)) STATIC_NAMES.set(name, i + 1);
-  STATIC_FIELDS.set(fieldKey(name, value), i + 1);
+  const known = STATIC_NAMES.get(name) ?? { index: i + 1, values: new Map<string, number>() };
+  STATIC_NAMES.set(name, known);
+  known.values.set(value, i + 1);
 });
 
 export class HpackEncoder {
   #table = new DynamicTable(OWN_TABLE_LIMIT, (header) => this.#forget(header));
-  /** Field → running number of its entry; with #added it gives the distance from the newest. */
-  #fields = new Map<string, number>();
+  /** Name → value → running number of the entry; with #added it gives the distance from the newest. */
+  #entries = new Map<string, Map<string, number>>();
   #added = 0;
   #block = Buffer.allocUnsafeSlow(1024);
   #at = 0;
@@ -56,14 +62,14 @@ export class HpackEncoder {
 
   #field(header: Header): void {
     const [name, value] = header;
-    const key = fieldKey(name, value);
-    const known = STATIC_FIELDS.get(key) ?? this.#dynamicIndex(key);
+    const common = STATIC_NAMES.get(name);
+    const known = common?.values.get(value) ?? this.#dynamicIndex(name, value);
     if (known !== undefined) return this.#integer(0x80, 7, known);
-    const nameIndex = STATIC_NAMES.get(name) ?? 0;
+    const nameIndex = common?.index ?? 0;
     if (SECRET.has(name)) return this.#literal(0x10, 4, nameIndex, header);
     if (VOLATILE.has(name) || entrySize(header) > MAX_INDEXED_SIZE) return this.#literal(0, 4, nameIndex, header);
     this.#literal(0x40, 6, nameIndex, header);
-    if (this.#table.add(header)) this.#fields.set(key, ++this.#added);
+    if (this.#table.add(header)) this.#remember(header);
   }
 
   #literal(first: number, prefixBits: number, nameIndex: number, [name, value]: Header): void {
@@ -72,13 +78,22 @@ export class HpackEncoder {
     this.#string(value);
   }
 
-  #dynamicIndex(key: string): number | undefined {
-    const number = this.#fields.get(key);
+  #dynamicIndex(name: string, value: string): number | undefined {
+    const number = this.#entries.get(name)?.get(value);
     return number === undefined ? undefined : STATIC_TABLE.length + 1 + this.#added - number;
   }
 
+  #remember([name, value]: Header): void {
+    const values = this.#entries.get(name);
+    this.#added++;
+    if (values) values.set(value, this.#added);
+    else this.#entries.set(name, new Map([[value, this.#added]]));
+  }
+
   #forget([name, value]: Header): void {
-    this.#fields.delete(fieldKey(name, value));
+    const values = this.#entries.get(name);
+    values?.delete(value);
+    if (values?.size === 0) this.#entries.delete(name);
   }
 
   #integer(first: number, prefixBits: number, value: number): void {
@@ -110,9 +125,4 @@ export class HpackEncoder {
     this.#block.copy(larger, 0, 0, this.#at);
     this.#block = larger;
   }
-}
-
-/** Names hold no NUL, so the pair is unambiguous. */
-function fieldKey(name: string, value: string): string {
-  return `${name}\0${value}`;
 }
