@@ -61,10 +61,11 @@ export class PortableTlsConn extends SocketStream implements TlsConn {
   }
 }
 
-/** Destroys both, and a TCP transport with an RST. */
+/** Destroys both so that the peer sees a reset. */
 function abortSocket(socket: Socket | TLSSocket, transport: Duplex): void {
   const fd = descriptor(transport);
-  if (fd !== undefined) resetOnClose(fd);
+  if (fd === undefined) transport.destroy(new Error('reset by this side'));
+  else resetOnClose(fd);
   socket.destroy();
   transport.destroy();
 }

@@ -13,10 +13,11 @@ class StreamReset extends Error {
   }
 }
 
-/** Starts the stream. Destroying the Duplex before both directions ended resets the stream. */
+/** Starts the stream. Destroying the Duplex before its end, or with an error, resets the stream. */
 export function duplexOver(stream: ByteStream): Duplex {
   let drained: (() => void) | undefined;
   let closed = false;
+  let writeEnded = false;
   const duplex = new Duplex({
     allowHalfOpen: true,
     read: () => stream.resume(),
@@ -25,17 +26,20 @@ export function duplexOver(stream: ByteStream): Duplex {
       else drained = done;
     },
     final(done) {
+      writeEnded = true;
       stream.end();
       done();
     },
     destroy(error, done) {
-      if (!closed) stream.reset();
+      // TLS is over with its own last message: what is still on its way below may finish, and the stream's own end is waited for.
+      if (error || !writeEnded) stream.reset();
+      else if (!closed) stream.resume();
       done(error);
     },
   });
   stream.start({
     onData(chunk) {
-      if (!duplex.push(Buffer.from(chunk))) stream.pause();
+      if (!duplex.destroyed && !duplex.push(Buffer.from(chunk))) stream.pause();
     },
     onEnd: () => void duplex.push(null),
     onDrain() {

@@ -9,6 +9,7 @@ import { createReactor } from '#shared/reactor/create.ts';
 import { netnsSuite } from './suite/netns.ts';
 import { tcpPair, tlsOptions, useReactor } from './suite/pairs.ts';
 import { createGuard, Recorder } from './suite/recorder.ts';
+import { randomSuite } from './suite/random.ts';
 import { socketSuite } from './suite/sockets.ts';
 import { streamSuite } from './suite/streams.ts';
 import { tlsSuite } from './suite/tls.ts';
@@ -16,6 +17,7 @@ import { tlsSuite } from './suite/tls.ts';
 const create = () => createReactor({ backend: 'native' });
 
 t.test('streams', async (t) => streamSuite(t, create));
+t.test('any order', async (t) => randomSuite(t, create));
 t.test('sockets', async (t) => socketSuite(t, create));
 t.test('network namespaces', async (t) => netnsSuite(t, create));
 t.test('handshakes', async (t) => tlsSuite(t, create));

@@ -2,6 +2,7 @@
 import t from 'tap';
 import { createReactor } from '#shared/reactor/create.ts';
 import { netnsSuite } from './suite/netns.ts';
+import { randomSuite } from './suite/random.ts';
 import { socketSuite } from './suite/sockets.ts';
 import { streamSuite } from './suite/streams.ts';
 import { tlsSuite } from './suite/tls.ts';
@@ -9,6 +10,7 @@ import { tlsSuite } from './suite/tls.ts';
 const create = () => createReactor({ backend: 'portable' });
 
 t.test('streams', async (t) => streamSuite(t, create));
+t.test('any order', async (t) => randomSuite(t, create));
 t.test('sockets', async (t) => socketSuite(t, create));
 t.test('network namespaces', async (t) => netnsSuite(t, create));
 t.test('handshakes', async (t) => tlsSuite(t, create));
