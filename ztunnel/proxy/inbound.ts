@@ -106,9 +106,10 @@ export class Inbound {
     }
     const result = telemetry.open(this.#facts(peer, request), startedAt);
     let answered = false;
+    let app: Conn | undefined;
     try {
       using admission = this.#admit(peer, request);
-      const app = await this.#connect(peer, request, AbortSignal.any([admission.signal, tunnel.signal]));
+      app = await this.#connect(peer, request, AbortSignal.any([admission.signal, tunnel.signal]));
       const stream = tunnel.accept(this.#answerHeaders(peer));
       answered = true;
       if (request.target.proxyHeader)
@@ -120,6 +121,7 @@ export class Inbound {
     } catch (thrown) {
       const error = MeshError.from(thrown);
       if (!answered) tunnel.refuse(error.status);
+      app?.reset();
       result.end(error);
     }
   }
