@@ -42,6 +42,7 @@ export interface AdsStreamDeps {
 const FIRST_REQUEST = 30_000;
 /** Types that one stream may subscribe to. */
 const MAX_TYPES = 32;
+const MAX_TYPE_URL = 256;
 
 export class AdsStream {
   readonly connected: number;
@@ -125,6 +126,7 @@ export class AdsStream {
     let subscription = this.#subscriptions.get(typeUrl);
     if (!subscription) {
       if (typeUrl === '') throw new RpcError(status.INVALID_ARGUMENT, 'the request has no type_url');
+      if (typeUrl.length > MAX_TYPE_URL) throw new RpcError(status.INVALID_ARGUMENT, 'the type_url is too long');
       if (this.#subscriptions.size >= MAX_TYPES) throw new RpcError(status.RESOURCE_EXHAUSTED, `more than ${MAX_TYPES} types`);
       subscription = this.#deps.protocol.subscription(typeUrl);
       this.#subscriptions.set(typeUrl, subscription);
@@ -161,7 +163,7 @@ export class AdsStream {
     this.#full = !this.#call.write(response.bytes);
     const type = shortType(typeUrl);
     metrics.pushes.add(1, type);
-    metrics.size.observe({ type: typeUrl }, response.bytes.length);
+    metrics.size.observe({ type: type === 'other' ? type : typeUrl }, response.bytes.length);
     metrics.pushTime.observe({ type }, (clock.monotonic() - start) / 1000);
     if (typeUrl === TYPE.cluster) this.#warmEndpoints(response);
   }

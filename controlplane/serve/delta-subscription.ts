@@ -4,13 +4,15 @@ import { status } from '@grpc/grpc-js';
 import { DeltaDiscoveryResponseSchema } from '#shared/gen/envoy/service/discovery/v3/discovery_pb.ts';
 import type { EncodedResource, ResourceDiff, ResourceSet } from '../snapshot/resource-set.ts';
 import { RpcError } from './rpc-error.ts';
-import { MAX_NAMES, Subscription } from './subscription.ts';
+import { MAX_NAME_CHARACTERS, MAX_NAMES, Subscription } from './subscription.ts';
 import type { AdsRequest, AdsResponse } from './subscription.ts';
 
 export class DeltaSubscription extends Subscription {
   #started = false;
   #wildcard = false;
   #names = new Set<string>();
+  /** Their length together. */
+  #characters = 0;
   /** Names that were added since the last response: each gets an answer, be it that there is no such thing. */
   #added = new Set<string>();
   /** A wildcard's state is the set that it was sent, whole: no copy of names and versions per client. */
@@ -31,6 +33,7 @@ export class DeltaSubscription extends Subscription {
     for (const name of names) {
       if (name === '*') this.#wildcard = true;
       else {
+        if (!this.#names.has(name)) this.#characters += name.length;
         this.#names.add(name);
         this.#added.add(name);
         // Who subscribes again wants to be told again.
@@ -39,12 +42,15 @@ export class DeltaSubscription extends Subscription {
     }
     for (const name of unsubscribe) {
       if (name === '*') this.#wildcard = false;
-      this.#names.delete(name);
+      if (this.#names.delete(name)) this.#characters -= name.length;
       this.#added.delete(name);
       this.#versions.delete(name);
     }
-    if (this.#names.size > MAX_NAMES)
-      throw new RpcError(status.RESOURCE_EXHAUSTED, `more than ${MAX_NAMES} names of ${this.typeUrl}`);
+    if (this.#names.size > MAX_NAMES || this.#characters > MAX_NAME_CHARACTERS)
+      throw new RpcError(
+        status.RESOURCE_EXHAUSTED,
+        `more than ${MAX_NAMES} names of ${this.typeUrl}, or ${MAX_NAME_CHARACTERS} characters of them`,
+      );
     return asked;
   }
 

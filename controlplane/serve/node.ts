@@ -8,6 +8,10 @@ import { RpcError } from './rpc-error.ts';
 const KINDS = ['ztunnel', 'waypoint', 'sidecar', 'router'] as const;
 export type ProxyKind = (typeof KINDS)[number];
 
+/** Both are kept for the life of the stream. */
+const MAX_ID = 1024;
+const MAX_METADATA = 256 * 1024;
+
 export interface ProxyNode {
   readonly id: string;
   readonly kind: ProxyKind;
@@ -32,6 +36,11 @@ export function parseNode(node: Node | undefined): ProxyNode {
       `node.id "${node.id.slice(0, 200)}" is not KIND~IP~POD.NAMESPACE~DOMAIN with KIND one of ${KINDS.join(', ')}`,
     );
   const metadata = node.metadata ?? {};
+  if (node.id.length > MAX_ID || JSON.stringify(metadata).length > MAX_METADATA)
+    throw new RpcError(
+      status.INVALID_ARGUMENT,
+      `the node is too large: an id of ${MAX_ID} and metadata of ${MAX_METADATA} characters at most`,
+    );
   const text = (key: string): string => {
     const value = metadata[key];
     return typeof value === 'string' ? value : '';

@@ -39,6 +39,8 @@ const MAX_OUTSTANDING = 4;
 const MAX_REASON = 2048;
 /** Names that one subscription may hold. */
 export const MAX_NAMES = 100_000;
+/** Characters of all of them together. */
+export const MAX_NAME_CHARACTERS = 8 * 1024 * 1024;
 
 /** `ack`: only an answer. `stale`: an answer to something older. */
 export type RequestMeaning = 'first' | 'ack' | 'nack' | 'stale' | 'change';

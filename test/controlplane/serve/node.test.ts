@@ -29,6 +29,7 @@ t.test('nodes', async (t) => {
   });
   for (const id of ['', 'a', 'sidecar~1~2', 'sidecar~1~2~3~4', 'robot~1~2.3~4'])
     t.throws(() => node(id), { name: 'RpcError' }, id);
+  t.throws(() => node('ztunnel~1.1.1.1~z.infra~x', { X: 'y'.repeat(300_000) }), { message: /too large/u });
   t.throws(() => parseNode(undefined), { message: /no node.id/u });
 });
 

@@ -117,6 +117,9 @@ t.test('answers', async (t) => {
 t.test('more names than a proxy can mean', async (t) => {
   const many = Array.from({ length: 100_001 }, (_, index) => String(index));
   t.throws(() => new DeltaSubscription(TYPE.address).accept(ask({ names: many })), { message: /more than 100000 names/u });
+  const long = new DeltaSubscription(TYPE.address);
+  long.accept(ask({ names: ['a'.repeat(5_000_000)] }));
+  t.throws(() => long.accept(ask({ names: ['b'.repeat(5_000_000)] })), { message: /characters/u });
   t.throws(() => new SotwSubscription(TYPE.address).accept(ask({ names: many })), { message: /more than 100000 names/u });
 });
 
