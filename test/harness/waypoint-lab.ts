@@ -216,18 +216,13 @@ async function askThrough(connect: WaypointLab['connect'], ask: Ask): Promise<An
 }
 
 /** One request on an open connection. */
-export function askOn(
-  socket: Duplex,
-  { to, method = 'GET', path = '/', headers = {}, body }: Ask,
-  agent?: http.Agent,
-): Promise<Answer> {
+export function askOn(socket: Duplex, { to, method = 'GET', path = '/', headers = {}, body }: Ask): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const options: http.RequestOptions = {
       method,
       path,
       headers: { host: to, connection: 'keep-alive', ...headers },
       createConnection: () => socket,
-      ...(agent ? { agent } : {}),
     };
     const request = http.request(options, (response) => {
       let text = '';

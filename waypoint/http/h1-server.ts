@@ -120,8 +120,13 @@ export class H1Server {
     this.#wait(IDLE_TIMEOUT_MS);
     const rest = this.#rest;
     this.#rest = undefined;
-    this.#stream.resume();
-    if (rest) this.#read(rest);
+    if (!rest) return this.#stream.resume();
+    // In a later turn: by then the connection to the backend is free again, and a long pipeline does not pile up calls.
+    this.#deps.defer(() => {
+      if (this.#closed) return;
+      this.#stream.resume();
+      this.#read(rest);
+    });
   }
 
   #onEnd(): void {
