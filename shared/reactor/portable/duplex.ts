@@ -20,6 +20,8 @@ export function duplexOver(stream: ByteStream): Duplex {
   let writeEnded = false;
   const duplex = new Duplex({
     allowHalfOpen: true,
+    // The TLS socket above destroys it when it has been read to its end, which may be later than the end of this.
+    autoDestroy: false,
     read: () => stream.resume(),
     write(chunk: Buffer, _encoding, done) {
       if (stream.write(chunk)) done();
