@@ -29,6 +29,7 @@ import { ServiceProxy } from './service-proxy.ts';
 import { StateFile } from './state-file.ts';
 import { sweepLab } from './sweep.ts';
 import { culvertImage } from './system.ts';
+import type { SystemContext, ZtunnelOverride } from './system.ts';
 import { isReady } from './endpoints.ts';
 
 export interface LabOptions {
@@ -42,10 +43,14 @@ export interface LabOptions {
   root: string;
   clock: Clock;
   progress: (line: string) => void;
+  ztunnel?: ZtunnelOverride | undefined;
 }
 
 /** ConfigMaps with the root certificate, which Istio's controllers put into every namespace. */
 const ROOT_CERT_MAPS = new Set(['istio-ca-root-cert', 'culvert-ca-root-cert']);
+
+/** Any long time, ms. */
+const ALIVE = 3_600_000;
 
 export class Lab {
   #options: LabOptions;
@@ -61,6 +66,7 @@ export class Lab {
   #mounts: readonly RootMount[] = [];
   #starting: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
+  #alive: NodeJS.Timeout | undefined;
 
   constructor(options: LabOptions) {
     this.#options = options;
@@ -72,6 +78,8 @@ export class Lab {
 
   /** Resolves when the network, the mesh and the kubelet run. What fails undoes nothing: call close(). */
   start(): Promise<void> {
+    // The clock's timers keep no process alive, and a lab must not end before it has cleaned up.
+    this.#alive = setInterval(() => {}, ALIVE);
     this.#starting = this.#start();
     return this.#starting;
   }
@@ -140,6 +148,7 @@ export class Lab {
     await this.#proxy?.settled();
     await this.#state?.close();
     await sweepLab(this.#options.runDir, { keepLab: true });
+    clearInterval(this.#alive);
   }
 
   #stillWanted(): void {
@@ -264,16 +273,10 @@ export class Lab {
     }
   }
 
-  #systemContext(plan: LabPlan): {
-    plan: LabPlan;
-    root: string;
-    objectDirs: string[];
-    statusDir: string;
-    baseEnv: Record<string, string>;
-  } {
-    const { root, folder, runDir } = this.#options;
+  #systemContext(plan: LabPlan): SystemContext {
+    const { root, folder, runDir, ztunnel } = this.#options;
     const objectDirs = [folder, join(runDir, 'objects')];
-    return { plan, root, objectDirs, statusDir: join(runDir, 'status'), baseEnv: podEnv(root) };
+    return { plan, root, objectDirs, statusDir: join(runDir, 'status'), baseEnv: podEnv(root), ztunnel };
   }
 }
 

@@ -22,6 +22,14 @@ export interface SystemContext {
   statusDir: string;
   /** PATH and whatever else every process gets. */
   baseEnv: Record<string, string>;
+  ztunnel?: ZtunnelOverride | undefined;
+}
+
+/** Another ztunnel in the place of ours, or ours with more environment: how the benchmark compares. */
+export interface ZtunnelOverride {
+  /** Default: our own. */
+  argv?: readonly string[] | undefined;
+  env?: Record<string, string> | undefined;
 }
 
 const PUBLIC_ADDRESS = `https://${FABRIC_ADDRESS}:${PORT.controlPlane}`;
@@ -55,23 +63,23 @@ export function agentProgram(context: SystemContext, node: NodePlan): SystemProg
 
 export function ztunnelProgram(context: SystemContext, node: NodePlan): SystemProgram {
   const rootCert = join(context.plan.runDir, 'controlplane', 'root-cert.pem');
-  return {
-    ...program(context, 'ztunnel', node.netns, join(node.dir, 'ztunnel.log'), {
-      NODE_NAME: node.name,
-      XDS_ADDRESS: PUBLIC_ADDRESS,
-      CA_ADDRESS: PUBLIC_ADDRESS,
-      XDS_ROOT_CA: rootCert,
-      CA_ROOT_CA: rootCert,
-      AUTH_TOKEN: ztunnelToken(node),
-      INPOD_UDS: zdsSocket(node),
-      CLUSTER_ID: 'Kubernetes',
-      POD_NAME: `ztunnel-${node.name}`,
-      POD_NAMESPACE: SYSTEM_NAMESPACE,
-      SERVICE_ACCOUNT: 'ztunnel',
-      INSTANCE_IP: node.address,
-    }),
-    node,
+  const { argv, env: more } = context.ztunnel ?? {};
+  const env = {
+    NODE_NAME: node.name,
+    XDS_ADDRESS: PUBLIC_ADDRESS,
+    CA_ADDRESS: PUBLIC_ADDRESS,
+    XDS_ROOT_CA: rootCert,
+    CA_ROOT_CA: rootCert,
+    AUTH_TOKEN: ztunnelToken(node),
+    INPOD_UDS: zdsSocket(node),
+    CLUSTER_ID: 'Kubernetes',
+    POD_NAME: `ztunnel-${node.name}`,
+    POD_NAMESPACE: SYSTEM_NAMESPACE,
+    SERVICE_ACCOUNT: 'ztunnel',
+    INSTANCE_IP: node.address,
+    ...more,
   };
+  return { ...program(context, 'ztunnel', node.netns, join(node.dir, 'ztunnel.log'), env, argv), node };
 }
 
 /** The command of our own image with these arguments; undefined when it has no such program. */
@@ -99,12 +107,13 @@ function program(
   netns: string,
   logFile: string,
   env: Record<string, string>,
+  argv: readonly string[] = [process.execPath, join(context.root, folder, 'main.ts')],
 ): SystemProgram {
   return {
     name: folder.replace('/', '-'),
     netns,
     launch: () => ({
-      argv: inNetns(netns, [process.execPath, join(context.root, folder, 'main.ts')]),
+      argv: inNetns(netns, argv),
       env: { ...context.baseEnv, ...env },
       logFile,
     }),
