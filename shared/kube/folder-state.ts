@@ -2,7 +2,7 @@
 // No I/O: the scanner tells it what was read.
 import { isDeepStrictEqual } from 'node:util';
 import { expandDeployment, uidOf } from './expand.ts';
-import type { Deployment } from './kinds.ts';
+import type { Deployment, Pod } from './kinds.ts';
 import { mergePatch } from './merge.ts';
 import { objectKey } from './object.ts';
 import type { KubeObject, ObjectEvent, ObjectFault, ObjectKey } from './object.ts';
@@ -24,6 +24,13 @@ interface Overlay {
   patch: Record<string, unknown>;
 }
 
+/** What an object was made of. */
+interface Merged {
+  readonly source: KubeObject;
+  readonly patches: readonly unknown[];
+  readonly object: KubeObject;
+}
+
 export class FolderState {
   /** By folder, in order, then by file name. */
   #folders = new Map<string, Map<string, FileState>>();
@@ -32,6 +39,8 @@ export class FolderState {
   #overlays = new Map<string, Overlay>();
   #delivered = new Map<ObjectKey, KubeObject>();
   #places = new Map<ObjectKey, string>();
+  #merged = new Map<ObjectKey, Merged>();
+  #pods = new WeakMap<Deployment, readonly Pod[]>();
   #faults: readonly ObjectFault[] = [];
 
   constructor(folders: readonly string[]) {
@@ -123,25 +132,44 @@ export class FolderState {
       else patches.set(key, [patch]);
     }
     const objects = new Map<ObjectKey, KubeObject>();
+    const merged = new Map<ObjectKey, Merged>();
     this.#places.clear();
-    const add = (key: ObjectKey, object: KubeObject, where: string): KubeObject => {
+    const add = (key: ObjectKey, source: KubeObject, where: string): KubeObject => {
       this.#places.set(key, where);
-      const named = { ...object, metadata: { uid: uidOf(key), ...object.metadata } };
-      const merged = (patches.get(key) ?? []).reduce<unknown>(mergePatch, named) as KubeObject;
-      objects.set(key, merged);
-      return merged;
+      const next = merge(key, source, patches.get(key) ?? [], this.#merged.get(key));
+      merged.set(key, next);
+      objects.set(key, next.object);
+      return next.object;
     };
     for (const [key, { object, where }] of winners) {
       if (isDeleted(object)) continue;
-      const merged = add(key, object, where);
-      if (merged.kind !== 'Deployment') continue;
-      for (const pod of expandDeployment(merged as Deployment)) {
+      const whole = add(key, object, where);
+      if (whole.kind !== 'Deployment') continue;
+      for (const pod of this.#podsOf(whole as Deployment)) {
         const podKey = objectKey(pod);
         if (!winners.has(podKey)) add(podKey, pod, where);
       }
     }
+    this.#merged = merged;
     return objects;
   }
+
+  #podsOf(deployment: Deployment): readonly Pod[] {
+    let pods = this.#pods.get(deployment);
+    if (!pods) {
+      pods = expandDeployment(deployment);
+      this.#pods.set(deployment, pods);
+    }
+    return pods;
+  }
+}
+
+/** An object with its uid and overlays; the same one as `last` when nothing of it changed, so that unchanged objects cost nothing. */
+function merge(key: ObjectKey, source: KubeObject, patches: readonly unknown[], last: Merged | undefined): Merged {
+  const same = last?.source === source && last.patches.length === patches.length;
+  if (same && patches.every((patch, index) => patch === last.patches[index])) return last;
+  const named = { ...source, metadata: { uid: uidOf(key), ...source.metadata } };
+  return { source, patches, object: patches.reduce<unknown>(mergePatch, named) as KubeObject };
 }
 
 function duplicate(ignored: Candidate, used: Candidate): ObjectFault {
