@@ -1,5 +1,6 @@
 // The one output buffer of a session. Frames are appended where they will be sent from, a DATA header in front of its payload, and
 // everything leaves in one write at the end of the turn. Between turns a session holds no buffer: it borrows one from the pool.
+import { Buffer } from 'node:buffer';
 import type { ByteStream } from '../reactor/api.ts';
 import { Flag, FRAME_HEADER_SIZE, FrameType, writeFrameHeader, writeUint32 } from './frames.ts';
 
@@ -9,7 +10,7 @@ const MIN_ROOM = 4096;
 /** Output buffers that the sessions of one thread lend each other. */
 export class BufferPool {
   readonly size: number;
-  #free: Uint8Array[] = [];
+  #free: Buffer[] = [];
   #keep: number;
 
   constructor(size = 262_144, keep = 4) {
@@ -17,11 +18,12 @@ export class BufferPool {
     this.#keep = keep;
   }
 
-  take(): Uint8Array {
-    return this.#free.pop() ?? new Uint8Array(this.size);
+  take(): Buffer {
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.size);
   }
 
-  give(buffer: Uint8Array): void {
+  /** Buffers of another size are let go. */
+  give(buffer: Buffer): void {
     if (buffer.length === this.size && this.#free.length < this.#keep) this.#free.push(buffer);
   }
 }
@@ -30,7 +32,7 @@ export class Output {
   #transport: ByteStream;
   #pool: BufferPool;
   #onDirty: () => void;
-  #buffer: Uint8Array | undefined;
+  #buffer: Buffer | undefined;
   #length = 0;
   #blocked = false;
   /** The last frame when it is DATA: its stream and where its header is, so that more payload or END_STREAM joins it. */
@@ -162,14 +164,14 @@ export class Output {
   }
 
   /** The buffer with room for `octets` more. Only frames other than DATA ever make it larger than those of the pool. */
-  #grow(octets: number): Uint8Array {
+  #grow(octets: number): Buffer {
     const buffer = (this.#buffer ??= this.#pool.take());
     if (this.#length + octets <= buffer.length) return buffer;
     if (!this.#blocked) {
       this.flush();
       if (!this.#blocked) return this.#grow(octets);
     }
-    const larger = new Uint8Array(Math.max(buffer.length * 2, this.#length + octets));
+    const larger = Buffer.allocUnsafeSlow(Math.max(buffer.length * 2, this.#length + octets));
     larger.set(buffer.subarray(0, this.#length));
     this.#pool.give(buffer);
     this.#buffer = larger;

@@ -268,3 +268,27 @@ test('what the writer writes, the reader reads', async (t) => {
   t.throws(() => requestHead('GET', '/a b', []), { code: 'internal' });
   t.throws(() => requestHead('GET', '/', [['x', 'a\r\nb: c']]), { code: 'internal' });
 });
+
+test('many small messages in one turn outgrow the buffer and stay in order', (t) => {
+  const written: Buffer[] = [];
+  const stream = { write: (chunk: Uint8Array) => written.push(Buffer.from(chunk)) > 0, end: () => {} };
+  const writer = new MessageWriter(stream, { defer: () => {} });
+  const expected: string[] = [];
+  for (let i = 0; i < 300; i++) {
+    const text = `${i} `.repeat((i % 40) + 1);
+    expected.push(text);
+    writer.head(responseHead(200, [['content-length', String(text.length)]]), { kind: 'length', length: text.length });
+    writer.write(Buffer.from(text));
+    writer.end();
+  }
+  writer.flush();
+  const list = responses(
+    Buffer.concat(written).toString('latin1'),
+    expected.map(() => 'GET'),
+  );
+  t.same(
+    list.map(({ body }) => body),
+    expected,
+  );
+  t.end();
+});
