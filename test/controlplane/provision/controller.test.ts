@@ -112,7 +112,9 @@ test('a Gateway gets its objects, then an address once a pod is ready and the Se
 
   await world.set(readyPod('wp'));
   t.match(world.gateway()?.status, { addresses: [] }, 'the Service has no address yet');
-  await world.set(object('Service', 'wp', { spec: { clusterIP: '10.96.0.9' } }));
+  const service = world.store.get('Service', 'shop', 'wp');
+  if (!service) throw new Error('no Service');
+  await world.set({ ...service, spec: { clusterIP: '10.96.0.9' } });
   t.match(world.gateway()?.status, {
     addresses: [{ type: 'Hostname', value: 'wp.shop.svc.cluster.local' }],
     conditions: [{}, { type: 'Programmed', status: 'True' }],
