@@ -95,6 +95,8 @@ export class Output {
 
   /** Where the payload of the next DATA frame would go: data() takes it from there without a copy, if nothing was appended since. */
   space(octets: number): Uint8Array {
+    // Also when nothing comes to fill it, the end of the turn must give the buffer back.
+    if (this.#length === 0) this.#onDirty();
     const buffer = this.#grow(FRAME_HEADER_SIZE);
     const at = this.#length + FRAME_HEADER_SIZE;
     return buffer.subarray(at, Math.min(buffer.length, at + octets));
