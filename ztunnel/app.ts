@@ -25,6 +25,7 @@ import { followLocalIdentities } from './certificates.ts';
 import type { ZtunnelConfig } from './config.ts';
 import { PodManager } from './inpod/pod-manager.ts';
 import { ZdsClient } from './inpod/zds-client.ts';
+import { ConnectionLimit } from './proxy/connection-limit.ts';
 import { ConnectionTracker } from './proxy/connection-tracker.ts';
 import type { ProxyContext } from './proxy/pod.ts';
 import { PodDirectory } from './proxy/pod.ts';
@@ -39,6 +40,8 @@ export interface AppDeps {
   readonly logging: Logging;
   readonly requestStop: (why: string) => void;
   readonly clock?: Clock;
+  /** The limit of open descriptors. */
+  readonly openFiles?: number;
   /** Instead of the CA at CA_ADDRESS. */
   readonly certificates?: CertificateSource;
 }
@@ -77,6 +80,7 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
     certificates,
     telemetry: new ConnectionTelemetry(new TrafficMetrics(metrics), logging.scope('access'), clock),
     tracker,
+    limit: new ConnectionLimit(config.maxConnections || connectionsFor(deps.openFiles ?? Infinity), metrics),
     pods: new PodDirectory(),
     clock,
     log: logging.scope('proxy'),
@@ -121,6 +125,11 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
       await held.disposeAsync();
     },
   };
+}
+
+/** Each connection has two ends at most; some descriptors are for other uses. */
+function connectionsFor(openFiles: number): number {
+  return Math.max(64, Math.floor((openFiles - 256) / 2));
 }
 
 /** The namespace and mark of in-pod sockets need capabilities; without them nothing would work, so say so at once. */

@@ -43,6 +43,8 @@ export interface ZtunnelConfig {
   readonly localhostAppTunnel: boolean;
   readonly responseBaggage: boolean;
   readonly policyInfoLogging: boolean;
+  /** Connections and tunnels served at a time; 0: as many as the limit of open descriptors allows. */
+  readonly maxConnections: number;
   readonly poolMaxStreams: number;
   /** ms */
   readonly poolUnusedTimeout: number;
@@ -99,6 +101,7 @@ export function loadConfig(
     localhostAppTunnel: read.boolean('LOCALHOST_APP_TUNNEL', true),
     responseBaggage: read.boolean('ENABLE_RESPONSE_BAGGAGE', true),
     policyInfoLogging: read.boolean('AUTHZ_POLICY_INFO_LOGGING', false),
+    maxConnections: read.integer('MAX_CONNECTIONS', 0),
     poolMaxStreams: read.integer('POOL_MAX_STREAMS_PER_CONNECTION', 100, { min: 1 }),
     poolUnusedTimeout: read.duration('POOL_UNUSED_RELEASE_TIMEOUT', 300_000),
     http2: http2Settings(read),

@@ -13,8 +13,7 @@ await run({
   async start({ requestStop }) {
     const config = loadConfig((name) => process.env[name], istioMetadata(process.env));
     logging.filter.begin(config.logLevel);
-    raiseOpenFileLimit();
-    return await buildApp(config, { logging, requestStop });
+    return await buildApp(config, { logging, requestStop, openFiles: raiseOpenFileLimit() });
   },
   flush: () => logging.flush(),
 });

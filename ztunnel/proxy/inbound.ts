@@ -44,12 +44,12 @@ export class Inbound {
     this.#delivery = new Delivery(context, pod);
   }
 
-  /** Serves an accepted connection; never rejects. */
+  /** Serves an accepted connection to its end; never rejects. */
   async serve(conn: Conn): Promise<void> {
     const { remote, local } = conn;
     try {
       const peer = await this.#handshake(conn);
-      this.#serveTunnels(peer);
+      await this.#serveTunnels(peer);
     } catch (thrown) {
       this.#context.telemetry.refusedEarly(remote, local, 'inbound', MeshError.from(thrown));
       conn.reset();
@@ -67,7 +67,9 @@ export class Inbound {
     return { conn: tls, workload };
   }
 
-  #serveTunnels(peer: PeerConnection): void {
+  /** Resolves when the connection is over. */
+  #serveTunnels(peer: PeerConnection): Promise<void> {
+    const closed = Promise.withResolvers<void>();
     const { reactor, clock, config, buffers } = this.#context;
     const { draining, force } = this.#pod.drain;
     const session = serveHbone(
@@ -80,6 +82,7 @@ export class Inbound {
         onClose: () => {
           draining.removeEventListener('abort', drain);
           force.removeEventListener('abort', close);
+          closed.resolve();
         },
       },
       (tunnel) => void this.#serveTunnel(peer, tunnel),
@@ -89,15 +92,18 @@ export class Inbound {
     draining.addEventListener('abort', drain, { once: true });
     force.addEventListener('abort', close, { once: true });
     if (draining.aborted) drain();
+    return closed.promise;
   }
 
   /** One tunnel: understand, admit, connect, answer, relay. Nothing answers 200 before the application is connected. */
   async #serveTunnel(peer: PeerConnection, tunnel: IncomingTunnel): Promise<void> {
     using _hold = this.#pod.drain.hold();
-    const { telemetry, clock } = this.#context;
+    const { telemetry, clock, limit } = this.#context;
     const startedAt = clock.monotonic();
+    using cleanup = new DisposableStack();
     let request: Request;
     try {
+      cleanup.use(limit.take('tunnel'));
       request = this.#understand(peer, tunnel);
     } catch (thrown) {
       const error = MeshError.from(thrown);

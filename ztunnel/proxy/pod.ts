@@ -13,6 +13,7 @@ import type { Workload } from '../state/model.ts';
 import type { MeshStore } from '../state/store.ts';
 import type { PodIdentity } from '../state/workloads.ts';
 import type { ConnectionTelemetry } from '../telemetry/connection-result.ts';
+import type { ConnectionLimit } from './connection-limit.ts';
 import type { ConnectionTracker } from './connection-tracker.ts';
 
 export interface ProxyContext {
@@ -22,6 +23,7 @@ export interface ProxyContext {
   readonly certificates: CertificateSource;
   readonly telemetry: ConnectionTelemetry;
   readonly tracker: ConnectionTracker;
+  readonly limit: ConnectionLimit;
   readonly pods: PodDirectory;
   readonly clock: Clock;
   readonly log: Log;

@@ -1,9 +1,11 @@
 // The listeners of one pod, inside its network namespace: all bound before any is served, closed together.
+import { MeshError } from '#shared/errors.ts';
 import { Drain } from '#shared/lifecycle/drain.ts';
 import { PORT } from '#shared/ports.ts';
 import type { Conn, Listener, ListenOptions } from '#shared/reactor/api.ts';
 import type { PodProxy } from '../inpod/pod-manager.ts';
 import type { PodIdentity } from '../state/workloads.ts';
+import type { Entrance } from './connection-limit.ts';
 import { Inbound } from './inbound.ts';
 import { Outbound } from './outbound.ts';
 import { Passthrough } from './passthrough.ts';
@@ -20,17 +22,18 @@ export async function startPodProxy(context: ProxyContext, uid: string, who: Pod
   using cleanup = new DisposableStack();
   cleanup.defer(() => pool.close());
   const listeners = cleanup.use(new DisposableStack());
-  const listen = async (port: number, serve: (conn: Conn) => Promise<void>): Promise<Listener> => {
-    const listener = await context.reactor.listen(listenOptions(context, pod, port), (conn) => void serve(conn));
+  const listen = async (port: number, entrance: Entrance, serve: (conn: Conn) => Promise<void>): Promise<Listener> => {
+    const limited = (conn: Conn): void => void serveWithin(context, entrance, conn, serve);
+    const listener = await context.reactor.listen(listenOptions(context, pod, port), limited);
     listeners.defer(() => listener.close());
     return listener;
   };
   const outbound = new Outbound(context, pod);
   const inbound = new Inbound(context, pod);
   const passthrough = new Passthrough(context, pod);
-  await listen(PORT.outbound, (conn) => outbound.serve(conn));
-  const plaintext = await listen(PORT.inboundPlaintext, (conn) => passthrough.serve(conn));
-  const hbone = await listen(PORT.hbone, (conn) => inbound.serve(conn));
+  await listen(PORT.outbound, 'outbound', (conn) => outbound.serve(conn));
+  const plaintext = await listen(PORT.inboundPlaintext, 'plaintext', (conn) => passthrough.serve(conn));
+  const hbone = await listen(PORT.hbone, 'hbone', (conn) => inbound.serve(conn));
   pod.transparent = plaintext.transparent && hbone.transparent;
   listeners.use(context.pods.add(pod));
   const held = cleanup.move();
@@ -41,6 +44,25 @@ export async function startPodProxy(context: ProxyContext, uid: string, who: Pod
       held.dispose();
     },
   };
+}
+
+/** Serves a connection if there is room for one more; `serve` resolves at its end and never rejects. */
+async function serveWithin(
+  { limit, telemetry }: ProxyContext,
+  entrance: Entrance,
+  conn: Conn,
+  serve: (conn: Conn) => Promise<void>,
+): Promise<void> {
+  let place: Disposable;
+  try {
+    place = limit.take(entrance);
+  } catch (thrown) {
+    const direction = entrance === 'outbound' ? 'outbound' : 'inbound';
+    telemetry.refusedEarly(conn.remote, conn.local, direction, MeshError.from(thrown));
+    return conn.reset();
+  }
+  await serve(conn);
+  place[Symbol.dispose]();
 }
 
 /** Peers of 15008 are kept alive by HTTP/2 PING, so only the captured ports ask the kernel to. */

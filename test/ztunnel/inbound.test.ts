@@ -1,0 +1,128 @@
+// A peer that speaks HBONE itself, from a pod that is not enrolled: what it gets from port 15008, and what it does not.
+import t from 'tap';
+import type { Test } from 'tap';
+import { systemClock } from '#shared/clock.ts';
+import type { HeaderList } from '#shared/hbone/api.ts';
+import { ConnectionPool } from '#shared/hbone/pool.ts';
+import type { SpiffeId } from '#shared/ids.ts';
+import { spiffeId } from '#shared/ids.ts';
+import { createReactor } from '#shared/reactor/create.ts';
+import { aService, aWorkload } from '../fixtures/mesh.ts';
+import { MeshLab } from '../harness/mesh-lab.ts';
+import { createTestCa } from '../harness/test-ca.ts';
+import type { TestCa } from '../harness/test-ca.ts';
+
+const cart = aWorkload('cart', { node: 'node-2', ips: ['10.1.0.3'], services: { cart: { 80: 8080 } } });
+const peer = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'peer' });
+
+async function setUp(t: Test, env: Record<string, string> = {}) {
+  const lab = new MeshLab(t);
+  const node = await lab.node('node-2', env);
+  lab.apply(cart, aService('cart'));
+  const server = await lab.captured(cart);
+  await server.serve((socket) => socket.on('data', (chunk) => socket.end(chunk)), 8080);
+  const { netns } = lab.net.pod('stranger', '10.1.0.9');
+  const reactor = createReactor();
+  t.teardown(() => reactor.close());
+  const pools = new Map<TestCa, ConnectionPool>();
+  const poolOf = (ca: TestCa): ConnectionPool => {
+    const certificates = { get: async (identity: SpiffeId) => ca.issue(identity, { roots: lab.ca.root }) };
+    const pool = pools.get(ca) ?? new ConnectionPool({ reactor, certificates, clock: systemClock });
+    pools.set(ca, pool);
+    return pool;
+  };
+  t.teardown(() => pools.forEach((pool) => pool.close()));
+  /** Opens a tunnel as the identity, certified by the CA, whose holder trusts the lab's. */
+  const open = (authority: string, identity: SpiffeId = peer, ca: TestCa = lab.ca, headers: HeaderList = []) => {
+    return poolOf(ca).open({
+      peer: { source: identity, accepted: [cart.identity], to: { ip: '10.1.0.3', port: 15_008 }, sourceIp: '10.1.0.9' },
+      authority,
+      headers,
+      socket: { netns: netns.fd },
+    });
+  };
+  return { node, open, pool: () => poolOf(lab.ca) };
+}
+
+t.test('a tunnel to the pod: 200 with its baggage; the line has what the peer says of itself', async (t) => {
+  const { node, open } = await setUp(t);
+  const baggage: HeaderList = [
+    ['baggage', 'k8s.namespace.name=far,k8s.deployment.name=dep,service.name=svc,k8s.cluster.name=c2'],
+    ['forwarded', 'for="10.9.9.9:1";host=cart.shop.svc.cluster.local'],
+  ];
+  const tunnel = await open('10.1.0.3:8080', peer, undefined, baggage);
+  t.match(new Map(tunnel.headers).get('baggage'), /k8s\.deployment\.name=cart/u);
+  const answer = Promise.withResolvers<string>();
+  tunnel.stream.start({
+    onData: (chunk) => answer.resolve(Buffer.from(chunk).toString()),
+    onEnd: () => tunnel.stream.end(),
+    onDrain: () => undefined,
+    onClose: () => undefined,
+  });
+  tunnel.stream.write(Buffer.from('hello'));
+  t.equal(await answer.promise, 'hello');
+  t.match(await node.line({ direction: 'inbound' }), {
+    'src.identity': peer,
+    'src.workload': 'svc',
+    'src.namespace': 'far',
+    'src.cluster': 'c2',
+    'dst.service': 'cart.shop.svc.cluster.local',
+  });
+  await open('cart.shop.svc.cluster.local:80');
+});
+
+for (const [authority, status, error] of [
+  ['10.1.0.77:8080', 400, 'ip mismatch: 10.1.0.77 != 10.1.0.3'],
+  ['no-port', 400, '"no-port" is not an authority like HOST:PORT'],
+  ['nobody.example:80', 503, 'no service or workload for hostname nobody.example'],
+  ['cart.shop.svc.cluster.local:81', 503, 'requested service cart.shop.svc.cluster.local:81 found, but cannot resolve port'],
+  ['10.1.0.3:15006', 503, 'attempted recursive call to ourselves'],
+] as const) {
+  t.test(`CONNECT ${authority}: ${status}`, async (t) => {
+    const { node, open } = await setUp(t);
+    await t.rejects(open(authority), { code: 'tunnel_refused', message: new RegExp(String(status), 'u') });
+    await node.line({ message: 'connection failed', level: 'warn', error });
+  });
+}
+
+t.test('who is not of the mesh does not get past the handshake', async (t) => {
+  const { node, open } = await setUp(t);
+  const foreign = spiffeId({ trustDomain: 'elsewhere', namespace: 'shop', serviceAccount: 'peer' });
+  await t.rejects(open('10.1.0.3:8080', foreign));
+  t.match(await node.line({ message: 'connection failed' }), {
+    error: 'identity verification error: peer did not present the expected trustdomain (cluster.local), got elsewhere',
+  });
+  await t.rejects(open('10.1.0.3:8080', peer, createTestCa('another root')));
+  t.match(await node.line({ message: 'connection failed' }), { 'src.addr': /^10\.1\.0\.9:/u, direction: 'inbound' });
+  t.equal(await node.metric('istio_tcp_connections_opened_total'), 0);
+});
+
+t.test('many tunnels of one connection at a time', async (t) => {
+  const { node, open, pool } = await setUp(t);
+  const tunnels = await Promise.all(Array.from({ length: 50 }, () => open('10.1.0.3:8080')));
+  t.equal(pool().size, 1);
+  t.equal(await node.metric('istio_tcp_sockets_open', 'reporter="destination"'), 50);
+  for (const { stream } of tunnels) {
+    stream.start({ onData: () => undefined, onEnd: () => undefined, onDrain: () => undefined, onClose: () => undefined });
+    stream.reset();
+  }
+  for (let i = 0; i < 50; i++) await node.line({ direction: 'inbound', level: 'info' });
+  t.equal(await node.metric('istio_tcp_sockets_open', 'reporter="destination"'), 0);
+});
+
+t.test('no more than the limit: the rest is refused and counted, and served when there is room', async (t) => {
+  const { node, open } = await setUp(t, { MAX_CONNECTIONS: '4' });
+  const tunnels = await Promise.all([1, 2, 3].map(() => open('10.1.0.3:8080')));
+  await t.rejects(open('10.1.0.3:8080'), { message: /503/u }, 'one connection and three tunnels are four');
+  await node.line({ message: 'connection failed', error: 'too many connections: 4 are open (MAX_CONNECTIONS)' });
+  t.equal(await node.metric('culvert_connections_shed_total', 'listener="tunnel"'), 1);
+  tunnels[0]?.stream.start({
+    onData: () => undefined,
+    onEnd: () => undefined,
+    onDrain: () => undefined,
+    onClose: () => undefined,
+  });
+  tunnels[0]?.stream.reset();
+  await node.line({ message: 'connection complete' });
+  await open('10.1.0.3:8080');
+});
