@@ -1,5 +1,6 @@
 // The same requests through our waypoint and through a real Envoy with the same resources: both must give the same verdicts.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import net from 'node:net';
 import { test } from 'tap';
 import { spiffeId } from '#shared/ids.ts';
 import { waypointResources } from '../../controlplane/translate/envoy/waypoint.ts';
@@ -218,3 +219,49 @@ test('our waypoint and Envoy agree', { skip: noEnvoy, timeout: 90_000 }, async (
       .join('\n'),
   );
 });
+
+test(
+  "traffic to a pod's own address, HTTP and TCP: both find the pod and hold the policy of the waypoint",
+  { skip: noEnvoy, timeout: 60_000 },
+  async (t) => {
+    const ip = ownAddress();
+    const echo = aService({ name: 'echo', vip: '10.96.0.1' });
+    const workload = aWorkload({ name: 'echo-0', ip, service: echo });
+    const policies = [
+      aPolicy('deny', {
+        targetRefs: [{ kind: 'Gateway', group: 'gateway.networking.k8s.io', name: 'waypoint' }],
+        action: 'DENY',
+        rules: [
+          { to: [{ operation: { methods: ['DELETE'], ports: ['8080'] } }] },
+          { from: [{ source: { serviceAccounts: ['shop/bad'] } }] },
+        ],
+      }),
+    ];
+    const resources = waypointResources(
+      aMesh({ services: [echo], workloads: [workload], policies }),
+      aScope({ workloads: [workload] }),
+    );
+    const certificates = testCertificates();
+    const ours = await startWaypoint(t, 'culvert', resources, certificates);
+    const envoy = await startWaypoint(t, 'envoy', resources, certificates);
+    const { tunnels } = await startPod(t, ours, ip, backend, 8080, (request, response) => void response.end(request.url));
+    const redis = net.createServer((socket) => {
+      socket.on('error', () => undefined);
+      socket.pipe(socket);
+    });
+    await new Promise<void>((resolve) => redis.listen(6379, ip, resolve));
+    t.teardown(() => redis.close());
+    const bad = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'bad' });
+    for (const [name, lab] of Object.entries({ ours, envoy })) {
+      const got = await lab.ask({ to: `${ip}:8080`, path: '/x' });
+      t.same([got.status, got.body], [200, '/x'], name);
+      t.equal((await lab.ask({ to: `${ip}:8080`, method: 'DELETE' })).status, 403, `${name} denies by method`);
+      t.equal((await lab.ask({ to: `${ip}:8080`, as: bad })).status, 403, `${name} denies by identity`);
+      const socket = await lab.connect(`${ip}:6379`);
+      socket.write(Buffer.from([1, 2, 3]));
+      t.same(await new Promise((resolve) => socket.once('data', resolve)), Buffer.from([1, 2, 3]), `${name} carries TCP`);
+      socket.destroy();
+    }
+    t.ok(tunnels.length > 1, 'through tunnels');
+  },
+);
