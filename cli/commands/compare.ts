@@ -30,7 +30,7 @@ export function compareCommand(): Command {
     .description(
       'Starts the same pods twice in labs of its own, ambient and with an Envoy sidecar in each pod, and measures the memory.',
     )
-    .option('--pods <n>', 'application pods at the largest step', wholeNumber, 8)
+    .option('--pods <n>', 'application pods at the largest step', wholeNumber, 16)
     .option('--services <n>', 'services that the pods belong to', wholeNumber, 4)
     .option('--nodes <n>', 'nodes that the pods are on', wholeNumber, 2)
     .option('--svg <file>', 'also draw the growth by pods into this file')
@@ -49,7 +49,9 @@ async function compareMemory(options: CompareOptions): Promise<void> {
   // The labs are taken down before the process ends.
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.on(signal, () => stop.abort(new MeshError('draining', 'interrupted')));
-  const steps = [...new Set([Math.ceil(options.pods / 4), Math.ceil(options.pods / 2), options.pods])];
+  // From one pod per node on: with fewer, some nodes would have none.
+  const sizes = [Math.min(options.nodes, options.pods), Math.ceil(options.pods / 2), options.pods];
+  const steps = [...new Set(sizes)].toSorted((a, b) => a - b);
   const common: MeasureOptions = {
     steps,
     services: options.services,

@@ -8,8 +8,11 @@ export interface BootstrapOptions {
 
 /** For `envoy.json`; the node's id is given on the command line. */
 export function envoyBootstrap({ address }: BootstrapOptions): object {
+  const file = (name: string): object => ({ filename: `sidecar/${name}` });
   const source = { ads: {}, resource_api_version: 'V3', initial_fetch_timeout: '10s' };
   return {
+    // The control plane makes mTLS of it: the sidecar has the secrets below.
+    node: { metadata: { CULVERT_MTLS: 'true' } },
     admin: { address: socketAddress('127.0.0.1', PORT.admin) },
     dynamic_resources: {
       ads_config: {
@@ -21,6 +24,10 @@ export function envoyBootstrap({ address }: BootstrapOptions): object {
       lds_config: source,
     },
     static_resources: {
+      secrets: [
+        { name: 'default', tls_certificate: { certificate_chain: file('cert.pem'), private_key: file('key.pem') } },
+        { name: 'ROOTCA', validation_context: { trusted_ca: file('root.pem') } },
+      ],
       clusters: [
         {
           name: 'xds-grpc',

@@ -1,5 +1,6 @@
 // How much memory a process has, as the kernel counts it.
 import { readFile, readlink } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { MeshError } from '#shared/errors.ts';
 
 /** Bytes. */
@@ -27,7 +28,8 @@ export function parseSmaps(text: string): MemoryReading {
 /** Of a running process, with the program that it runs. */
 export async function readMemory(pid: number): Promise<MemoryReading & { program: string }> {
   try {
-    const program = await readlink(`/proc/${pid}/exe`);
+    // By name: pods see the same file through file systems of their own.
+    const program = basename(await readlink(`/proc/${pid}/exe`));
     return { ...parseSmaps(await readFile(`/proc/${pid}/smaps_rollup`, 'utf8')), program };
   } catch (error) {
     throw new MeshError('internal', `the memory of process ${pid} cannot be read: ${MeshError.from(error).message}`, {

@@ -1,12 +1,12 @@
 // A comparison for people: the table of the largest step, the growth as a chart of bars, and what was left out.
 import { formatTable } from '../output.ts';
-import type { MemoryComparison, MemoryStep, ModeMemory, ProxyMemory } from './result.ts';
+import type { Growth, MemoryComparison, MemoryStep, ModeMemory, ProxyMemory } from './result.ts';
 
 /** Cells of the longest bar. */
 const BAR = 48;
 
 export function memoryReport(comparison: MemoryComparison): string {
-  const { steps, perPod, saving, nodes, services } = comparison;
+  const { steps, growth, nodes, services } = comparison;
   const last = steps.at(-1);
   if (!last) return 'nothing was measured';
   return [
@@ -32,10 +32,11 @@ export function memoryReport(comparison: MemoryComparison): string {
       { title: 'NODES TOTAL', value: (mode) => megabytes(last[mode].total) },
       { title: 'PER NODE', value: (mode) => megabytes(last[mode].total / nodes) },
       { title: 'PER POD', value: (mode) => megabytes(last[mode].total / last.pods) },
-      { title: 'EACH MORE POD', value: (mode) => megabytes(perPod[mode]) },
+      { title: 'EACH MORE POD', value: (mode) => megabytes(growth[mode].perPod) },
     ]),
     '',
-    savingLine(comparison, saving.total, saving.pss),
+    savingLine(comparison),
+    projectionLine(comparison),
     '',
     'growth by pods (nodes total)',
     ...chart(steps),
@@ -47,14 +48,21 @@ export function memoryReport(comparison: MemoryComparison): string {
   ].join('\n');
 }
 
-function savingLine({ steps, perPod, nodes }: MemoryComparison, total: number, pss: number): string {
-  const last = steps.at(-1);
-  const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
-  const base = (last?.ambient.total ?? 0) - perPod.ambient * (last?.pods ?? 0);
-  const even = Math.ceil(base / Math.max(1, perPod.sidecar - perPod.ambient) / nodes);
-  const first =
-    total > 0 ? `saving: ${percent(total)} of the nodes' memory` : `saving: none yet (${percent(-total)} more on the nodes)`;
-  return `${first}, ${percent(pss)} by PSS; ambient is the smaller one from about ${Math.max(1, even)} pods per node on`;
+function savingLine({ saving, evenAt }: MemoryComparison): string {
+  const percent = (share: number): string => `${Math.abs(share * 100).toFixed(0)} %`;
+  const by = (share: number): string => `${percent(share)} ${share < 0 ? 'more' : 'less'}`;
+  const even = evenAt === undefined ? '' : `; it takes less from about ${evenAt} pods per node on`;
+  return saving.total < 0
+    ? `saving: none with so few pods: ambient takes ${by(saving.total)} on the nodes, ${by(saving.pss)} by PSS${even}`
+    : `saving: ${percent(saving.total)} of the nodes' memory (by PSS ambient takes ${by(saving.pss)})${even}`;
+}
+
+/** Pods on a busy node. */
+const BUSY = 50;
+
+function projectionLine({ growth, nodes }: MemoryComparison): string {
+  const at = ({ base, perPod }: Growth): string => megabytes(base / nodes + perPod * BUSY);
+  return `projected by this growth, a node with ${BUSY} pods: ambient ${at(growth.ambient)}, sidecar ${at(growth.sidecar)}`;
 }
 
 interface Row {

@@ -27,14 +27,21 @@ export interface MemoryStep {
   sidecar: ModeMemory;
 }
 
+/** Bytes of all nodes together for `n` pods: `base + perPod * n`, fitted over the measured steps. */
+export interface Growth {
+  base: number;
+  perPod: number;
+}
+
 export interface MemoryComparison {
   nodes: number;
   services: number;
   steps: MemoryStep[];
-  /** Bytes for one more pod, over the measured range. */
-  perPod: { ambient: number; sidecar: number };
-  /** Share that ambient saves at the largest number of pods, 0..1: of node totals and of PSS. */
+  growth: { ambient: Growth; sidecar: Growth };
+  /** Share that ambient saves at the largest number of pods: of node totals and of PSS; negative when it takes more. */
   saving: { total: number; pss: number };
+  /** Pods per node from which ambient takes less, by the fitted growth; undefined when it never does. */
+  evenAt?: number | undefined;
   excluded: string[];
 }
 
@@ -49,27 +56,31 @@ export const EXCLUDED: readonly string[] = [
 
 export function compareSteps(nodes: number, services: number, steps: MemoryStep[]): MemoryComparison {
   const last = steps.at(-1);
-  const slope = (mode: 'ambient' | 'sidecar'): number =>
-    growth(steps.map((step) => ({ pods: step.pods, total: step[mode].total })));
+  const fitted = (mode: 'ambient' | 'sidecar'): Growth =>
+    fit(steps.map((step) => ({ pods: step.pods, total: step[mode].total })));
+  const growth = { ambient: fitted('ambient'), sidecar: fitted('sidecar') };
+  const perPod = growth.sidecar.perPod - growth.ambient.perPod;
   return {
     nodes,
     services,
     steps,
-    perPod: { ambient: slope('ambient'), sidecar: slope('sidecar') },
+    growth,
     saving: {
       total: last ? 1 - last.ambient.total / last.sidecar.total : 0,
       pss: last ? 1 - last.ambient.pss / last.sidecar.pss : 0,
     },
+    ...(perPod > 0 && { evenAt: Math.max(1, Math.ceil((growth.ambient.base - growth.sidecar.base) / perPod / nodes)) }),
     excluded: [...EXCLUDED],
   };
 }
 
-/** Bytes per pod: the slope of the least-squares line, or the share of each pod when there is one point only. */
-function growth(points: readonly { pods: number; total: number }[]): number {
+/** The least-squares line; through zero when there is one point only. */
+function fit(points: readonly { pods: number; total: number }[]): Growth {
   const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
   const x = mean(points.map(({ pods }) => pods));
   const y = mean(points.map(({ total }) => total));
   const spread = points.reduce((sum, { pods }) => sum + (pods - x) ** 2, 0);
-  if (spread === 0) return y / Math.max(1, x);
-  return points.reduce((sum, { pods, total }) => sum + (pods - x) * (total - y), 0) / spread;
+  if (spread === 0) return { base: 0, perPod: y / Math.max(1, x) };
+  const perPod = points.reduce((sum, { pods, total }) => sum + (pods - x) * (total - y), 0) / spread;
+  return { base: y - perPod * x, perPod };
 }

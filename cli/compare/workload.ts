@@ -102,7 +102,12 @@ function pod(name: string, copy: number, { nodes, services, sidecar }: WorkloadO
   return {
     apiVersion: 'v1',
     kind: 'Pod',
-    metadata: { name: `${name}-${copy}`, namespace: APP_NAMESPACE, labels: { app: name } },
+    metadata: {
+      name: `${name}-${copy}`,
+      namespace: APP_NAMESPACE,
+      // As Istio's injector labels a pod whose sidecar takes mTLS.
+      labels: { app: name, ...(sidecar && { 'security.istio.io/tlsMode': 'istio' }) },
+    },
     spec: {
       nodeName: nodes[index % nodes.length],
       ...(sidecar && { initContainers: [{ name: 'istio-init', image: 'nftables', command: ['nft', '-f', 'redirect.nft'] }] }),

@@ -48,9 +48,11 @@ t.test('report and picture', async (t) => {
   });
   const steps = [2, 4, 8].map((pods) => ({ pods, ambient: mode('ztunnel', 100 * MB), sidecar: mode('sidecar', pods * 50 * MB) }));
   const comparison = compareSteps(1, 2, steps);
-  t.equal(comparison.perPod.ambient, 0);
-  t.equal(comparison.perPod.sidecar, 50 * MB);
+  t.equal(comparison.growth.ambient.perPod, 0);
+  t.equal(comparison.growth.sidecar.perPod, 50 * MB);
   t.equal(comparison.saving.total, 0.75);
+  t.equal(comparison.evenAt, 2);
+  t.match(memoryReport(compareSteps(1, 2, steps.slice(0, 1))), /saving: /u);
   const report = memoryReport(comparison);
   t.match(report, /saving: 75 % of the nodes' memory/u);
   t.match(report, /Not counted:\n {2}- the applications/u);
