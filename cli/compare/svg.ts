@@ -31,7 +31,7 @@ export function memorySvg({ steps, nodes, services, saving }: MemoryComparison):
   );
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="13" fill="#343a40">
 <rect width="${WIDTH}" height="${HEIGHT}" fill="#ffffff"/>
-<text x="${LEFT}" y="22" font-size="16">Memory of the mesh by number of pods (${nodes} nodes, ${services} services): saving ${(saving.total * 100).toFixed(0)} %</text>
+<text x="${LEFT}" y="22" font-size="16">Memory of the mesh by number of pods (${nodes} nodes, ${services} services)${saving.total > 0 ? `: saving ${(saving.total * 100).toFixed(0)} %` : ''}</text>
 ${ticks.join('\n')}
 ${marks.join('\n')}
 <text x="${(LEFT + WIDTH - RIGHT) / 2}" y="${HEIGHT - 16}" text-anchor="middle">pods</text>
