@@ -10,28 +10,32 @@ import type { Loop } from './loop.ts';
 
 const DEFAULT_TIMEOUT = 10_000;
 
-/** Resolves to a connected descriptor; rejects with connect_failed, connect_timeout, or the MeshError the signal was aborted with. */
-export function openTcp(loop: Loop, options: ConnectOptions): Promise<number> {
-  const { to, signal, timeout = DEFAULT_TIMEOUT } = options;
+/**
+ * Resolves to a connected descriptor; rejects with connect_failed, connect_timeout, or the MeshError a signal was aborted with.
+ * `closed` is the reactor's own signal.
+ */
+export function openTcp(loop: Loop, options: ConnectOptions, closed: AbortSignal): Promise<number> {
+  const { to, timeout = DEFAULT_TIMEOUT } = options;
+  const signals = options.signal ? [closed, options.signal] : [closed];
   const what = `connect to ${formatHostPort(to)}`;
   return new Promise((resolve, reject) => {
-    signal?.throwIfAborted();
+    for (const signal of signals) signal.throwIfAborted();
     const fd = clientTcp(options);
     let watchId = 0;
     const finish = (error?: MeshError): void => {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
+      for (const signal of signals) signal.removeEventListener('abort', onAbort);
       if (watchId) loop.unwatch(fd, watchId);
       if (!error) return resolve(fd);
       libc().close(fd);
       return reject(error);
     };
     const onResult = (code: number): void => finish(code === 0 ? undefined : connectError(what, code));
-    const onAbort = (): void => finish(abortError(signal?.reason, what));
+    const onAbort = (event: Event): void => finish(abortError((event.target as AbortSignal).reason, what));
     const timer = setTimeout(() => finish(new MeshError('connect_timeout', `${what}: no answer within ${timeout} ms`)), timeout);
     const started = startConnect(fd, to);
     if (started !== ERRNO.EINPROGRESS) return onResult(started);
-    signal?.addEventListener('abort', onAbort);
+    for (const signal of signals) signal.addEventListener('abort', onAbort);
     watchId = loop.watch(fd, EPOLL.OUT, { onEvents: () => onResult(socketError(fd)) });
     return undefined;
   });

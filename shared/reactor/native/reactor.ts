@@ -37,11 +37,7 @@ export class NativeReactor implements Reactor {
   }
 
   async connect(options: ConnectOptions): Promise<Conn> {
-    const closed = this.#closed.signal;
-    const fd = await openTcp(this.#loop, {
-      ...options,
-      signal: options.signal ? AbortSignal.any([options.signal, closed]) : closed,
-    });
+    const fd = await openTcp(this.#loop, options, this.#closed.signal);
     return this.#adopt(fd, localAddress(fd) ?? { ip: '0.0.0.0', port: 0 }, options.to);
   }
 

@@ -9,17 +9,18 @@ import { PortableConn } from './conn.ts';
 
 const DEFAULT_TIMEOUT = 10_000;
 
-/** Rejects with connect_failed, connect_timeout, or the MeshError that the signal was aborted with. */
-export function openTcp(options: ConnectOptions): Promise<PortableConn> {
-  const { to, signal, timeout = DEFAULT_TIMEOUT } = options;
+/** Rejects with connect_failed, connect_timeout, or the MeshError that a signal was aborted with. `closed` is the reactor's own signal. */
+export function openTcp(options: ConnectOptions, closed: AbortSignal): Promise<PortableConn> {
+  const { to, timeout = DEFAULT_TIMEOUT } = options;
+  const signals = options.signal ? [closed, options.signal] : [closed];
   const what = `connect to ${formatHostPort(to)}`;
   return new Promise((resolve, reject) => {
-    signal?.throwIfAborted();
+    for (const signal of signals) signal.throwIfAborted();
     const socket = new Socket({ fd: clientTcp(options), allowHalfOpen: true });
     socket.pause();
     const finish = (result: PortableConn | MeshError): void => {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
+      for (const signal of signals) signal.removeEventListener('abort', onAbort);
       socket.removeListener('error', onError);
       if (result instanceof PortableConn) return resolve(result);
       // The connection attempt may still fail after this, and nobody is left to hear it.
@@ -27,10 +28,10 @@ export function openTcp(options: ConnectOptions): Promise<PortableConn> {
       socket.destroy();
       return reject(result);
     };
-    const onAbort = (): void => finish(abortError(signal?.reason, what));
+    const onAbort = (event: Event): void => finish(abortError((event.target as AbortSignal).reason, what));
     const onError = (error: Error): void => finish(connectError(error, what));
     const timer = setTimeout(() => finish(new MeshError('connect_timeout', `${what}: no answer within ${timeout} ms`)), timeout);
-    signal?.addEventListener('abort', onAbort);
+    for (const signal of signals) signal.addEventListener('abort', onAbort);
     socket.once('error', onError);
     socket.connect({ host: to.ip, port: to.port }, () => {
       finish(PortableConn.of(socket) ?? new MeshError('connect_failed', `${what}: the peer closed the connection at once`));

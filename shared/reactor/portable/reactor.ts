@@ -47,8 +47,7 @@ export class PortableReactor implements Reactor {
   }
 
   async connect(options: ConnectOptions): Promise<Conn> {
-    const closed = this.#closed.signal;
-    const conn = await openTcp({ ...options, signal: options.signal ? AbortSignal.any([options.signal, closed]) : closed });
+    const conn = await openTcp(options, this.#closed.signal);
     this.#track(conn, conn.socket);
     return conn;
   }
