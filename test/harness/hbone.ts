@@ -6,7 +6,7 @@ import { type ServeOptions, serveHbone } from '#shared/hbone/server.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
 import { spiffeId } from '#shared/ids.ts';
 import type { ByteStream, CloseReason, TlsConn } from '#shared/reactor/api.ts';
-import { createReactor } from '#shared/reactor/create.ts';
+import { type Backend, createReactor } from '#shared/reactor/create.ts';
 import { createTestCa } from './test-ca.ts';
 
 export const client = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'client' });
@@ -14,15 +14,23 @@ export const server = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop'
 
 type Teardown = { teardown(fn: () => void): void };
 
+export interface MeshOptions extends PoolOptions {
+  /** Default portable. */
+  backend?: Backend;
+  clock?: Clock;
+  serve?: Partial<ServeOptions>;
+}
+
+/** mesh() on one backend, for tests that run on each. */
+export function meshOn(backend: Backend): typeof mesh {
+  return (t, onTunnel, options) => mesh(t, onTunnel, { ...options, backend });
+}
+
 /** A mesh of two: a server that hands tunnels to `onTunnel`, a pool, and the request to reach the one from the other. */
-export async function mesh(
-  t: Teardown,
-  onTunnel: (tunnel: IncomingTunnel) => void,
-  options: PoolOptions & { clock?: Clock; serve?: Partial<ServeOptions> } = {},
-) {
+export async function mesh(t: Teardown, onTunnel: (tunnel: IncomingTunnel) => void, options: MeshOptions = {}) {
   const ca = createTestCa();
   const certificates: CertificateSource = { get: async (identity) => ca.issue(identity) };
-  const reactor = createReactor();
+  const reactor = createReactor(options.backend ? { backend: options.backend } : {});
   t.teardown(() => reactor.close());
   const conns: TlsConn[] = [];
   const sessions: ReturnType<typeof serveHbone>[] = [];
