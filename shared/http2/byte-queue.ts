@@ -10,7 +10,8 @@ interface Block {
 }
 
 export class ByteQueue {
-  #blocks: Block[] = [];
+  /** Made by the first push: most queues never hold anything. */
+  #blocks: Block[] | undefined;
   #length = 0;
 
   get length(): number {
@@ -21,7 +22,8 @@ export class ByteQueue {
   push(chunk: Uint8Array): void {
     if (chunk.length === 0) return;
     this.#length += chunk.length;
-    const last = this.#blocks.at(-1);
+    const blocks = (this.#blocks ??= []);
+    const last = blocks.at(-1);
     const room = last ? Math.min(last.bytes.length - last.to, chunk.length) : 0;
     if (last && room > 0) {
       last.bytes.set(room === chunk.length ? chunk : chunk.subarray(0, room), last.to);
@@ -32,26 +34,26 @@ export class ByteQueue {
     // The first block is as small as the piece: most streams never hold a second one.
     const bytes = new Uint8Array(last ? Math.max(rest, BLOCK) : Math.max(rest, 512));
     bytes.set(room === 0 ? chunk : chunk.subarray(room));
-    this.#blocks.push({ bytes, from: 0, to: rest });
+    blocks.push({ bytes, from: 0, to: rest });
   }
 
   /** The oldest bytes, at most `max`; valid until the next push(). Undefined when empty. */
   peek(max: number): Uint8Array | undefined {
-    const first = this.#blocks[0];
+    const first = this.#blocks?.[0];
     return first?.bytes.subarray(first.from, Math.min(first.to, first.from + max));
   }
 
   /** Drops bytes that one peek() returned. */
   skip(count: number): void {
-    const first = this.#blocks[0];
+    const first = this.#blocks?.[0];
     if (!first) return;
     first.from += count;
     this.#length -= count;
-    if (first.from === first.to) this.#blocks.shift();
+    if (first.from === first.to) this.#blocks?.shift();
   }
 
   clear(): void {
-    this.#blocks = [];
+    this.#blocks = undefined;
     this.#length = 0;
   }
 }
