@@ -48,6 +48,14 @@ const commands = [
 ];
 for (const command of commands) program.addCommand(command);
 
+// Whoever read the output has gone (`culvert logs … | head`): end in order, as on SIGTERM, so that a lab is still taken down.
+let readerGone = false;
+for (const stream of [process.stdout, process.stderr])
+  stream.on('error', () => {
+    if (!readerGone) process.kill(process.pid, 'SIGTERM');
+    readerGone = true;
+  });
+
 try {
   await program.parseAsync();
 } catch (error) {
