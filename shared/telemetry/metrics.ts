@@ -2,6 +2,7 @@
 // cells, looked up once per label set and read only when somebody scrapes.
 import { Histogram, Registry } from 'prom-client';
 import type { OpenMetricsContentType, RegistryContentType } from 'prom-client';
+import { Distribution } from './distribution.ts';
 
 /** One label set's number. Keep it: adding to it costs nothing but the addition. */
 export interface Cell {
@@ -94,6 +95,7 @@ export class Metrics {
   #open = new Registry<OpenMetricsContentType>();
   #plain = new Registry();
   #families = new Map<string, Family>();
+  #distributions = new Map<string, Distribution>();
   #offerOpen: boolean;
 
   constructor(options: MetricsOptions = {}) {
@@ -129,6 +131,23 @@ export class Metrics {
       buckets: [...buckets],
       registers: [this.#open, this.#plain],
     });
+  }
+
+  /** A histogram for the data path. Asking again for the same name gives the same one. */
+  distribution(name: string, help: string, labelNames: readonly string[], bounds: readonly number[]): Distribution {
+    const known = this.#distributions.get(name);
+    if (known) return known;
+    const distribution = new Distribution(name, help, labelNames, bounds);
+    this.#distributions.set(name, distribution);
+    const view = {
+      name,
+      type: 'histogram',
+      help,
+      get: () => ({ name, type: 'histogram', help, values: distribution.samples(), aggregator: 'sum' }),
+    };
+    this.#open.registerMetric(view as unknown as Parameters<Registry<OpenMetricsContentType>['registerMetric']>[0]);
+    this.#plain.registerMetric(view as unknown as Parameters<Registry['registerMetric']>[0]);
+    return distribution;
   }
 
   takeDeltas(): MetricDeltas {

@@ -2,6 +2,9 @@
 import { formatHostPort } from '#shared/address.ts';
 import type { TrafficRecord } from './record.ts';
 
+/** Control characters, quotes, backslashes, and what is no ASCII. */
+const UNSAFE = /[^\u0020-\u0021\u0023-\u005b\u005d-\u007e]/u;
+
 export function formatAccessLog(record: TrafficRecord): string {
   const { head, connection } = record;
   const header = (name: string): string => clean(head?.headers.get(name));
@@ -36,6 +39,7 @@ export function formatAccessLog(record: TrafficRecord): string {
 /** A client must not be able to write lines or fields of its own into the log. */
 function clean(text: string | undefined): string {
   if (text === undefined || text === '') return '-';
+  if (!UNSAFE.test(text)) return text;
   return text.replaceAll(
     /[^\u0020-\u0021\u0023-\u005b\u005d-\u007e]/gu,
     (character) => `\\x${(character.codePointAt(0) ?? 0).toString(16).padStart(2, '0')}`,

@@ -1,6 +1,8 @@
 // Istio's request and TCP metrics as a waypoint reports them (facts: waypoint A6).
 import { parseSpiffeId } from '#shared/ids.ts';
-import type { Family, Metrics } from '#shared/telemetry/metrics.ts';
+import type { Baggage } from '#shared/hbone/baggage.ts';
+import type { Distribution, DistributionCell } from '#shared/telemetry/distribution.ts';
+import type { Cell, Family, Metrics } from '#shared/telemetry/metrics.ts';
 import type { TrafficRecord } from './record.ts';
 
 const PEER_LABELS = (side: string): string[] =>
@@ -25,26 +27,32 @@ const BUCKETS = [
   0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000,
 ];
 
+/** The cells of one label set. */
+interface RequestCells {
+  readonly requests: Cell;
+  readonly duration: DistributionCell;
+  readonly requestBytes: DistributionCell;
+  readonly responseBytes: DistributionCell;
+}
+
 export class TrafficMetrics {
   readonly #requests: Family;
-  readonly #duration: ReturnType<Metrics['histogram']>;
-  readonly #requestBytes: ReturnType<Metrics['histogram']>;
-  readonly #responseBytes: ReturnType<Metrics['histogram']>;
+  readonly #duration: Distribution;
+  readonly #requestBytes: Distribution;
+  readonly #responseBytes: Distribution;
   readonly #opened: Family;
   readonly #closed: Family;
   readonly #received: Family;
   readonly #sent: Family;
+  /** By what a client's tunnel said of itself, then by what differs between its requests: labels are put together once. */
+  readonly #cells = new WeakMap<Baggage, Map<string, RequestCells>>();
 
   constructor(metrics: Metrics) {
+    const histogram = (name: string, help: string): Distribution => metrics.distribution(name, help, HTTP_LABELS, BUCKETS);
     this.#requests = metrics.counter('istio_requests_total', 'Requests', HTTP_LABELS);
-    this.#duration = metrics.histogram(
-      'istio_request_duration_milliseconds',
-      'From the first byte in to the last byte out',
-      HTTP_LABELS,
-      BUCKETS,
-    );
-    this.#requestBytes = metrics.histogram('istio_request_bytes', 'Request bodies', HTTP_LABELS, BUCKETS);
-    this.#responseBytes = metrics.histogram('istio_response_bytes', 'Response bodies', HTTP_LABELS, BUCKETS);
+    this.#duration = histogram('istio_request_duration_milliseconds', 'From the first byte in to the last byte out');
+    this.#requestBytes = histogram('istio_request_bytes', 'Request bodies');
+    this.#responseBytes = histogram('istio_response_bytes', 'Response bodies');
     this.#opened = metrics.counter('istio_tcp_connections_opened_total', 'TCP connections opened', LABELS);
     this.#closed = metrics.counter('istio_tcp_connections_closed_total', 'TCP connections closed', LABELS);
     this.#received = metrics.counter('istio_tcp_received_bytes_total', 'Bytes that clients sent', LABELS);
@@ -52,17 +60,11 @@ export class TrafficMetrics {
   }
 
   request(record: TrafficRecord): void {
-    const isGrpc = record.head?.headers.get('content-type')?.startsWith('application/grpc') ?? false;
-    const values = [
-      ...labelValues(record, isGrpc ? 'grpc' : 'http'),
-      String(record.status),
-      isGrpc ? (record.grpcStatus ?? 'unknown') : '',
-    ];
-    this.#requests.add(1, ...values);
-    const labels = Object.fromEntries(HTTP_LABELS.map((name, index) => [name, values[index] ?? '']));
-    this.#duration.observe(labels, record.duration);
-    this.#requestBytes.observe(labels, record.received);
-    this.#responseBytes.observe(labels, record.sent);
+    const cells = this.#cellsOf(record);
+    cells.requests.value += 1;
+    cells.duration.observe(record.duration);
+    cells.requestBytes.observe(record.received);
+    cells.responseBytes.observe(record.sent);
   }
 
   connection(record: TrafficRecord): void {
@@ -71,6 +73,26 @@ export class TrafficMetrics {
     this.#closed.add(1, ...values);
     this.#received.add(record.received, ...values);
     this.#sent.add(record.sent, ...values);
+  }
+
+  #cellsOf(record: TrafficRecord): RequestCells {
+    const isGrpc = record.head?.headers.get('content-type')?.startsWith('application/grpc') ?? false;
+    const grpcStatus = isGrpc ? (record.grpcStatus ?? 'unknown') : '';
+    const key = `${record.status} ${record.flag} ${grpcStatus} ${record.service?.host} ${record.workload} ${record.upstreamIdentity}`;
+    let known = this.#cells.get(record.client);
+    if (!known) this.#cells.set(record.client, (known = new Map()));
+    let cells = known.get(key);
+    if (!cells) {
+      const values = [...labelValues(record, isGrpc ? 'grpc' : 'http'), String(record.status), grpcStatus];
+      cells = {
+        requests: this.#requests.cell(...values),
+        duration: this.#duration.cell(...values),
+        requestBytes: this.#requestBytes.cell(...values),
+        responseBytes: this.#responseBytes.cell(...values),
+      };
+      known.set(key, cells);
+    }
+    return cells;
   }
 }
 
