@@ -74,6 +74,8 @@ export interface WaypointLab {
   /** Of our own waypoint only. */
   metricsPort: number;
   readonly certificates: CertificateSource;
+  /** As SIGTERM does. */
+  stop(): Promise<void>;
 }
 
 interface Teardown {
@@ -106,11 +108,13 @@ export async function startWaypoint(
   const listenAt = ownAddress();
   let output: () => string;
   let metricsPort = 0;
+  let stop: () => Promise<void>;
   let at: HostPort = { ip: listenAt, port: 15_008 };
   if (kind === 'envoy') {
     plane.bindTo = listenAt;
     const envoy = runEnvoy(adsBootstrap(plane.port, await certificates.get(WAYPOINT_ID)), process.env['ENVOY_LOG'] ?? 'warning');
-    t.teardown(() => envoy[Symbol.asyncDispose]());
+    stop = once(async () => envoy[Symbol.asyncDispose]());
+    t.teardown(stop);
     output = () => envoy.output();
   } else {
     let text = '';
@@ -120,7 +124,8 @@ export async function startWaypoint(
       accessLog: sink,
       certificates,
     });
-    t.teardown(() => app.stop());
+    stop = once(() => app.stop());
+    t.teardown(stop);
     output = () => text;
     metricsPort = app.ports.metrics;
     at = { ip: '127.0.0.1', port: app.hboneAddress()?.port ?? 0 };
@@ -148,6 +153,7 @@ export async function startWaypoint(
     rejections: () => plane.rejections(),
     metricsPort,
     certificates,
+    stop,
   };
   await plane.acknowledged();
   await eventually(() =>
@@ -316,9 +322,14 @@ function ownConfig(xdsPort: number): ReturnType<typeof loadConfig> {
     METRICS_PORT: '0',
     READY_PORT: '0',
     HBONE_PORT: '0',
-    TERMINATION_GRACE_PERIOD: '200ms',
+    TERMINATION_GRACE_PERIOD: '1s',
   };
   return loadConfig((name) => env[name]);
+}
+
+function once(task: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | undefined;
+  return () => (running ??= task());
 }
 
 /** Retries until it does not throw; 10 s at most. */

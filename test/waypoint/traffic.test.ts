@@ -369,3 +369,18 @@ test(
     socket.destroy();
   },
 );
+
+test('a drain lets requests finish, takes no new tunnels, and ends', { timeout: 30_000 }, async (t) => {
+  const { lab } = await setUp(
+    t,
+    [{ port: 80, target: 8080 }],
+    (_request, response) => void setTimeout(() => response.end('late'), 300),
+  );
+  const under = lab.ask({ to: `${VIP}:80` });
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const stopped = lab.stop();
+  const answer = await under;
+  t.same([answer.status, answer.body, answer.headers.connection], [200, 'late', 'close']);
+  await stopped;
+  await t.rejects(lab.connect(`${VIP}:80`));
+});
