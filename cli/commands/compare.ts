@@ -63,7 +63,7 @@ async function compareMemory(options: CompareOptions): Promise<void> {
   common.progress(`ambient mode: ${steps.join(', ')} pods`);
   const ambient = await measureMode(common);
   common.progress(`sidecar mode: ${steps.join(', ')} pods`);
-  const sidecar = await measureMode({ ...common, sidecar: { envoy } });
+  const sidecar = await measureMode({ ...common, envoy });
   const measured = steps.flatMap((pods): MemoryStep[] => {
     const [one, other] = [ambient.get(pods), sidecar.get(pods)];
     return one && other ? [{ pods, ambient: one, sidecar: other }] : [];

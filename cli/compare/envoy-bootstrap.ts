@@ -8,7 +8,7 @@ export interface BootstrapOptions {
 
 /** For `envoy.json`; the node's id is given on the command line. */
 export function envoyBootstrap({ address }: BootstrapOptions): object {
-  const file = (name: string): object => ({ filename: `sidecar/${name}` });
+  const file = (name: string): object => ({ filename: `/etc/sidecar/${name}` });
   const source = { ads: {}, resource_api_version: 'V3', initial_fetch_timeout: '10s' };
   return {
     // The control plane makes mTLS of it: the sidecar has the secrets below.

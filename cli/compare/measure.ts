@@ -1,5 +1,5 @@
 // One mode of the comparison: a lab of its own with the application in it, traffic through it, and the memory of what carries it.
-import { chmod, cp, mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -27,11 +27,15 @@ export interface MeasureOptions {
   steps: readonly number[];
   services: number;
   nodes: number;
-  /** Undefined: ambient mode. */
-  sidecar?: SidecarOptions | undefined;
+  /** Envoy's binary for sidecar mode; undefined: ambient mode. */
+  envoy?: string | undefined;
   root: string;
   progress: (line: string) => void;
   signal: AbortSignal;
+}
+
+interface PlacedOptions extends MeasureOptions {
+  sidecar?: SidecarOptions | undefined;
 }
 
 /** Milliseconds. */
@@ -42,10 +46,8 @@ const SETTLE = 1500;
 const REQUESTS = 20;
 
 /** The memory at each step; the lab is gone afterwards whatever happened. */
-export async function measureMode(options: MeasureOptions): Promise<Map<number, ModeMemory>> {
+export async function measureMode(wanted: MeasureOptions): Promise<Map<number, ModeMemory>> {
   const base = await realpath(await mkdtemp(join(tmpdir(), 'culvert-compare-')));
-  // Sidecars run as a user of their own and read their bootstrap there.
-  await chmod(base, 0o755);
   const runDir = join(base, 'run');
   const folder = join(base, 'objects');
   await mkdir(folder, { recursive: true });
@@ -53,7 +55,9 @@ export async function measureMode(options: MeasureOptions): Promise<Map<number, 
   const quiet = (line: string): void => {
     if (line.startsWith('!')) options.progress(line);
   };
-  const { nodes, root, sidecar } = options;
+  const { nodes, root, envoy } = wanted;
+  const sidecar = envoy === undefined ? undefined : { envoy, folder: join(folder, 'sidecar') };
+  const options: PlacedOptions = { ...wanted, sidecar };
   const lab = new Lab({
     runDir,
     folder,
@@ -67,7 +71,7 @@ export async function measureMode(options: MeasureOptions): Promise<Map<number, 
     await writeAppFiles(folder, options);
     await writeObjects(folder, options, 0);
     await lab.start();
-    if (sidecar) await fetchCertificate(runDir, join(folder, 'sidecar'), root);
+    if (sidecar) await fetchCertificate(runDir, sidecar.folder, root);
     const found = new Map<number, ModeMemory>();
     for (const pods of options.steps) {
       options.signal.throwIfAborted();
@@ -98,7 +102,7 @@ async function fetchCertificate(runDir: string, folder: string, root: string): P
   });
 }
 
-async function measureStep(runDir: string, options: MeasureOptions, pods: number): Promise<ModeMemory> {
+async function measureStep(runDir: string, options: PlacedOptions, pods: number): Promise<ModeMemory> {
   const names = expectedPods(options, pods);
   await waitForPods(runDir, { timeout: READY_TIMEOUT, names });
   const state = await readLabState(runDir);
@@ -108,22 +112,22 @@ async function measureStep(runDir: string, options: MeasureOptions, pods: number
   return modeMemory(await readProxies(state, options.sidecar !== undefined));
 }
 
-function expectedPods({ services, nodes, sidecar }: MeasureOptions, pods: number): string[] {
+function expectedPods({ services, nodes, sidecar }: PlacedOptions, pods: number): string[] {
   const names = Array.from({ length: nodes }, (_, index) => `node-${index + 1}`);
   return workloadObjects({ pods, services, nodes: names, sidecar })
     .filter(({ kind }) => kind === 'Pod')
     .map(({ metadata }) => metadata.name);
 }
 
-async function writeAppFiles(folder: string, { sidecar }: MeasureOptions): Promise<void> {
+async function writeAppFiles(folder: string, { sidecar }: PlacedOptions): Promise<void> {
   for (const [name, content] of Object.entries(APP_FILES)) await writeFile(join(folder, name), content);
   if (!sidecar) return;
   // A folder deeper, as it is no Kubernetes object.
-  await mkdir(join(folder, 'sidecar'));
-  await writeFile(join(folder, 'sidecar', 'envoy.json'), JSON.stringify(envoyBootstrap({ address: FABRIC_ADDRESS })));
+  await mkdir(sidecar.folder);
+  await writeFile(join(sidecar.folder, 'envoy.json'), JSON.stringify(envoyBootstrap({ address: FABRIC_ADDRESS })));
 }
 
-async function writeObjects(folder: string, { services, nodes, sidecar }: MeasureOptions, pods: number): Promise<void> {
+async function writeObjects(folder: string, { services, nodes, sidecar }: PlacedOptions, pods: number): Promise<void> {
   const names = Array.from({ length: nodes }, (_, index) => `node-${index + 1}`);
   const objects = workloadObjects({ pods, services, nodes: names, sidecar }).map(
     ({ metadata: { namespace, ...metadata }, ...object }) => ({

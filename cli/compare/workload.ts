@@ -15,6 +15,8 @@ export interface WorkloadOptions {
 export interface SidecarOptions {
   /** Envoy's binary. */
   envoy: string;
+  /** On the machine: bootstrap and certificates, mounted into each sidecar. */
+  folder: string;
 }
 
 /** As Istio's: the redirect rules leave this user's connections alone. */
@@ -110,13 +112,16 @@ function pod(name: string, copy: number, { nodes, services, sidecar }: WorkloadO
     },
     spec: {
       nodeName: nodes[index % nodes.length],
-      ...(sidecar && { initContainers: [{ name: 'istio-init', image: 'nftables', command: ['nft', '-f', 'redirect.nft'] }] }),
+      ...(sidecar && {
+        volumes: [{ name: 'sidecar', hostPath: { path: sidecar.folder } }],
+        initContainers: [{ name: 'istio-init', image: 'nftables', command: ['nft', '-f', 'redirect.nft'] }],
+      }),
       containers: sidecar ? [app, sidecarContainer(sidecar)] : [app],
     },
   };
 }
 
-function sidecarContainer({ envoy }: SidecarOptions): object {
+function sidecarContainer({ envoy }: Pick<SidecarOptions, 'envoy'>): object {
   const field = (name: string, fieldPath: string): object => ({ name, valueFrom: { fieldRef: { fieldPath } } });
   const node = '$(POD_IP)~$(POD_NAME).$(POD_NAMESPACE)~$(POD_NAMESPACE).svc.cluster.local';
   return {
@@ -126,7 +131,7 @@ function sidecarContainer({ envoy }: SidecarOptions): object {
     command: [
       envoy,
       '-c',
-      'sidecar/envoy.json',
+      '/etc/sidecar/envoy.json',
       '--service-node',
       `sidecar~${node}`,
       '--service-cluster',
@@ -136,6 +141,7 @@ function sidecarContainer({ envoy }: SidecarOptions): object {
     ],
     args: ['--use-dynamic-base-id', '-l', 'warning'],
     env: [field('POD_IP', 'status.podIP'), field('POD_NAME', 'metadata.name'), field('POD_NAMESPACE', 'metadata.namespace')],
+    volumeMounts: [{ name: 'sidecar', mountPath: '/etc/sidecar', readOnly: true }],
     securityContext: { runAsUser: PROXY_UID, runAsGroup: PROXY_UID },
     readinessProbe: { exec: { command: ['curl', '-sSf', '-m', '1', '-o', '/dev/null', 'http://127.0.0.1:15000/ready'] } },
   };

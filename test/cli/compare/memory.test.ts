@@ -26,7 +26,9 @@ t.test('a node holds the shared pages of a program once', async (t) => {
 t.test('the application is the same in both modes but for the sidecar', async (t) => {
   const options = { pods: 5, services: 2, nodes: ['node-1', 'node-2'] };
   const ambient = workloadObjects(options).filter(({ kind }) => kind === 'Pod');
-  const sidecar = workloadObjects({ ...options, sidecar: { envoy: '/envoy' } }).filter(({ kind }) => kind === 'Pod');
+  const sidecar = workloadObjects({ ...options, sidecar: { envoy: '/envoy', folder: '/config' } }).filter(
+    ({ kind }) => kind === 'Pod',
+  );
   t.same(
     ambient.map(({ metadata }) => metadata.name),
     ['web-1-0', 'web-1-1', 'web-1-2', 'web-2-0', 'web-2-1'],
