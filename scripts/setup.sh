@@ -22,6 +22,8 @@ nginx:nginx-light
 redis-server:redis-server
 redis-cli:redis-tools
 h2load:nghttp2-client
+wrk:wrk
+iperf3:iperf3
 /usr/lib/cni/bridge:containernetworking-plugins
 /usr/lib/cni/host-local:containernetworking-plugins
 '

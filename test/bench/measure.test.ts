@@ -1,0 +1,60 @@
+import t from 'tap';
+import { cpuBetween, parseMachine, parseTicks, readCpu } from '../../bench/measure/cpu.ts';
+import { parseMemory } from '../../bench/measure/memory.ts';
+import { microseconds, parseIperf, parseWrk } from '../../bench/measure/tools.ts';
+
+t.test('the machine: idle and iowait are not busy', (t) => {
+  t.same(parseMachine('cpu  10 1 20 100 5 2 3 4 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n'), { busy: 40, total: 145 });
+  t.end();
+});
+
+t.test('ticks of a process whose name has brackets and blanks', (t) => {
+  t.same(parseTicks('42 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 111 222 0'), { user: 111, system: 222 });
+  t.end();
+});
+
+t.test('CPU time of a process that works', async (t) => {
+  const before = await readCpu([process.pid]);
+  const end = performance.now() + 150;
+  while (performance.now() < end);
+  const { cpu, cores, user } = cpuBetween(before, await readCpu([process.pid]));
+  t.ok(cpu > 0.01 && cpu < 2, `${cpu} s`);
+  t.ok(cores > 0.05, `${cores} cores`);
+  t.ok(user >= 0 && user <= 1);
+});
+
+t.test('memory', (t) => {
+  t.same(parseMemory('Name:\tx\nVmRSS:\t   2048 kB\nRssAnon:\t     512 kB\n'), { rss: 2_097_152, anonymous: 524_288 });
+  t.end();
+});
+
+t.test('iperf3', (t) => {
+  const report = { end: { sum_received: { bytes: 500, bits_per_second: 2.5e9 } } };
+  t.same(parseIperf(JSON.stringify(report)), { bytes: 500, gbps: 2.5 });
+  t.throws(() => parseIperf('{"error":"unable to connect"}'), /unable to connect/);
+  t.throws(() => parseIperf('{"end":{}}'), /no sum/);
+  t.throws(() => parseIperf('Segmentation fault'), /not a report: Segmentation/);
+  t.end();
+});
+
+t.test('wrk', (t) => {
+  const report = `Running 2s test @ http://10.0.0.1/
+  1 threads and 16 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency   403.79us  219.16us   5.14ms   88.84%
+  Latency Distribution
+     50%  362.00us
+     75%    1.10ms
+     99%    2.59ms
+  74714 requests in 2.00s, 11.33MB read
+  Socket errors: connect 1, read 2, write 0, timeout 3
+  Non-2xx or 3xx responses: 4
+Requests/sec:  37356.79
+Transfer/sec:      5.66MB
+`;
+  t.same(parseWrk(report), { requests: 74_714, perSecond: 37_356.79, p50: 362, p99: 2590, errors: 10 });
+  t.throws(() => parseWrk('unable to connect to 10.0.0.1:80 Connection refused'), /no answers: unable to connect/);
+  t.equal(microseconds('1.50s'), 1_500_000);
+  t.equal(microseconds('x'), 0);
+  t.end();
+});

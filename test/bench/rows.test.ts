@@ -1,0 +1,94 @@
+import t from 'tap';
+import type { Sample } from '../../bench/path/loads.ts';
+import { keyOf, limitOf, measurementsOf, PEER_ROWS, rowOf, ROWS } from '../../bench/path/rows.ts';
+import type { RowSpec } from '../../bench/path/rows.ts';
+import { formatRows, rowsSvg, shortNumber } from '../../bench/report.ts';
+
+const against = (minTimes: number): RowSpec => ({
+  name: 'hbone stream-1 against direct',
+  route: 'hbone',
+  load: 'stream-1',
+  metric: 'gbps',
+  bar: { minTimes, of: 'direct' },
+});
+
+const samples = new Map<string, Sample>([
+  ['hbone stream-1 culvert', { gbps: 5, cpuPerGb: 1.2, cores: 1.9, user: 0.25, machine: 0.8 }],
+  ['hbone stream-1 ztunnel', { gbps: 4, cpuPerGb: 2 }],
+  ['direct stream-1 culvert', { gbps: 10 }],
+]);
+
+t.test('a row against the direct path', (t) => {
+  t.same(rowOf(against(0.4), samples), {
+    name: 'hbone stream-1 against direct',
+    unit: 'Gbit/s',
+    value: 5,
+    peer: 'direct',
+    peerValue: 10,
+    bar: '>= 0.40 x peer',
+    ok: true,
+  });
+  const short = rowOf(against(0.6), samples);
+  t.equal(short?.ok, false);
+  t.match(short?.limit, /both proxies at one full core/);
+  t.end();
+});
+
+t.test('a row with a bar of its own shows the peer beside it', (t) => {
+  const row = rowOf({ name: 'cpu', route: 'hbone', load: 'stream-1', metric: 'cpuPerGb', bar: { max: 1.2 } }, samples);
+  t.match(row, { value: 1.2, peer: 'ztunnel', peerValue: 2, bar: '<= 1.2', ok: true });
+  t.end();
+});
+
+t.test('what was not measured gives no row', (t) => {
+  t.equal(rowOf({ ...against(0.4), route: 'plaintext' }, samples), undefined);
+  t.equal(rowOf({ ...against(0.4), load: 'stream-8' }, samples), undefined);
+  t.equal(rowOf({ ...against(0.4), bar: { minTimes: 2, of: 'http2' } }, samples), undefined);
+  t.end();
+});
+
+t.test('bars against a peer', (t) => {
+  const spec = (bar: RowSpec['bar']): RowSpec => ({ ...against(1), bar });
+  t.match(rowOf(spec({ peerMin: 1.25 }), samples), { peer: 'ztunnel', ok: true });
+  t.match(rowOf(spec({ peerMin: 1.4 }), samples), { peer: 'ztunnel', ok: false });
+  t.match(rowOf(spec({ peerMax: 1.25 }), samples), { ok: true });
+  t.match(rowOf(spec({ peerMax: 1 }), samples), { ok: false });
+  t.end();
+});
+
+t.test('each thing is measured once; a peer where we are', (t) => {
+  const keys = measurementsOf([...ROWS, ...PEER_ROWS], true).map(keyOf);
+  t.equal(new Set(keys).size, keys.length);
+  t.ok(keys.includes('direct stream-1 culvert'));
+  t.ok(keys.includes('hbone requests-16 ztunnel'));
+  t.notOk(keys.includes('direct stream-1 ztunnel'));
+  t.notOk(measurementsOf(ROWS, false).some(({ subject }) => subject === 'ztunnel'));
+  t.end();
+});
+
+t.test('names of rows are unique', (t) => {
+  const names = [...ROWS, ...PEER_ROWS].map(({ name }) => name);
+  t.equal(new Set(names).size, names.length);
+  t.end();
+});
+
+t.test('limits', (t) => {
+  t.match(limitOf({ cores: 1, user: 0.5, machine: 0.99 }), /machine had none left/);
+  t.match(limitOf({ cores: 0.3, user: 0.5, machine: 0.4 }), /waiting: the machine was 40 % busy/);
+  t.end();
+});
+
+t.test('the table and the picture', (t) => {
+  const rows = [rowOf(against(0.4), samples), rowOf(against(0.6), samples)].filter((row) => row !== undefined);
+  const table = formatRows(rows);
+  t.match(table, /direct 10 +0\.50 +>= 0\.60 x peer +NO/);
+  t.match(table, /2 rows, 1 short of their bar/);
+  t.match(formatRows(rows.slice(0, 1)), /1 rows, all at their bar/);
+  const svg = rowsSvg(rows, 'a < b & c');
+  t.match(svg, /^<svg /);
+  t.match(svg, /a &lt; b &amp; c/);
+  t.equal(svg.match(/<rect /g)?.length, 5);
+  t.equal(shortNumber(12_345.6), '12346');
+  t.equal(shortNumber(0.123_45), '0.123');
+  t.end();
+});
