@@ -1,9 +1,8 @@
-// Our waypoint with live traffic in one process: bodies, keep-alive, HTTP/2, TCP, detection, upgrades, and configuration that changes
+// Our waypoint with live HTTP in one process: bodies, keep-alive, HTTP/2, upgrades, and configuration that changes
 // while connections are open.
 import { createHash, randomBytes } from 'node:crypto';
 import http from 'node:http';
 import http2 from 'node:http2';
-import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { create } from '@bufbuild/protobuf';
 import { test } from 'tap';
@@ -13,7 +12,7 @@ import { spiffeId } from '#shared/ids.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import type { EnvoyResources } from '../../controlplane/translate/envoy/model.ts';
 import { waypointResources } from '../../controlplane/translate/envoy/waypoint.ts';
-import { aMesh, aPolicy, aRoute, aScope, aService, aWorkload, service } from '../controlplane/translate/envoy/mesh.ts';
+import { aMesh, aRoute, aScope, aService, aWorkload, service } from '../controlplane/translate/envoy/mesh.ts';
 import { endTunnels, eventually, ownAddress, startPod, startWaypoint, type WaypointLab } from '../harness/waypoint-lab.ts';
 
 const backend = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'default' });
@@ -244,91 +243,6 @@ test('a websocket is upgraded and then carries bytes', { timeout: 30_000 }, asyn
   socket.destroy();
 });
 
-test('TCP ports: bytes, half-close, policy by identity', { timeout: 30_000 }, async (t) => {
-  const ip = ownAddress();
-  const redis = aService({ name: 'redis', vip: VIP, ports: [{ port: 6379, target: 6379, protocol: AppProtocol.TCP }] });
-  const policies = [
-    aPolicy('only-client', {
-      targetRefs: [{ group: '', kind: 'Service', name: 'redis' }],
-      rules: [{ from: [{ source: { principals: ['cluster.local/ns/shop/sa/client'] } }] }],
-    }),
-  ];
-  const resources = waypointResources(
-    aMesh({ services: [redis], policies, workloads: [aWorkload({ name: 'r', ip, service: redis })] }),
-    aScope({ services: [redis] }),
-  );
-  const lab = await startWaypoint(t, 'culvert', resources);
-  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
-    const chunks: Buffer[] = [];
-    socket.on('data', (chunk: Buffer) => void chunks.push(chunk));
-    socket.on('end', () => socket.end(hash(Buffer.concat(chunks))));
-  });
-  await new Promise<void>((resolve) => server.listen(6379, ip, resolve));
-  t.teardown(() => server.close());
-  const reactor = createReactor();
-  t.teardown(() => reactor.close());
-  await endTunnels(reactor, lab.certificates, ip, backend);
-  const bytes = randomBytes(2_000_000);
-  const socket = await lab.connect(`${VIP}:6379`);
-  socket.end(bytes);
-  const answer = await new Promise<string>((resolve) => {
-    let text = '';
-    socket.on('data', (chunk: Buffer) => void (text += chunk.toString()));
-    socket.on('end', () => resolve(text));
-  });
-  t.equal(answer, hash(bytes), 'the end of sending travels on and the answer comes back');
-  await t.rejects(
-    lab.connect(`${VIP}:6379`, spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'other' })),
-    /403/u,
-  );
-  await t.rejects(lab.connect('10.96.0.77:80'), /503|404/u, 'what is not served is refused');
-});
-
-test('ports of unknown protocol: HTTP is recognised, anything else and silence are TCP', { timeout: 30_000 }, async (t) => {
-  const ip = ownAddress();
-  const echo = aService({ name: 'echo', vip: VIP, ports: [{ port: 81, target: 8081, protocol: AppProtocol.UNKNOWN }] });
-  const policies = [
-    aPolicy('no-delete', {
-      targetRefs: [{ group: '', kind: 'Service', name: 'echo' }],
-      action: 'DENY',
-      rules: [{ to: [{ operation: { ports: ['9'] } }] }],
-    }),
-  ];
-  const lab = await startWaypoint(
-    t,
-    'culvert',
-    waypointResources(
-      aMesh({ services: [echo], policies, workloads: [aWorkload({ name: 'e', ip, service: echo })] }),
-      aScope({ services: [echo] }),
-    ),
-  );
-  const server = net.createServer((socket) => {
-    socket.on('error', () => undefined);
-    const greet = setTimeout(() => socket.write('220 hello\r\n'), 20);
-    socket.on('data', (chunk: Buffer) => {
-      clearTimeout(greet);
-      socket.write(chunk.toString().startsWith('GET') ? 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok' : chunk);
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(8081, ip, resolve));
-  t.teardown(() => server.close());
-  const reactor = createReactor();
-  t.teardown(() => reactor.close());
-  await endTunnels(reactor, lab.certificates, ip, backend);
-  t.equal(
-    (await lab.ask({ to: `${VIP}:81` })).headers['x-envoy-upstream-service-time'] !== undefined,
-    true,
-    'HTTP went through the HTTP chain',
-  );
-  const binary = await lab.connect(`${VIP}:81`);
-  binary.write(Buffer.from([0, 1, 2, 3]));
-  t.same(await new Promise((resolve) => binary.once('data', resolve)), Buffer.from([0, 1, 2, 3]));
-  binary.destroy();
-  const silent = await lab.connect(`${VIP}:81`);
-  t.match(String(await new Promise((resolve) => silent.once('data', resolve))), /220 hello/u, 'a server may speak first');
-  silent.destroy();
-});
-
 /** One request on a connection that stays open. */
 async function statusOf(socket: Duplex, path: string): Promise<number> {
   const answer = new Promise<Buffer>((resolve) => socket.once('data', resolve));
@@ -384,3 +298,24 @@ test('a drain lets requests finish, takes no new tunnels, and ends', { timeout: 
   await stopped;
   await t.rejects(lab.connect(`${VIP}:80`));
 });
+
+test(
+  'HTTP/2 requests that no request line could hold are refused, and the connection lives on',
+  { timeout: 30_000 },
+  async (t) => {
+    const { lab } = await setUp(t, [{ port: 80, target: 8080 }]);
+    const session = http2.connect(`http://${VIP}:80`, { createConnection: await connector(lab) });
+    const statusOf2 = (headers: http2.OutgoingHttpHeaders): Promise<unknown> =>
+      new Promise((resolve, reject) => {
+        const stream = session.request(headers);
+        stream.on('response', (response) => resolve(response[':status']));
+        stream.on('error', reject);
+        stream.resume();
+        stream.end();
+      });
+    t.equal(await statusOf2({ ':path': '/\u00e9' }), 400);
+    t.equal(await statusOf2({ ':path': '/', ':authority': 'a b' }), 400);
+    t.equal(await statusOf2({ ':path': '/' }), 200);
+    session.destroy();
+  },
+);

@@ -1,5 +1,6 @@
 // The life of a request: prepare, authorize, route, forward, record. Each phase either goes on or gives the answer that ends it.
 import { MeshError } from '#shared/errors.ts';
+import { isHost, isTarget } from '#shared/http1/strictness.ts';
 import type { Baggage } from '#shared/hbone/baggage.ts';
 import type { Clock } from '#shared/clock.ts';
 import type { HttpChain } from '../listener/listener.ts';
@@ -57,6 +58,8 @@ export async function serveExchange(message: ServerMessage, context: ExchangeCon
 /** Makes the head what policy and routes may rely on. */
 function prepare(message: ServerMessage, chain: HttpChain, deps: ExchangeDeps): LocalReply | undefined {
   const { head } = message;
+  // HTTP/2 allows octets in these that a request line cannot hold.
+  if (!isTarget(head.method, head.path) || !isHost(head.authority)) return reply.badRequest();
   if (chain.normalizePath) {
     const path = normalizePath(head.path);
     if (path === undefined) return reply.badPath();

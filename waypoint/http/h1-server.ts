@@ -193,6 +193,8 @@ class H1ServerMessage implements ServerMessage {
   #lost: CloseReason | undefined;
   #tunnel: UpgradedStream | undefined;
   #continued: boolean;
+  /** The answer to this request has no body, whatever the backend sends. */
+  #bodiless = false;
 
   constructor(wire: WireHead, ended: boolean, host: MessageHost) {
     this.#wire = wire;
@@ -235,6 +237,7 @@ class H1ServerMessage implements ServerMessage {
     this.responded = true;
     const { headers } = head;
     const framing = this.#framing(head, ended);
+    this.#bodiless = framing.kind === 'none';
     if (this.#host.lastRequest() || !this.#continued) this.keepAlive = false;
     if (framing.kind === 'chunked') headers.append('transfer-encoding', 'chunked');
     if (!this.keepAlive) headers.append('connection', 'close');
@@ -243,7 +246,7 @@ class H1ServerMessage implements ServerMessage {
   }
 
   write(chunk: Uint8Array): boolean {
-    if (this.#lost || this.#wire.method === 'HEAD') return true;
+    if (this.#lost || this.#bodiless) return true;
     return this.#host.writer.write(chunk);
   }
 

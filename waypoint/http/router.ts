@@ -131,7 +131,13 @@ class Transfer implements ResponseEvents {
     const { action, clock } = this.#options;
     this.#started = clock.monotonic();
     this.#requestEnded = this.#message.ended;
-    this.#client = this.#connection.request(this.#head, this.#message.ended, this);
+    try {
+      this.#client = this.#connection.request(this.#head, this.#message.ended, this);
+    } catch (error) {
+      // Nothing was sent, but what the connection thinks of it is not known.
+      this.#connection.close();
+      throw error;
+    }
     this.#client.start(this.#responseHandler());
     this.#message.start(this.#requestHandler());
     const timer = action.timeout > 0 ? clock.after(action.timeout, () => this.#onTimeout()) : undefined;

@@ -88,7 +88,8 @@ export class HboneListener {
   }
 
   #verify(peer: PeerCertificate): void {
-    const identity = peer.uris.map(parseSpiffeId).find((found) => found !== undefined);
+    // Policy will ask for the first one, so that is the one to check.
+    const identity = parseSpiffeId(peer.uris[0] ?? '');
     if (identity && this.#options.trustDomains.includes(identity.trustDomain)) return;
     throw new MeshError('identity_mismatch', `the peer's identity ${peer.uris.join(', ') || '(none)'} is of no trusted domain`);
   }
