@@ -26,6 +26,8 @@ export interface HboneDeps {
 export interface HboneClientOptions {
   /** Milliseconds for TCP, and again for TLS; default 10,000. */
   connectTimeout?: number;
+  /** Milliseconds that the peer has to answer a CONNECT; default 60,000: it may have to connect on through a tunnel of its own. */
+  answerTimeout?: number;
   keepalive?: KeepaliveOptions;
   settings?: Partial<LocalSettings>;
   onChange?(): void;
@@ -36,15 +38,20 @@ export interface HboneClientOptions {
 export class NotProcessed extends MeshError {}
 
 const CLIENT_HEADER_LIST = 16_384;
+const ANSWER_TIMEOUT = 60_000;
 
 export class HboneConnection {
   readonly conn: TlsConn;
   #session: Http2Session;
   #keepalive: Keepalive;
+  #clock: Clock;
+  #answerTimeout: number;
 
   /** Takes over `conn`, which must not have been started. */
   constructor(conn: TlsConn, deps: Omit<HboneDeps, 'certificates'>, options: HboneClientOptions = {}) {
     this.conn = conn;
+    this.#clock = deps.clock;
+    this.#answerTimeout = options.answerTimeout ?? ANSWER_TIMEOUT;
     this.#session = new Http2Session(conn, {
       role: 'client',
       clock: deps.clock,
@@ -80,17 +87,24 @@ export class HboneConnection {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
       const stream = this.#session.request([[':method', 'CONNECT'], [':authority', authority], ...headers]);
-      const abort = (): void => {
-        stream.reset();
-        reject(MeshError.from(signal?.reason, 'reset'));
+      const settled = (): void => {
+        timer.cancel();
+        signal?.removeEventListener('abort', abort);
       };
+      const giveUp = (error: MeshError): void => {
+        settled();
+        stream.reset();
+        reject(error);
+      };
+      const abort = (): void => giveUp(MeshError.from(signal?.reason, 'reset'));
+      const timer = this.#clock.after(this.#answerTimeout, () => giveUp(this.#late()));
       signal?.addEventListener('abort', abort, { once: true });
       stream.onAbandoned = (reason) => {
-        signal?.removeEventListener('abort', abort);
+        settled();
         reject(this.#unanswered(reason));
       };
       stream.onResponse = (response) => {
-        signal?.removeEventListener('abort', abort);
+        settled();
         const refusal = this.#refusal(stream, response);
         if (refusal) reject(refusal);
         else resolve({ stream, peer: this.conn.peer, headers: response.slice(1), local: this.conn.local });
@@ -114,6 +128,11 @@ export class HboneConnection {
     stream.onAbandoned = undefined;
     stream.reset();
     return new MeshError('tunnel_refused', `${formatHostPort(this.conn.remote)} answered CONNECT with http status: ${status}`);
+  }
+
+  #late(): MeshError {
+    const peer = formatHostPort(this.conn.remote);
+    return new MeshError('tunnel_refused', `${peer} did not answer CONNECT within ${this.#answerTimeout} ms`);
   }
 
   #unanswered(reason: CloseReason): MeshError {

@@ -90,3 +90,20 @@ test('events, drain and close', async (t) => {
   t.same(log, ['connected spiffe://cluster.local/ns/shop/sa/client true', 'failed connect_failed', 'closed ended']);
   pool.close();
 });
+
+test('a peer that takes a CONNECT and never answers it is waited for no longer than the deadline', async (t) => {
+  const clock = new FakeClock();
+  let asked = 0;
+  const { pool, request } = await mesh(t, () => void asked++, {
+    clock,
+    answerTimeout: 5000,
+    keepalive: { interval: 1e9, timeout: 1e9 },
+  });
+  const opening = t.rejects(pool.open(request), { code: 'tunnel_refused', message: /did not answer CONNECT within 5000 ms/u });
+  await until(() => asked === 1);
+  clock.advance(4999);
+  t.equal(pool.streams, 1);
+  clock.advance(1);
+  await opening;
+  await until(() => pool.streams === 0);
+});
