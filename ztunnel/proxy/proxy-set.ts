@@ -46,23 +46,21 @@ export async function startPodProxy(context: ProxyContext, uid: string, who: Pod
   };
 }
 
-/** Serves a connection if there is room for one more; `serve` resolves at its end and never rejects. */
+/** Serves a connection if there is room for one more. Never rejects: what goes wrong with one connection ends that one alone. */
 async function serveWithin(
   { limit, telemetry }: ProxyContext,
   entrance: Entrance,
   conn: Conn,
   serve: (conn: Conn) => Promise<void>,
 ): Promise<void> {
-  let place: Disposable;
   try {
-    place = limit.take(entrance);
+    using _place = limit.take(entrance);
+    await serve(conn);
   } catch (thrown) {
     const direction = entrance === 'outbound' ? 'outbound' : 'inbound';
     telemetry.refusedEarly(conn.remote, conn.local, direction, MeshError.from(thrown));
-    return conn.reset();
+    conn.reset();
   }
-  await serve(conn);
-  place[Symbol.dispose]();
 }
 
 /** Peers of 15008 are kept alive by HTTP/2 PING, so only the captured ports ask the kernel to. */
