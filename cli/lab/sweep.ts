@@ -14,7 +14,7 @@ const SHUTDOWN = 15_000;
 
 /** What a run directory may hold: anything else is somebody's, and is not removed. */
 const OWN_ENTRIES = new Set([
-  'controlplane', 'lab.json', 'lab.json.new', 'lab.log', 'lab.sock', 'nodes', 'objects', 'pods', 'status',
+  'controlplane', 'lab.json', 'lab.json.new', 'lab.log', 'nodes', 'objects', 'pods', 'status',
 ]); // prettier-ignore
 
 /** Ends the lab of this run directory and removes what it left. Returns what was removed; nothing twice is nothing. */
@@ -63,7 +63,7 @@ function kill(pid: number, signal: NodeJS.Signals): void {
 
 async function removeRunDir(runDir: string): Promise<boolean> {
   const entries = await readdir(runDir).catch(() => undefined);
-  if (!entries) return false;
+  if (!entries || !isRunDir(entries)) return false;
   const foreign = entries.filter((name) => !OWN_ENTRIES.has(name));
   for (const name of entries)
     if (OWN_ENTRIES.has(name)) await rm(join(runDir, name), { recursive: true, force: true, maxRetries: 3 });
@@ -71,4 +71,12 @@ async function removeRunDir(runDir: string): Promise<boolean> {
     throw new MeshError('invalid_config', `${runDir} also holds ${foreign.join(', ')}, which no lab wrote: left alone`);
   await rm(runDir, { recursive: true, force: true });
   return true;
+}
+
+/** A folder that merely has an `objects` in it is not taken for a run directory: nothing of somebody else's is ever removed. */
+function isRunDir(entries: readonly string[]): boolean {
+  const made = ['controlplane', 'nodes', 'objects', 'pods', 'status'];
+  return (
+    entries.includes('lab.json') || made.every((name) => entries.includes(name)) || entries.every((name) => name === 'lab.log')
+  );
 }

@@ -1,6 +1,6 @@
 // The command line as a user meets it: help with examples everywhere, faults in words.
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import t from 'tap';
@@ -35,5 +35,7 @@ t.test('faults are one readable message and a non-zero exit code', async (t) => 
     status: 1,
     stderr: /Allowed choices are service, workload, all, none/u,
   });
-  t.match(run('down', '--run-dir', dir), { status: 0 });
+  mkdirSync(join(dir, 'objects'));
+  t.match(run('down', '--run-dir', dir), { status: 0, stdout: /nothing runs/u });
+  t.ok(existsSync(join(dir, 'objects')), 'a folder that is no run directory is left alone');
 });
