@@ -76,7 +76,5 @@ async function removeRunDir(runDir: string): Promise<boolean> {
 /** A folder that merely has an `objects` in it is not taken for a run directory: nothing of somebody else's is ever removed. */
 function isRunDir(entries: readonly string[]): boolean {
   const made = ['controlplane', 'nodes', 'objects', 'pods', 'status'];
-  return (
-    entries.includes('lab.json') || made.every((name) => entries.includes(name)) || entries.every((name) => name === 'lab.log')
-  );
+  return entries.includes('lab.json') || made.every((name) => entries.includes(name)) || entries.join() === 'lab.log';
 }
