@@ -17,6 +17,9 @@ export interface Baggage {
 export const WORKLOAD_TYPES = ['deployment', 'cronjob', 'pod', 'job'] as const;
 export type WorkloadType = (typeof WORKLOAD_TYPES)[number];
 
+/** Of one value: names and labels of Kubernetes are shorter. Longer ones are cut, as they are kept in metrics and logs. */
+const MAX_VALUE = 253;
+
 /** The value of the header; '' when nothing is known, and then the header is left out. */
 export function formatBaggage(baggage: Baggage): string {
   const fields: [key: string, value: string | undefined][] = [
@@ -43,7 +46,10 @@ export function parseBaggage(headers: HeaderList): Baggage {
     for (const member of text.split(',')) {
       const [pair = ''] = member.split(';', 1);
       const at = pair.indexOf('=');
-      const value = pair.slice(at + 1).trim();
+      const value = pair
+        .slice(at + 1)
+        .trim()
+        .slice(0, MAX_VALUE);
       if (at > 0 && value !== '') assign(baggage, pair.slice(0, at).trim(), value);
     }
   }

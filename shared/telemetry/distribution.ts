@@ -1,4 +1,6 @@
 // Histograms whose cells are plain numbers, for the data path: a label set is looked up once, an observation is a few additions.
+import { isRoomFor, overflowLabels } from './label-sets.ts';
+
 /** One label set's histogram. Keep it, and observe into it. */
 export class DistributionCell {
   /** Observations by bucket, not cumulative; the last is for what is above every bound. */
@@ -44,11 +46,12 @@ export class Distribution {
     this.#bounds = bounds;
   }
 
-  /** The cell of a label set; the values are in the order of `labelNames`. */
+  /** The cell of a label set; the values are in the order of `labelNames`. Sets beyond a limit share one. */
   cell(...values: readonly string[]): DistributionCell {
     const key = values.join('\0');
     let entry = this.#cells.get(key);
     if (!entry) {
+      if (!isRoomFor(values, this.#cells.size)) return this.cell(...overflowLabels(this.labelNames));
       const labels = Object.fromEntries(this.labelNames.map((name, index) => [name, values[index] ?? 'unknown']));
       entry = { labels, cell: new DistributionCell(this.#bounds) };
       this.#cells.set(key, entry);

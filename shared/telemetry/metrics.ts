@@ -3,6 +3,7 @@
 import { Histogram, Registry } from 'prom-client';
 import type { OpenMetricsContentType, RegistryContentType } from 'prom-client';
 import { Distribution } from './distribution.ts';
+import { isRoomFor, overflowLabels } from './label-sets.ts';
 
 /** One label set's number. Keep it: adding to it costs nothing but the addition. */
 export interface Cell {
@@ -28,11 +29,15 @@ export class Family<L extends string = string> {
     this.#collect = collect;
   }
 
-  /** The cell of a label set; the values are in the order of `labelNames`. It appears in the output from the first call on. */
+  /**
+   * The cell of a label set; the values are in the order of `labelNames`. It appears in the output from the first call on. Sets
+   * beyond a limit share one.
+   */
   cell(...values: readonly string[]): Cell {
     const key = values.length === 1 ? (values[0] ?? '') : values.join('\0');
     let entry = this.#cells.get(key);
     if (!entry) {
+      if (!isRoomFor(values, this.#cells.size)) return this.cell(...overflowLabels(this.labelNames));
       const labels: Record<string, string> = {};
       for (const [index, name] of this.labelNames.entries()) labels[name] = values[index] ?? 'unknown';
       entry = { labels, cell: { value: 0 }, sent: 0 };

@@ -80,6 +80,7 @@ test('baggage', (t) => {
     { service: 'cart', workloadType: 'job', workloadName: 'sum', namespace: 'shop' },
     'headers merge, empty values are unset',
   );
+  t.equal(parseBaggage([['baggage', `service.name=${'x'.repeat(10_000)}`]]).service?.length, 253, 'a peer fills no log line');
   for (const workloadType of WORKLOAD_TYPES) {
     const one: Baggage = { workloadType, workloadName: 'w' };
     t.same(parseBaggage([['baggage', formatBaggage(one)]]), one);

@@ -1,4 +1,5 @@
 import t from 'tap';
+import { MAX_LABEL_SETS } from '#shared/telemetry/label-sets.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
 import { processMetrics } from '#shared/telemetry/process-metrics.ts';
 
@@ -96,4 +97,19 @@ t.test('a process tells about itself', async (t) => {
     'process_start_time_seconds',
   ])
     t.match(body, new RegExp(`^${name} [\\d.]+$`, 'mu'), name);
+});
+
+t.test('label sets without end are counted together beyond a limit', async (t) => {
+  const metrics = new Metrics();
+  const family = metrics.counter('peers_total', 'Peers', ['peer', 'flag']);
+  const distribution = metrics.distribution('peer_ms', 'Peers', ['peer'], [1]);
+  for (let i = 0; i < MAX_LABEL_SETS + 50; i++) {
+    family.add(1, `peer-${i}`, '-');
+    distribution.cell(`peer-${i}`).observe(1);
+  }
+  t.equal(family.samples().length, MAX_LABEL_SETS + 1);
+  t.match(family.samples().at(-1), { labels: { peer: 'overflow', flag: 'overflow' }, value: 50 });
+  family.add(1, 'peer-0', '-');
+  t.match(family.samples()[0], { labels: { peer: 'peer-0' }, value: 2 }, 'what was there before goes on');
+  t.match(distribution.samples().at(-1), { metricName: 'peer_ms_count', labels: { peer: 'overflow' }, value: 50 });
 });
