@@ -27,13 +27,14 @@ export class Epoll {
     this.#control(EPOLL.CTL_DEL, fd, 0, 0);
   }
 
-  /** Waits up to `timeout` ms (-1: for ever, 0: not at all) and calls back for each event. */
-  wait(timeout: number, onEvent: (id: number, mask: number) => void): void {
+  /** Waits up to `timeout` ms (-1: for ever, 0: not at all) and calls back for each event; returns how many there were. */
+  wait(timeout: number, onEvent: (id: number, mask: number) => void): number {
     const count = libc().epoll_wait(this.fd, this.#events, MAX_EVENTS, timeout);
     for (let i = 0; i < count; i++) {
       const at = i * EPOLL_EVENT.size;
       onEvent(this.#events.readUInt32LE(at + EPOLL_EVENT.data), this.#events.readUInt32LE(at));
     }
+    return Math.max(0, count);
   }
 
   close(): void {

@@ -1,16 +1,27 @@
-// The event loop of the native backend: one epoll instance, held by Node's own loop through a poll handle. Node blocks, wakes for
-// whichever is ready, and a turn of this loop runs inside a turn of Node's, with its timers and promises.
+// The event loop of the native backend: one epoll instance per thread. It blocks for our descriptors and for Node's own loop at once, and
+// hands the thread to Node when that has a timer, a message or anything else to run. Between turns promises run as they do in Node.
 import { Epoll } from '../../os/epoll.ts';
-import { READABLE, UvPoll } from '../../os/uv-poll.ts';
+import { EPOLL } from '../../os/layout.ts';
+import { nodeLoop } from '../../os/node-loop.ts';
 
 /** Bytes that one read(2) may take: enough for bulk data, and no connection holds the others up for longer than this takes. */
 const READ_SIZE = 256 * 1024;
-
 const OUTGOING_SIZE = 128 * 1024;
+/** The id of Node's loop among the watched. */
+const NODE = 0;
+const LONGEST_TIMER = 0x7fffffff;
 
 export interface Watch {
   /** `mask` has the EPOLL bits. */
   onEvents(mask: number): void;
+}
+
+let ofThread: Loop | undefined;
+
+/** The loop of this thread, which all of its reactors share: while one loop blocked, no other one could run. */
+export function threadLoop(): Loop {
+  ofThread ??= new Loop();
+  return ofThread;
 }
 
 export class Loop {
@@ -18,32 +29,32 @@ export class Loop {
   readonly scratch = Buffer.alloc(READ_SIZE);
   readonly #outgoing: Buffer[] = [];
   readonly #epoll = new Epoll();
-  readonly #poll: UvPoll;
+  readonly #node = nodeLoop();
   readonly #watches = new Map<number, Watch>();
+  readonly #dispatch = (id: number, mask: number): void => {
+    if (id === NODE) this.#nodeIsDue = true;
+    else this.#watches.get(id)?.onEvents(mask);
+  };
   #nextId = 1;
-  #turnDue = false;
-  #inTurn = false;
-  #closed = false;
+  /** Set while anything is watched: keeps the thread alive, and tells libuv that there is something to wait for. */
+  #alive: NodeJS.Timeout | undefined;
+  #nodeIsDue = false;
+  #running = false;
   #deferred: (() => void)[] = [];
 
   constructor() {
-    this.#poll = new UvPoll(this.#epoll.fd, () => {
-      if (this.#turnDue) return;
-      this.#turnDue = true;
-      setImmediate(() => this.#turn());
-    });
-    this.#poll.start(READABLE);
-    this.#poll.keepAlive(false);
+    this.#epoll.add(this.#node.fd, NODE, EPOLL.IN);
   }
 
-  /** Watches a descriptor until unwatch(); returns the id to change it by. While anything is watched the process stays alive. */
+  /** Watches a descriptor until unwatch(); returns the id to change it by. While anything is watched the thread stays alive. */
   watch(fd: number, mask: number, watch: Watch): number {
-    while (this.#watches.has(this.#nextId)) this.#nextId = (this.#nextId + 1) >>> 0;
+    while (this.#nextId === NODE || this.#watches.has(this.#nextId)) this.#nextId = (this.#nextId + 1) >>> 0;
     const id = this.#nextId;
     this.#nextId = (id + 1) >>> 0;
     this.#epoll.add(fd, id, mask);
     this.#watches.set(id, watch);
-    if (this.#watches.size === 1) this.#poll.keepAlive(true);
+    this.#alive ??= setInterval(() => undefined, LONGEST_TIMER);
+    this.#run();
     return id;
   }
 
@@ -55,14 +66,15 @@ export class Loop {
   unwatch(fd: number, id: number): void {
     if (!this.#watches.delete(id)) return;
     this.#epoll.remove(fd);
-    if (this.#watches.size === 0) this.#poll.keepAlive(false);
+    if (this.#watches.size > 0) return;
+    clearInterval(this.#alive);
+    this.#alive = undefined;
   }
 
-  /** Runs a task at the end of this turn, or in one of its own: never inside the call that asked for it. */
+  /** Runs a task at the end of this turn, or of the next one: never inside the call that asked for it. */
   defer(task: () => void): void {
     this.#deferred.push(task);
-    if (this.#inTurn || this.#deferred.length > 1) return;
-    setImmediate(() => this.#runDeferred());
+    this.#run();
   }
 
   /** Lends a buffer for ciphertext on its way down. A stack, because the transport of one TLS session may be another one. */
@@ -75,36 +87,51 @@ export class Loop {
     }
   }
 
-  close(): void {
-    this.#closed = true;
-    this.#poll.close();
-    this.#watches.clear();
-    this.#epoll.close();
+  /** Goes on after Node had its turn, unless that is under way. An error of a handler leaves through Node's own handling of errors. */
+  #run(): void {
+    if (this.#running) return;
+    this.#running = true;
+    setImmediate(() => {
+      try {
+        while (this.#turn()) runTicks();
+      } finally {
+        this.#running = false;
+        if (this.#hasWork()) this.#run();
+      }
+    });
   }
 
-  #turn(): void {
-    this.#turnDue = false;
-    if (this.#closed) return;
-    this.#inTurn = true;
-    try {
-      this.#epoll.wait(0, (id, mask) => this.#watches.get(id)?.onEvents(mask));
-    } finally {
-      this.#inTurn = false;
-      this.#runDeferred();
-    }
+  /** False when the thread is Node's: it has something to run, or there is nothing left for us. */
+  #turn(): boolean {
+    const timeout = this.#node.timeout();
+    this.#nodeIsDue = timeout === 0;
+    const mayBlock = this.#deferred.length === 0 && this.#watches.size > 0;
+    const count = this.#epoll.wait(mayBlock ? timeout : 0, this.#dispatch);
+    if (count === 0 && mayBlock) this.#nodeIsDue = true;
+    this.#runDeferred();
+    return !this.#nodeIsDue && this.#hasWork();
+  }
+
+  #hasWork(): boolean {
+    return this.#watches.size > 0 || this.#deferred.length > 0;
   }
 
   /** What the tasks themselves defer waits for the next turn, so that they cannot keep events out. */
   #runDeferred(): void {
+    if (this.#deferred.length === 0) return;
     const tasks = this.#deferred;
     this.#deferred = [];
     for (const [index, task] of tasks.entries())
       try {
         task();
       } catch (thrown) {
-        this.#deferred.push(...tasks.slice(index + 1));
-        if (this.#deferred.length > 0) setImmediate(() => this.#runDeferred());
+        this.#deferred.unshift(...tasks.slice(index + 1));
         throw thrown;
       }
   }
+}
+
+/** What Node does whenever it comes back from a callback: ticks, promises, and rejections that nobody took. */
+function runTicks(): void {
+  (process as unknown as { _tickCallback(): void })._tickCallback();
 }

@@ -1,4 +1,4 @@
-// The Reactor over epoll and OpenSSL, on the main thread's loop.
+// The Reactor over epoll and OpenSSL, on the loop of the thread that makes it.
 import type { HostPort } from '../../address.ts';
 import { MeshError } from '../../errors.ts';
 import { listenTcp, localAddress } from '../../os/socket-factory.ts';
@@ -7,13 +7,13 @@ import { SslContexts, type SslSession } from '../../tls/openssl-session.ts';
 import type { ByteStream, Conn, ConnectOptions, Listener, ListenOptions, Reactor, TlsConn, TlsOptions } from '../api.ts';
 import { openTcp } from './connect.ts';
 import { NativeListener } from './listener.ts';
-import { Loop } from './loop.ts';
+import { threadLoop } from './loop.ts';
 import { NativeConn } from './tcp.ts';
 import { NativeTlsConn } from './tls.ts';
 
 export class NativeReactor implements Reactor {
   readonly backend = 'native';
-  readonly #loop = new Loop();
+  readonly #loop = threadLoop();
   readonly #contexts: SslContexts;
   readonly #listeners = new Set<NativeListener>();
   readonly #conns = new Set<NativeConn>();
@@ -69,7 +69,6 @@ export class NativeReactor implements Reactor {
     for (const listener of this.#listeners) listener.close();
     this.#listeners.clear();
     for (const conn of this.#conns) conn.reset();
-    this.#loop.close();
   }
 
   #secure(

@@ -1,7 +1,9 @@
 // The native backend against the same rules as the portable one.
 import { createHash, randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { MeshError } from '#shared/errors.ts';
 import type { Conn } from '#shared/reactor/api.ts';
@@ -12,6 +14,7 @@ import { createGuard, Recorder } from './suite/recorder.ts';
 import { randomSuite } from './suite/random.ts';
 import { socketSuite } from './suite/sockets.ts';
 import { streamSuite } from './suite/streams.ts';
+import { threadSuite } from './suite/threads.ts';
 import { tlsSuite } from './suite/tls.ts';
 
 const create = () => createReactor({ backend: 'native' });
@@ -21,6 +24,13 @@ t.test('any order', async (t) => randomSuite(t, create));
 t.test('sockets', async (t) => socketSuite(t, create));
 t.test('network namespaces', async (t) => netnsSuite(t, create));
 t.test('handshakes', async (t) => tlsSuite(t, create));
+t.test('threads', async (t) => threadSuite(t, create));
+
+t.test('a worker that waits for its sockets is ended like any other', async (t) => {
+  const worker = new Worker(new URL('../../fixtures/listening-worker.ts', import.meta.url));
+  t.strictSame(await once(worker, 'message'), ['listening']);
+  t.equal(await worker.terminate(), 1);
+});
 
 // node:net reads ahead of a paused reader and drops that when the reset comes, so only this backend can be asked for it.
 t.test('what arrived before a reset is read before it is told, also by a reader that paused', async (t) => {
