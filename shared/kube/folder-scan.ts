@@ -13,6 +13,11 @@ const QUIET = 30;
 const LATEST = 100;
 /** How often the folder itself is looked at: it may be created, replaced, or have lost an event, ms. */
 const CHECK = 2000;
+/**
+ * How long files must be gone to be believed gone when the folder is empty, or was itself replaced by another: somebody may be in the
+ * middle of moving, restoring or mounting them, and every policy of the mesh would be lifted meanwhile, ms.
+ */
+const DOUBT = 2000;
 /** Larger files are refused: the configuration of a mesh is not that large. */
 const MAX_FILE_BYTES = 4 * 1024 * 1024;
 
@@ -35,6 +40,8 @@ export class FolderScanner {
   #seen = new Map<string, string>();
   #watcher: FSWatcher | undefined;
   #inode: bigint | undefined;
+  /** Since when (monotonic) the absence of files is doubted. */
+  #doubted: number | undefined;
   #timer: Timer | undefined;
   #check: Timer | undefined;
   #firstEvent: number | undefined;
@@ -98,6 +105,8 @@ export class FolderScanner {
       const changes = await this.#changes(names);
       if (changes.length > 0 && !this.#closed) this.#handler.onChanges(changes);
     } catch (error) {
+      // The folder that comes next may be another one.
+      this.#doubted = this.#clock.monotonic();
       this.#setFault((error as Error).message);
     }
     this.#scanning = false;
@@ -110,6 +119,7 @@ export class FolderScanner {
   async #changes(names: string[]): Promise<FileChange[]> {
     const changes: FileChange[] = [];
     const present = new Set<string>();
+    let youngest = false;
     for (const file of names) {
       const full = path.join(this.folder, file);
       try {
@@ -121,7 +131,7 @@ export class FolderScanner {
         else changes.push({ type: 'text', file, written: mtimeNs, text: await readFile(full, 'utf8') });
         const young = Math.abs(this.#clock.now() - Number(mtimeMs)) < YOUNG;
         this.#seen.set(file, young ? '' : look);
-        if (young) this.#scanAfter(YOUNG);
+        youngest ||= young;
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
         present.add(file);
@@ -129,12 +139,27 @@ export class FolderScanner {
         changes.push({ type: 'unreadable', file, reason: `cannot be read: ${(error as Error).message}` });
       }
     }
-    for (const file of this.#seen.keys()) {
-      if (present.has(file)) continue;
+    const gone = this.#seen
+      .keys()
+      .filter((file) => !present.has(file))
+      .toArray();
+    const doubt = gone.length > 0 ? this.#doubt(present.size === 0) : 0;
+    if (youngest) this.#scanAfter(YOUNG);
+    else if (doubt > 0) this.#scanAfter(doubt);
+    if (doubt > 0) return changes;
+    this.#doubted = undefined;
+    for (const file of gone) {
       this.#seen.delete(file);
       changes.push({ type: 'gone', file });
     }
     return changes;
+  }
+
+  /** How much longer, ms, files that are gone are taken to come back. */
+  #doubt(empty: boolean): number {
+    const now = this.#clock.monotonic();
+    if (empty) this.#doubted ??= now;
+    return this.#doubted === undefined ? 0 : Math.max(0, this.#doubted + DOUBT - now);
   }
 
   /** A watch is of an inode: a folder that was replaced needs a new one. */
@@ -145,6 +170,7 @@ export class FolderScanner {
     this.#watcher = watch(this.folder, () => this.#onEvent());
     this.#watcher.on('error', () => (this.#inode = undefined));
     this.#watcher.unref();
+    if (this.#inode !== undefined) this.#doubted = this.#clock.monotonic();
     this.#inode = ino;
   }
 

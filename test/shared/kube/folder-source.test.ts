@@ -190,6 +190,30 @@ t.test('a folder that goes away keeps its objects, and is watched again when it 
   await f.until(() => f.informer.get('Namespace', '', 'bank') !== undefined, 'still watched');
 });
 
+t.test('a folder that is empty or replaced for a moment deletes nothing; one that stays so does', async (t) => {
+  const f = await folders(t, { 'a.yaml': namespace('shop'), 'b.yaml': namespace('bank') });
+  let deleted = 0;
+  f.informer.onChange((events) => (deleted += events.filter(({ type }) => type === 'delete').length));
+  await rm(path.join(f.user, 'a.yaml'));
+  await rm(path.join(f.user, 'b.yaml'));
+  await sleep(500);
+  await f.put('b.yaml', namespace('bank'));
+  await sleep(300);
+  await f.put('a.yaml', namespace('shop', 'back: again'));
+  await f.until(() => f.informer.get('Namespace', '', 'shop')?.metadata.labels?.['back'] === 'again', 'restored');
+  t.equal(deleted, 0, 'emptied and filled again');
+
+  await rename(f.user, `${f.user}.old`);
+  await mkdir(f.user);
+  await f.put('b.yaml', namespace('bank', 'new: folder'));
+  await f.until(() => f.informer.get('Namespace', '', 'bank')?.metadata.labels?.['new'] === 'folder', 'the new folder is read');
+  t.equal(deleted, 0, 'replaced by a folder that is still being filled');
+  await f.until(() => f.informer.get('Namespace', '', 'shop') === undefined, 'what it lacks for long is gone');
+  t.equal(deleted, 1);
+  await rm(path.join(f.user, 'b.yaml'));
+  await f.until(() => f.informer.list('Namespace').length === 0, 'an empty folder is believed in the end');
+});
+
 t.test('a folder that is not there at first: no part of the objects passes for all of them', async (t) => {
   const f = await folders(t, { 'ns.yaml': namespace('shop') });
   const missing = path.join(f.root, 'none');
