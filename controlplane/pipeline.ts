@@ -25,6 +25,9 @@ export interface PipelineOptions {
   moreFaults: (snapshot: Snapshot) => readonly ObjectFault[];
 }
 
+/** How long a mesh without a single object is taken for one whose objects are still to come, ms. */
+const EMPTY_PATIENCE = 3000;
+
 export class Pipeline {
   #options: PipelineOptions;
   #builder: SnapshotBuilder;
@@ -33,6 +36,7 @@ export class Pipeline {
   #faults: readonly ObjectFault[] = [];
   #told = new Set<string>();
   #changed: number | undefined;
+  #firstSnapshot = Promise.withResolvers<void>();
   #listeners = new Set<(events: readonly ObjectEvent[]) => void>();
 
   constructor(options: PipelineOptions) {
@@ -85,8 +89,11 @@ export class Pipeline {
         if (this.snapshot.sequence > 0) this.#collectFaults();
       },
     );
-    this.#debouncer.cancel();
-    this.#build();
+    if (this.#changed === undefined) await this.#awaitObjects();
+    if (this.snapshot.sequence === 0) {
+      this.#debouncer.cancel();
+      this.#build();
+    }
     if (this.snapshot.sequence === 0) throw new MeshError('internal', 'the configuration cannot be translated; the log says why');
   }
 
@@ -95,7 +102,22 @@ export class Pipeline {
     this.#options.source.close();
   }
 
+  /**
+   * Proxies that reconnect are told what is gone since. An empty first list is more often a mount or copy under way than a mesh
+   * without anything, and would take all they know from them: it has to stay empty for a while.
+   */
+  async #awaitObjects(): Promise<void> {
+    const { clock, log } = this.#options;
+    const timer = clock.after(EMPTY_PATIENCE, () => {
+      if (this.#changed === undefined) log.warn('there is no object: the mesh is served as empty');
+      this.#firstSnapshot.resolve();
+    });
+    await this.#firstSnapshot.promise;
+    timer.cancel();
+  }
+
   #receive(events: ObjectEvent[]): void {
+    if (events.length === 0) return;
     const { clock, metrics } = this.#options;
     this.#changed ??= clock.monotonic();
     this.#builder.apply(events);
@@ -117,6 +139,7 @@ export class Pipeline {
       return;
     }
     this.#changed = undefined;
+    this.#firstSnapshot.resolve();
     metrics.counter('pilot_push_triggers', 'Snapshots made', ['type']).add(1, 'config');
     onSnapshot(snapshot);
     this.#collectFaults();
