@@ -23,7 +23,7 @@ import type { WaypointConfig } from './config.ts';
 import type { ExchangeDeps } from './http/exchange.ts';
 import { Router } from './http/router.ts';
 import { HboneListener } from './listener/hbone.ts';
-import { type Drainable, serveTunnel, type TunnelDeps } from './listener/tunnel.ts';
+import { type CurrentChains, type Drainable, serveTunnel, type TunnelDeps } from './listener/tunnel.ts';
 import { formatAccessLog } from './telemetry/access-log.ts';
 import { TrafficMetrics } from './telemetry/metrics.ts';
 import type { TrafficRecord } from './telemetry/record.ts';
@@ -69,7 +69,7 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
     identity,
     trustDomains: [config.trustDomain],
     maxStreams: () => terminateListener(store)?.maxStreams ?? 100,
-    onTunnel: (tunnel, conn) => void serveTunnel(tunnel, conn, chainsListener(store), tunnelDeps),
+    onTunnel: (tunnel, conn) => void serveTunnel(tunnel, conn, () => chainsListener(store), tunnelDeps),
   });
 
   // The port is fixed, so it is bound before anything else: a taken port must stop the start.
@@ -238,7 +238,7 @@ function terminateListener(store: ConfigStore): { maxStreams: number; cluster: s
 }
 
 /** The listener that ended tunnels are handed to: the internal one that the CONNECT route's cluster leads to. */
-function chainsListener(store: ConfigStore): Parameters<typeof serveTunnel>[2] {
+function chainsListener(store: ConfigStore): ReturnType<CurrentChains> {
   const terminate = terminateListener(store);
   const endpoint = terminate && store.cluster(terminate.cluster)?.pick();
   const listener = endpoint?.address.kind === 'internal' ? store.listener(endpoint.address.listener) : undefined;

@@ -12,7 +12,7 @@ import { spiffeId } from '#shared/ids.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import type { EnvoyResources } from '../../controlplane/translate/envoy/model.ts';
 import { waypointResources } from '../../controlplane/translate/envoy/waypoint.ts';
-import { aMesh, aRoute, aScope, aService, aWorkload, service } from '../controlplane/translate/envoy/mesh.ts';
+import { aMesh, aPolicy, aRoute, aScope, aService, aWorkload, service } from '../controlplane/translate/envoy/mesh.ts';
 import { endTunnels, eventually, ownAddress, startPod, startWaypoint, type WaypointLab } from '../harness/waypoint-lab.ts';
 
 const backend = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'default' });
@@ -283,6 +283,32 @@ test(
     socket.destroy();
   },
 );
+
+test('a policy that comes while a connection is open holds for its next request', { timeout: 30_000 }, async (t) => {
+  const { lab, resources } = await setUp(t, [{ port: 80, target: 8080 }]);
+  const one = await lab.connect(`${VIP}:80`);
+  const session = http2.connect(`http://${VIP}:80`, { createConnection: await connector(lab) });
+  const two = (): Promise<unknown> =>
+    new Promise((resolve, reject) => {
+      const stream = session.request({ ':path': '/secret' });
+      stream.on('response', (response) => resolve(response[':status'])).on('error', reject);
+      stream.resume();
+      stream.end();
+    });
+  t.same([await statusOf(one, '/secret'), await two()], [200, 200]);
+  const deny = aPolicy('deny', {
+    targetRefs: [{ group: '', kind: 'Service', name: 'echo' }],
+    action: 'DENY',
+    rules: [{ to: [{ operation: { paths: ['/secret'] } }] }],
+  });
+  await lab.update(resources({ policies: [deny] }));
+  await eventually(async () => {
+    if ((await lab.ask({ to: `${VIP}:80`, path: '/secret' })).status !== 403) throw new Error('not yet');
+  });
+  t.same([await statusOf(one, '/secret'), await two()], [403, 403], 'HTTP/1.1 and HTTP/2');
+  one.destroy();
+  session.destroy();
+});
 
 test('a drain lets requests finish, takes no new tunnels, and ends', { timeout: 30_000 }, async (t) => {
   const { lab } = await setUp(

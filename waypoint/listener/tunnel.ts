@@ -1,5 +1,5 @@
 // A tunnel that a client opened: which chain it is for, and handing it over. This is where L4 ends and L7 begins.
-import { formatHostPort } from '#shared/address.ts';
+import { formatHostPort, type HostPort } from '#shared/address.ts';
 import type { Clock } from '#shared/clock.ts';
 import type { IncomingTunnel } from '#shared/hbone/api.ts';
 import { parseAuthority } from '#shared/hbone/authority.ts';
@@ -9,9 +9,10 @@ import type { Log } from '#shared/telemetry/log.ts';
 import { type ExchangeContext, type ExchangeDeps, serveExchange } from '../http/exchange.ts';
 import { H1Server } from '../http/h1-server.ts';
 import { serveH2 } from '../http/h2.ts';
+import type { ServerMessage } from '../http/message.ts';
 import type { ConnectionInfo } from '../http/request.ts';
 import { type Detected, DetectingStream } from './detect.ts';
-import { type Chain, findChain, type HttpChain, type Listener } from './listener.ts';
+import { type Chain, findChain, type Listener } from './listener.ts';
 import { serveTcp, type TcpDeps } from './tcp.ts';
 
 export interface TunnelDeps {
@@ -36,11 +37,14 @@ const PROTOCOL_NAMES: Record<Detected, string> = { http1: 'http/1.1', http2: 'h2
 /** Milliseconds that the client of an HTTP port may stay silent: as long as Envoy's default connection idle timeout. */
 const HTTP_SILENCE_MS = 3_600_000;
 
+/** The chains in effect at the time of the call; undefined before the first configuration. */
+export type CurrentChains = () => Chains | undefined;
+
 /** Serves one CONNECT; never rejects. */
 export async function serveTunnel(
   tunnel: IncomingTunnel,
   conn: TlsConn,
-  listener: Chains | undefined,
+  current: CurrentChains,
   deps: TunnelDeps,
 ): Promise<void> {
   const target = parseAuthority(tunnel.authority);
@@ -48,6 +52,7 @@ export async function serveTunnel(
     deps.log.warn('tunnel refused', { authority: tunnel.authority, reason: 'the target is no address and port' });
     return tunnel.refuse(400);
   }
+  const listener = current();
   if (!listener) return tunnel.refuse(503);
   const connection: ConnectionInfo = {
     peer: conn.peer.uris[0] ?? '',
@@ -58,24 +63,42 @@ export async function serveTunnel(
   const client = parseBaggage(tunnel.headers);
   const { inspects, inspectTimeout } = listener;
   if (!inspects(target.address.port)) {
-    const chain = findChain(listener.chains, target.address, '') ?? listener.fallback;
-    return serveChain(chain, tunnel, connection, client, deps);
+    const lookUp = chainLookup(current, target.address, '');
+    return serveChain(lookUp, tunnel, connection, client, deps);
   }
   const stream = new DetectingStream(tunnel.accept([]));
   const detected = await stream.detect(deps.clock, inspectTimeout);
-  const chain = findChain(listener.chains, target.address, PROTOCOL_NAMES[detected]) ?? listener.fallback;
-  if (chain?.kind === 'http') return serveHttp(stream, detected, { chain, connection, client }, deps);
+  const lookUp = chainLookup(current, target.address, PROTOCOL_NAMES[detected]);
+  const chain = lookUp();
+  if (chain?.kind === 'http') return serveHttp(stream, detected, { connection, client }, lookUp, deps);
   if (!chain) return stream.reset();
   await serveTcp({ accept: () => stream, refuse: () => stream.reset() }, chain, connection, client, deps.tcp);
 }
 
+/** The chain that a connection is on now: policies and routes may have changed since it came. */
+type ChainLookup = () => Chain | undefined;
+
+function chainLookup(current: CurrentChains, to: HostPort, protocol: string): ChainLookup {
+  let seen: Chains | undefined;
+  let chain: Chain | undefined;
+  return () => {
+    const listener = current();
+    if (listener !== seen) {
+      seen = listener;
+      chain = listener && (findChain(listener.chains, to, protocol) ?? listener.fallback);
+    }
+    return chain;
+  };
+}
+
 async function serveChain(
-  chain: Chain | undefined,
+  lookUp: ChainLookup,
   tunnel: IncomingTunnel,
   connection: ConnectionInfo,
   client: Baggage,
   deps: TunnelDeps,
 ): Promise<void> {
+  const chain = lookUp();
   if (!chain) {
     deps.log.warn('tunnel refused', { dst: formatHostPort(connection.destination), reason: 'this waypoint does not serve it' });
     return tunnel.refuse(404);
@@ -91,17 +114,25 @@ async function serveChain(
   }
   const stream = new DetectingStream(tunnel.accept([]));
   const detected = await stream.detect(deps.clock, HTTP_SILENCE_MS);
-  serveHttp(stream, detected, { chain, connection, client }, deps);
+  serveHttp(stream, detected, { connection, client }, lookUp, deps);
 }
 
-/** Anything that is not HTTP/2 is read as HTTP/1.1, whose codec says what is wrong with it. */
+/**
+ * Anything that is not HTTP/2 is read as HTTP/1.1, whose codec says what is wrong with it. The chain is looked up for each request:
+ * a policy that comes while the connection is open holds for the next request on it.
+ */
 function serveHttp(
   stream: ByteStream,
   detected: Detected,
-  context: ExchangeContext & { chain: HttpChain },
+  context: Omit<ExchangeContext, 'chain'>,
+  lookUp: ChainLookup,
   deps: TunnelDeps,
 ): void {
-  const onRequest = (message: Parameters<typeof serveExchange>[0]): void => void serveExchange(message, context, deps.exchange);
+  const onRequest = (message: ServerMessage): void => {
+    const chain = lookUp();
+    if (chain?.kind === 'http') void serveExchange(message, { ...context, chain }, deps.exchange);
+    else message.reset();
+  };
   const forget = (): void => void deps.http.delete(server);
   const server: Drainable =
     detected === 'http2' ? serveH2(stream, deps, onRequest, forget) : new H1Server(stream, deps, onRequest, forget);
