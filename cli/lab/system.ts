@@ -84,7 +84,7 @@ export function ztunnelProgram(context: SystemContext, node: NodePlan): SystemPr
 
 /** The command of our own image with these arguments; undefined when it has no such program. */
 export function culvertImage(root: string, args: readonly string[]): string[] | undefined {
-  return args[0] === 'waypoint' ? [process.execPath, join(root, 'waypoint', 'main.ts'), ...args.slice(1)] : undefined;
+  return args[0] === 'waypoint' ? [...nodeProgram(root, 'waypoint'), ...args.slice(1)] : undefined;
 }
 
 /** Where a node's ztunnel finds its token. */
@@ -101,13 +101,18 @@ export function eventSocket(node: NodePlan): string {
   return join(node.dir, 'pluginevent.sock');
 }
 
+/** How a program of the mesh is started (docs/seams.md, first lines). */
+function nodeProgram(root: string, folder: string): string[] {
+  return [process.execPath, '--max-semi-space-size=4', '--expose-gc', join(root, folder, 'main.ts')];
+}
+
 function program(
   context: SystemContext,
   folder: string,
   netns: string,
   logFile: string,
   env: Record<string, string>,
-  argv: readonly string[] = [process.execPath, join(context.root, folder, 'main.ts')],
+  argv: readonly string[] = nodeProgram(context.root, folder),
 ): SystemProgram {
   return {
     name: folder.replace('/', '-'),

@@ -63,6 +63,7 @@ export async function run(options: RunOptions): Promise<void> {
     if (stopping.signal.aborted) return exit(0);
     return crash('start failed', error);
   }
+  releaseStartMemory();
   await aborted(stopping.signal);
   try {
     await app.stop();
@@ -71,6 +72,14 @@ export async function run(options: RunOptions): Promise<void> {
   }
   log.info('stopped');
   exit(0);
+}
+
+/**
+ * What was read, compiled and decoded on the way up would otherwise stay until the heap has grown again: 10 to 30 MB. Takes some
+ * 30 ms in a task of its own; does nothing unless Node was started with --expose-gc.
+ */
+function releaseStartMemory(): void {
+  void globalThis.gc?.({ type: 'major', flavor: 'last-resort', execution: 'async' });
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -74,6 +74,15 @@ t.test('stays up with nothing but the wait for a signal', async (t) => {
   t.match(output, /reason="SIGINT"/u);
 });
 
+t.test('gives back the memory of the start when Node lets it', async (t) => {
+  const { code, output } = await runProgram(t, {
+    start: "globalThis.gc = (how) => log.info('stopping now', how);",
+    signals: ['SIGWINCH', 'SIGINT'],
+  });
+  t.equal(code, 0, output);
+  t.match(output, /type="major" flavor="last-resort"/u);
+});
+
 t.test('a second SIGINT does not wait for the stop', async (t) => {
   const { code, output } = await runProgram(t, {
     stop: "log.info('stopping now'); await new Promise((resolve) => setTimeout(resolve, 20_000));",
