@@ -87,6 +87,7 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
   });
   const onChange = (): void => {
     if (chainsListener(store)) starting[Symbol.dispose]();
+    for (const recheck of tunnelDeps.tcp.rechecks) recheck();
   };
   subscribeConfig(client, store, onChange);
   const admin = await startAdmin({
@@ -186,6 +187,7 @@ function dataPath(input: DataPathInput): { tunnelDeps: TunnelDeps; connections: 
       clock,
       cluster: (name) => store.cluster(name),
       connect: (cluster, endpoint, context) => connectUpstream(upstream, cluster, endpoint, context),
+      rechecks: new Set(),
       record: (record, chain) => {
         traffic.connection(record);
         writeLog(record, chain);

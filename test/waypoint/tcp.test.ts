@@ -53,6 +53,44 @@ test('TCP ports: bytes, half-close, policy by identity', { timeout: 30_000 }, as
   await t.rejects(lab.connect('10.96.0.77:80'), /503|404/u, 'what is not served is refused');
 });
 
+test('a TCP connection that a new policy forbids is cut, others live on', { timeout: 30_000 }, async (t) => {
+  const ip = ownAddress();
+  const redis = aService({ name: 'redis', vip: VIP, ports: [{ port: 6380, target: 6380, protocol: AppProtocol.TCP }] });
+  const resources = (...policies: ReturnType<typeof aPolicy>[]) =>
+    waypointResources(
+      aMesh({ services: [redis], policies, workloads: [aWorkload({ name: 'r', ip, service: redis })] }),
+      aScope({ services: [redis] }),
+    );
+  const lab = await startWaypoint(t, 'culvert', resources());
+  const server = net.createServer((socket) => socket.on('error', () => undefined).pipe(socket));
+  await new Promise<void>((resolve) => server.listen(6380, ip, resolve));
+  t.teardown(() => server.close());
+  const reactor = createReactor();
+  t.teardown(() => reactor.close());
+  await endTunnels(reactor, lab.certificates, ip, backend);
+  const account = (serviceAccount: string) => spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount });
+  const [bad, good] = await Promise.all([
+    lab.connect(`${VIP}:6380`, account('bad')),
+    lab.connect(`${VIP}:6380`, account('good')),
+  ]);
+  const echoed = (socket: typeof good): Promise<string> =>
+    new Promise((resolve) => {
+      socket.once('data', (chunk: Buffer) => resolve(chunk.toString()));
+      socket.write('hi');
+    });
+  t.same(await Promise.all([echoed(bad), echoed(good)]), ['hi', 'hi']);
+  const cut = new Promise((resolve) => bad.on('error', () => undefined).on('close', resolve));
+  const deny = aPolicy('deny', {
+    targetRefs: [{ group: '', kind: 'Service', name: 'redis' }],
+    action: 'DENY',
+    rules: [{ from: [{ source: { principals: ['cluster.local/ns/shop/sa/bad'] } }] }],
+  });
+  await lab.update(resources(deny));
+  await cut;
+  t.equal(await echoed(good), 'hi');
+  good.destroy();
+});
+
 test('ports of unknown protocol: HTTP is recognised, anything else and silence are TCP', { timeout: 30_000 }, async (t) => {
   const ip = ownAddress();
   const echo = aService({ name: 'echo', vip: VIP, ports: [{ port: 81, target: 8081, protocol: AppProtocol.UNKNOWN }] });

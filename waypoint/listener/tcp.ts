@@ -9,13 +9,15 @@ import type { UpstreamContext } from '../cluster/upstream.ts';
 import type { ConnectionInfo } from '../http/request.ts';
 import type { LiveCluster } from '../http/router.ts';
 import { newRecord, type TrafficRecord } from '../telemetry/record.ts';
-import type { TcpChain } from './listener.ts';
+import type { Chain, TcpChain } from './listener.ts';
 
 export interface TcpDeps {
   readonly clock: Clock;
   cluster(name: string): LiveCluster | undefined;
   connect(cluster: Cluster, endpoint: Endpoint, context: UpstreamContext): Promise<ByteStream>;
   record(record: TrafficRecord, chain: TcpChain): void;
+  /** One for each connection, to be called when the configuration has changed: it ends those that may not go on. */
+  readonly rechecks: Set<() => void>;
 }
 
 /** How the client's side is answered: before a tunnel's 200 by a status, after it by a reset. */
@@ -31,6 +33,7 @@ export async function serveTcp(
   connection: ConnectionInfo,
   from: Baggage,
   deps: TcpDeps,
+  current: () => Chain | undefined,
 ): Promise<void> {
   const started = deps.clock.monotonic();
   const record = newRecord(connection, from, undefined, deps.clock.now());
@@ -41,9 +44,16 @@ export async function serveTcp(
     client.refuse(status);
   };
   let used: Endpoint | undefined;
+  let denied = denialBy(chain, connection);
+  let stop = (): void => undefined;
+  const recheck = (): void => {
+    const chain = current();
+    if (chain?.kind === 'tcp') denied ??= denialBy(chain, connection);
+    if (denied !== undefined) stop();
+  };
   try {
-    const denied = chain.rbac.map((check) => check({ connection, head: undefined })).find((verdict) => !verdict.allowed);
-    if (denied) return refuse(403, '-', `rbac_access_denied_matched_policy[${denied.policy}]`);
+    if (denied !== undefined) return refuse(403, '-', denied);
+    deps.rechecks.add(recheck);
     const cluster = deps.cluster(chain.cluster);
     if (!cluster) return refuse(503, 'NC', 'cluster_not_found');
     const endpoint = cluster.pick();
@@ -55,17 +65,31 @@ export async function serveTcp(
     used = endpoint;
     used.active += 1;
     const upstream = await deps.connect(cluster.config, endpoint, { connection, identity: chain.identity });
-    const result = await relay(client.accept(), upstream).done;
+    if (denied !== undefined) {
+      upstream.reset();
+      return refuse(403, '-', denied);
+    }
+    const joined = relay(client.accept(), upstream);
+    stop = () => joined.stop();
+    const result = await joined.done;
     record.received = result.sent;
     record.sent = result.received;
     if (result.upstream.kind === 'error') record.flag = 'UC';
+    if (denied !== undefined) record.details = denied;
   } catch (error) {
     const fault = MeshError.from(error, 'connect_failed');
     record.transportFailure = fault.message;
     refuse(503, 'UF', 'upstream_connect_failed');
   } finally {
+    deps.rechecks.delete(recheck);
     if (used) used.active -= 1;
     record.duration = deps.clock.monotonic() - started;
     deps.record(record, chain);
   }
+}
+
+/** Why the policies of the chain refuse the connection, if they do. */
+function denialBy(chain: TcpChain, connection: ConnectionInfo): string | undefined {
+  const denied = chain.rbac.map((check) => check({ connection, head: undefined })).find((verdict) => !verdict.allowed);
+  return denied && `rbac_access_denied_matched_policy[${denied.policy}]`;
 }

@@ -72,7 +72,7 @@ export async function serveTunnel(
   const chain = lookUp();
   if (chain?.kind === 'http') return serveHttp(stream, detected, { connection, client }, lookUp, deps);
   if (!chain) return stream.reset();
-  await serveTcp({ accept: () => stream, refuse: () => stream.reset() }, chain, connection, client, deps.tcp);
+  await serveTcp({ accept: () => stream, refuse: () => stream.reset() }, chain, connection, client, deps.tcp, lookUp);
 }
 
 /** The chain that a connection is on now: policies and routes may have changed since it came. */
@@ -110,6 +110,7 @@ async function serveChain(
       connection,
       client,
       deps.tcp,
+      lookUp,
     );
   }
   const stream = new DetectingStream(tunnel.accept([]));
