@@ -17,6 +17,8 @@ export class LevelFilter {
   #initial: Levels;
   #current: Levels;
   #version = 0;
+  /** Called after every change. */
+  onChange: () => void = () => undefined;
 
   /** Throws a MeshError on what `parse` refuses. */
   constructor(directives: string) {
@@ -47,7 +49,7 @@ export class LevelFilter {
   /** `debug`, `xds=debug,access=warn`, or both. Throws a MeshError and changes nothing when a part is not understood. */
   set(directives: string): void {
     this.#current = parse(directives, this.#current);
-    this.#version += 1;
+    this.#changed();
   }
 
   /** As `set`, for the levels of the configuration: what `reset` goes back to. */
@@ -59,7 +61,12 @@ export class LevelFilter {
   /** Back to the levels of the start. */
   reset(): void {
     this.#current = this.#initial;
+    this.#changed();
+  }
+
+  #changed(): void {
     this.#version += 1;
+    this.onChange();
   }
 
   toString(): string {

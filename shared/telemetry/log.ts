@@ -43,6 +43,9 @@ export interface LoggingOptions {
 /** Every log of one process: one format, one sink, one filter. */
 export class Logging {
   readonly filter: LevelFilter;
+  readonly format: LogFormat;
+  /** Whether lines go to standard output, which worker threads can write to themselves. */
+  readonly toStdout: boolean;
   #format: FormatLine;
   #sink: LogSink;
   #clock: Clock;
@@ -51,7 +54,9 @@ export class Logging {
   /** Throws a MeshError when `level` is none. */
   constructor(options: LoggingOptions = {}) {
     this.filter = new LevelFilter(options.level ?? 'info');
-    this.#format = options.format === 'json' ? formatJson : formatText;
+    this.format = options.format ?? 'text';
+    this.toStdout = options.sink === undefined;
+    this.#format = this.format === 'json' ? formatJson : formatText;
     this.#sink = options.sink ?? stdoutSink();
     this.#clock = options.clock ?? systemClock;
   }
@@ -65,9 +70,14 @@ export class Logging {
     return log;
   }
 
-  /** Formats and writes without asking the filter: for lines that a worker thread already let through. */
+  /** Formats and writes without asking the filter. */
   write(level: LogLevel, scope: string, message: string, fields: LogFields | undefined): void {
     this.#sink.write(this.#format(new Date(this.#clock.now()).toISOString(), level, scope, message, fields));
+  }
+
+  /** Writes finished lines of a worker thread. */
+  relay(lines: string): void {
+    for (const line of lines.split('\n')) if (line !== '') this.#sink.write(`${line}\n`);
   }
 
   /** Writes what is buffered before the process exits. */
@@ -166,13 +176,15 @@ function oneLine(message: string): string {
 
 /** Lines of one turn of the event loop are written together, at the latest when they are this many bytes. */
 const BATCH = 15 * 1024;
+/** PIPE_BUF: the kernel does not mix a write of up to this many bytes with those of other threads. */
+const ATOMIC = 4096;
 
 /**
  * Standard output. Writes are synchronous, so lines keep their order and the last ones are out before the process exits; a reader
  * that does not read holds the process up, as with Istio's proxies.
  */
 function stdoutSink(): LogSink {
-  const destination = pino.destination({ fd: 1, sync: true, minLength: BATCH });
+  const destination = pino.destination({ fd: 1, sync: true, minLength: BATCH, maxWrite: ATOMIC });
   // EPIPE when the reader went away: the process is told by its signals, not by its log.
   destination.on('error', () => undefined);
   let scheduled = false;

@@ -61,9 +61,9 @@ export class Family<L extends string = string> {
     this.#cells.clear();
   }
 
-  /** What the cells gained since the last call, by joined label values: how a worker thread reports to the main thread. */
-  takeDeltas(): [values: string, amount: number][] {
-    const deltas: [string, number][] = [];
+  /** What the cells gained since the last call, by joined label values: how a worker thread reports counters to the main thread. */
+  takeDeltas(): FamilyValues {
+    const deltas: FamilyValues = [];
     for (const [key, entry] of this.#cells) {
       if (entry.cell.value === entry.sent) continue;
       deltas.push([key, entry.cell.value - entry.sent]);
@@ -73,19 +73,29 @@ export class Family<L extends string = string> {
   }
 
   /** The other end of takeDeltas. */
-  addDeltas(deltas: readonly [values: string, amount: number][]): void {
+  addDeltas(deltas: FamilyValues): void {
     for (const [key, amount] of deltas) this.cell(...key.split('\0')).value += amount;
+  }
+
+  /** What the cells hold, by joined label values. */
+  values(): FamilyValues {
+    return Array.from(this.#cells, ([key, { cell }]) => [key, cell.value]);
+  }
+
+  /** Lets the collect function set the cells, as before they are read. */
+  collect(): void {
+    this.#collect?.(this);
   }
 
   /** For the registry. */
   samples(): { labels: Record<string, string>; value: number }[] {
-    this.#collect?.(this);
+    this.collect();
     return Array.from(this.#cells.values(), ({ labels, cell }) => ({ labels, value: cell.value }));
   }
 }
 
-/** Deltas of every family, by name; survives structured clone. */
-export type MetricDeltas = Record<string, [values: string, amount: number][]>;
+/** Numbers by joined label values. */
+export type FamilyValues = [values: string, amount: number][];
 
 export interface MetricsOptions {
   /**
@@ -102,6 +112,7 @@ export class Metrics {
   #families = new Map<string, Family>();
   #distributions = new Map<string, Distribution>();
   #offerOpen: boolean;
+  #hooks: (() => Promise<void>)[] = [];
 
   constructor(options: MetricsOptions = {}) {
     this.#offerOpen = options.openMetrics ?? true;
@@ -155,22 +166,19 @@ export class Metrics {
     return distribution;
   }
 
-  takeDeltas(): MetricDeltas {
-    const deltas: MetricDeltas = {};
-    for (const family of this.#families.values()) {
-      const taken = family.takeDeltas();
-      if (taken.length > 0) deltas[family.name] = taken;
-    }
-    return deltas;
+  /** Counters and gauges. */
+  families(): Iterable<Family> {
+    return this.#families.values();
   }
 
-  /** Unknown names are left out: an old and a new version may differ. */
-  addDeltas(deltas: MetricDeltas): void {
-    for (const [name, values] of Object.entries(deltas)) this.#families.get(name)?.addDeltas(values);
+  /** Waited for before each exposition: for numbers that live in other threads. It never rejects, and takes no longer than a scrape may. */
+  beforeRender(hook: () => Promise<void>): void {
+    this.#hooks.push(hook);
   }
 
   /** The exposition: OpenMetrics when `accept` names it, else Prometheus text. */
   async render(accept = ''): Promise<{ type: string; body: string }> {
+    await Promise.all(this.#hooks.map((hook) => hook()));
     const registry = this.#offerOpen && accept.includes('application/openmetrics-text') ? this.#open : this.#plain;
     return { type: registry.contentType, body: await registry.metrics() };
   }

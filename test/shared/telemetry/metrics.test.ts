@@ -63,28 +63,6 @@ t.test('gauges collected when read; what is gone goes away', async (t) => {
   t.notMatch((await metrics.render()).body, /kept\{/u);
 });
 
-t.test('deltas carry a thread’s counts to another registry', async (t) => {
-  const make = (): Metrics => {
-    const metrics = new Metrics();
-    metrics.counter('bytes_total', 'Bytes', ['a', 'b']);
-    metrics.gauge('open', 'Open', ['a']);
-    return metrics;
-  };
-  const worker = make();
-  const main = make();
-  worker.counter('bytes_total', '').add(5, 'x', 'y');
-  worker.gauge('open', '').add(2, 'x');
-  main.addDeltas(structuredClone(worker.takeDeltas()));
-  t.same(worker.takeDeltas(), {}, 'nothing new');
-  worker.counter('bytes_total', '').add(1, 'x', 'y');
-  worker.gauge('open', '').add(-1, 'x');
-  worker.counter('newer_total', 'unknown to main').add(1);
-  main.addDeltas(worker.takeDeltas());
-  const { body } = await main.render();
-  t.match(body, /bytes_total\{a="x",b="y"\} 6/u);
-  t.match(body, /open\{a="x"\} 1/u);
-});
-
 t.test('a process tells about itself', async (t) => {
   const metrics = new Metrics();
   using _measuring = processMetrics(metrics);
