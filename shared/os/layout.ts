@@ -26,7 +26,10 @@ export const ERRNO = { EINTR: 4, EAGAIN: 11, ECONNABORTED: 103, ECONNRESET: 104,
 export const CLONE_NEWNET = 0x40000000;
 export const SCM_RIGHTS = 1;
 export const RLIMIT_NOFILE = 7;
+export const SHUT_RD = 0;
 export const SHUT_WR = 1;
+
+export const F_DUPFD_CLOEXEC = 1030;
 export const SHUT_RDWR = 2;
 
 /** Size of the largest sockaddr read back from the kernel (sockaddr_in6). */

@@ -1,9 +1,24 @@
 // Sockets with what Node's own API cannot say: network namespace, mark, transparent binding, port sharing. Each function returns a
 // non-blocking, close-on-exec descriptor that belongs to the caller.
 import { formatHostPort, type HostPort } from '../address.ts';
-import type { ConnectOptions, Keepalive, ListenOptions, SocketOptions } from '../reactor/api.ts';
+import type { ConnectOptions, Keepalive, ListeningSocket, ListenOptions, SocketOptions } from '../reactor/api.ts';
 import { errorCode } from './errno.ts';
-import { AF, decodeSockaddr, encodeSockaddr, familyOf, i32, IP, IPV6, SO, SOCK, SOCKADDR_SIZE, SOL, TCP } from './layout.ts';
+import {
+  AF,
+  decodeSockaddr,
+  encodeSockaddr,
+  F_DUPFD_CLOEXEC,
+  familyOf,
+  i32,
+  IP,
+  IPV6,
+  SHUT_RD,
+  SO,
+  SOCK,
+  SOCKADDR_SIZE,
+  SOL,
+  TCP,
+} from './layout.ts';
 import { inNetns } from './netns.ts';
 import { check, errno, libc } from './syscalls.ts';
 
@@ -16,12 +31,11 @@ export interface BoundSocket {
   readonly address: HostPort;
 }
 
-export interface ListeningSocket extends BoundSocket {
-  readonly transparent: boolean;
-}
+export type { ListeningSocket } from '../reactor/api.ts';
 
 /** A bound and listening TCP socket. Accepted sockets inherit its mark, keep-alive and no-delay settings. */
 export function listenTcp(options: ListenOptions): ListeningSocket {
+  if (options.socket) return options.socket;
   const what = `listen on ${formatHostPort(options.address)}${place(options)}`;
   const open = (address: HostPort): ListeningSocket => {
     const fd = createSocket(SOCK.STREAM, familyOf(address.ip), options, what);
@@ -36,6 +50,17 @@ export function listenTcp(options: ListenOptions): ListeningSocket {
     });
   };
   return openWildcard(options.address, open);
+}
+
+/** A second descriptor of the same socket, for another thread to own. */
+export function duplicate(fd: number): number {
+  return check(libc().fcntl(fd, F_DUPFD_CLOEXEC, 0), `duplicate descriptor ${fd}`, 'fcntl');
+}
+
+/** Ends listening for every descriptor of the socket: who waits in its queue is refused, who comes next too. Closes this one. */
+export function stopListening(fd: number): void {
+  libc().shutdown(fd, SHUT_RD);
+  libc().close(fd);
 }
 
 /** A bound UDP socket, for `dgram.Socket.bind({ fd })`. */

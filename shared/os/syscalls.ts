@@ -18,6 +18,7 @@ export interface Libc {
   sendmsg(fd: number, message: Bytes, flags: number): number;
   recvmsg(fd: number, message: Bytes, flags: number): number;
   shutdown(fd: number, how: number): number;
+  fcntl(fd: number, command: number, argument: number): number;
   close(fd: number): number;
   setns(fd: number, type: number): number;
   epoll_create1(flags: number): number;
@@ -51,6 +52,7 @@ function bind(): Libc {
     setsockopt: library.func('int setsockopt(int, int, int, const void *, uint)'),
     sendmsg: library.func('long sendmsg(int, const void *, int)'),
     recvmsg: library.func('long recvmsg(int, void *, int)'),
+    fcntl: library.func('int fcntl(int, int, int)'),
     shutdown: library.func('int shutdown(int, int)'),
     close: library.func('int close(int)'),
     setns: library.func('int setns(int, int)'),

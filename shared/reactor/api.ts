@@ -83,9 +83,18 @@ export interface Keepalive {
   retries: number;
 }
 
+/** A descriptor that is bound and listens. */
+export interface ListeningSocket {
+  readonly fd: number;
+  readonly address: HostPort;
+  readonly transparent: boolean;
+}
+
 export interface ListenOptions extends SocketOptions {
   /** `::` listens on both families where IPv6 exists. */
   address: HostPort;
+  /** Bound by another thread or process: taken over as it is, and closed with the listener. */
+  socket?: ListeningSocket;
   /** IP_TRANSPARENT: `try` notes the outcome in Listener.transparent. */
   transparent?: 'no' | 'try' | 'require';
   /** SO_REUSEPORT, so that an old and a new ztunnel can overlap. */
