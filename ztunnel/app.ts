@@ -3,8 +3,6 @@
 import { systemClock } from '#shared/clock.ts';
 import type { Clock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
-import { ConnectionPool } from '#shared/hbone/pool.ts';
-import { BufferPool } from '#shared/http2/output.ts';
 import { CaClient } from '#shared/identity/ca-client.ts';
 import { CertificateCache } from '#shared/identity/certificate-cache.ts';
 import type { CertificateDump } from '#shared/identity/certificate-dump.ts';
@@ -12,8 +10,7 @@ import type { CertificateSource } from '#shared/identity/certificate.ts';
 import { Readiness } from '#shared/lifecycle/readiness.ts';
 import type { App } from '#shared/lifecycle/run.ts';
 import { closeFd, currentNetns } from '#shared/os/netns.ts';
-import type { Reactor } from '#shared/reactor/api.ts';
-import { createReactor } from '#shared/reactor/create.ts';
+import { listenTcp } from '#shared/os/socket-factory.ts';
 import type { Logging } from '#shared/telemetry/log.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
 import { processMetrics } from '#shared/telemetry/process-metrics.ts';
@@ -21,20 +18,16 @@ import { DeltaClient } from '#shared/xds/delta-client.ts';
 import { xdsNode } from '#shared/xds/node.ts';
 import { configDumpRoute } from './admin/config-dump.ts';
 import { startServers } from './admin/servers.ts';
-import { followLocalIdentities } from './certificates.ts';
+import { CertificateFeed, followLocalIdentities } from './certificates.ts';
 import type { ZtunnelConfig } from './config.ts';
+import type { StartPod } from './inpod/pod-manager.ts';
 import { PodManager } from './inpod/pod-manager.ts';
 import { ZdsClient } from './inpod/zds-client.ts';
-import { ConnectionLimit } from './proxy/connection-limit.ts';
-import { ConnectionTracker } from './proxy/connection-tracker.ts';
-import type { ProxyContext } from './proxy/pod.ts';
-import { PodDirectory } from './proxy/pod.ts';
-import { startPodProxy } from './proxy/proxy-set.ts';
 import { readStateFile } from './state/local-file.ts';
 import { MeshStore } from './state/store.ts';
 import { addressType, authorizationType } from './state/xds-types.ts';
-import { ConnectionTelemetry } from './telemetry/connection-result.ts';
-import { TrafficMetrics } from './telemetry/traffic-metrics.ts';
+import { serveInProcess } from './workers/in-process.ts';
+import { startWorkers } from './workers/pool.ts';
 
 export interface AppDeps {
   readonly logging: Logging;
@@ -63,41 +56,24 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   cleanup.use(processMetrics(metrics));
   metrics.gauge('istio_build', 'Version of this build', ['component', 'tag']).add(1, 'ztunnel', config.version);
   const readiness = new Readiness();
-  const reactor = createReactor(config.backend ? { backend: config.backend } : {});
-  cleanup.defer(() => reactor.close());
-  await checkCapabilities(reactor, config);
+  checkCapabilities(config);
 
   const store = new MeshStore(config.nodeName);
-  const { certificates, dump } = certificateSource(config, deps, { store, metrics, clock }, cleanup);
+  const { certificates, dump, feed } = certificateSource(config, deps, { store, metrics, clock }, cleanup);
+  const maxConnections = config.maxConnections || connectionsFor(deps.openFiles ?? Infinity);
+  const serving = { config, store, certificates, metrics, logging, clock, maxConnections };
+  const plane = cleanup.use(
+    config.workerThreads === 0
+      ? serveInProcess(serving)
+      : await startWorkers({ ...serving, feed, readiness }, config.workerThreads),
+  );
 
-  const tracker = new ConnectionTracker();
-  cleanup.defer(store.onChange(() => tracker.recheckAll()));
-  const buffers = new BufferPool();
-  const context: ProxyContext = {
-    config,
-    reactor,
-    store,
-    certificates,
-    telemetry: new ConnectionTelemetry(new TrafficMetrics(metrics), logging.scope('access'), clock),
-    tracker,
-    limit: new ConnectionLimit(config.maxConnections || connectionsFor(deps.openFiles ?? Infinity), metrics),
-    pods: new PodDirectory(),
-    clock,
-    log: logging.scope('proxy'),
-    buffers,
-    newPool: () =>
-      new ConnectionPool(
-        { reactor, certificates, clock, buffers },
-        { maxStreams: config.poolMaxStreams, idleTimeout: config.poolUnusedTimeout, settings: config.http2 },
-      ),
-  };
-
-  const start = (uid: string, who: Parameters<typeof startPodProxy>[2], netns: number) => startPodProxy(context, uid, who, netns);
+  const start: StartPod = (uid, who, netns) => plane.start(uid, who, netns);
   const pods = new PodManager({ start, clock, log: logging.scope('inpod'), metrics });
   const zds = new ZdsClient({ path: config.inpodUds, pods, readiness, clock, log: logging.scope('inpod'), metrics });
   cleanup.defer(() => zds.close());
 
-  const configDump = configDumpRoute({ config, store, pods, tracker, certificates: dump });
+  const configDump = configDumpRoute({ config, store, pods, plane, certificates: dump });
   const servers = await startServers({ config, logging, metrics, readiness, configDump, requestStop: deps.requestStop });
   cleanup.use(servers);
 
@@ -110,7 +86,7 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
     return zds.run();
   });
 
-  log.info('started', { node: config.nodeName, backend: reactor.backend, admin_port: servers.ports.admin });
+  log.info('started', { node: config.nodeName, backend: plane.backend, workers: plane.workers, admin_port: servers.ports.admin });
   const held = cleanup.move();
   return {
     store,
@@ -133,14 +109,10 @@ function connectionsFor(openFiles: number): number {
 }
 
 /** The namespace and mark of in-pod sockets need capabilities; without them nothing would work, so say so at once. */
-async function checkCapabilities(reactor: Reactor, config: ZtunnelConfig): Promise<void> {
+function checkCapabilities(config: ZtunnelConfig): void {
   const netns = currentNetns();
   try {
-    const listener = await reactor.listen(
-      { address: { ip: '127.0.0.1', port: 0 }, netns, mark: config.packetMark },
-      () => undefined,
-    );
-    listener.close();
+    closeFd(listenTcp({ address: { ip: '127.0.0.1', port: 0 }, netns, mark: config.packetMark }).fd);
   } catch (thrown) {
     const reason = MeshError.from(thrown).message;
     throw new MeshError(
@@ -156,6 +128,8 @@ async function checkCapabilities(reactor: Reactor, config: ZtunnelConfig): Promi
 interface Certificates {
   readonly certificates: CertificateSource;
   readonly dump: () => readonly CertificateDump[];
+  /** Tells nothing of certificates that were given. */
+  readonly feed: CertificateFeed;
 }
 
 /** The CA's, kept ready for every identity of this node, unless others were given. */
@@ -165,14 +139,17 @@ function certificateSource(
   { store, metrics, clock }: { store: MeshStore; metrics: Metrics; clock: Clock },
   cleanup: AsyncDisposableStack,
 ): Certificates {
-  if (certificates) return { certificates, dump: () => [] };
+  const feed = new CertificateFeed();
+  if (certificates) return { certificates, dump: () => [], feed };
   const { caAddress: address, caRootCa: rootCert, authToken, clusterId } = config;
   const fetcher = cleanup.use(
     new CaClient({ endpoint: { address, rootCert, authToken, clusterId }, ttl: config.secretTtl, impersonate: true }),
   );
-  const cache = cleanup.use(new CertificateCache({ fetcher, clock, log: logging.scope('identity'), metrics }));
+  const cache = cleanup.use(
+    new CertificateCache({ fetcher, clock, log: logging.scope('identity'), metrics, onChange: feed.tell }),
+  );
   cleanup.use(followLocalIdentities(store, cache));
-  return { certificates: cache, dump: () => cache.dump() };
+  return { certificates: cache, dump: () => cache.dump(), feed };
 }
 
 /** Follows the control plane; resolves with the first full state, and goes on. */

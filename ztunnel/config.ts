@@ -1,5 +1,6 @@
 // The configuration of a ztunnel: Istio's environment variables with their defaults (facts: ztunnel 13), read once into one value.
 import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import type { JsonObject } from '@bufbuild/protobuf';
 import { EnvReader } from '#shared/env.ts';
 import type { Env } from '#shared/env.ts';
@@ -52,6 +53,8 @@ export interface ZtunnelConfig {
   /** How long connections may last after SIGTERM, ms. */
   readonly drainDeadline: number;
   readonly backend: 'native' | 'portable' | undefined;
+  /** Threads that serve connections; 0: the main thread does. */
+  readonly workerThreads: number;
   readonly logLevel: string;
   readonly logFormat: LogFormat;
   readonly ports: { readonly admin: number; readonly metrics: number; readonly readiness: number };
@@ -59,6 +62,9 @@ export interface ZtunnelConfig {
   readonly metadata: JsonObject;
   readonly version: string;
 }
+
+/** The most threads that a number may ask for. */
+const MAX_WORKERS = 256;
 
 /** Throws `invalid_config` with every fault. `metadata` is what the ISTIO_META families of variables say. */
 export function loadConfig(
@@ -107,6 +113,7 @@ export function loadConfig(
     http2: http2Settings(read),
     drainDeadline: drainDeadline(read),
     backend: backend === 'auto' ? undefined : backend,
+    workerThreads: workerThreads(read, availableParallelism()),
     logLevel: read.string('RUST_LOG', 'info'),
     logFormat: read.oneOf('LOG_FORMAT', ['text', 'json', 'plain'], 'text') === 'json' ? 'json' : 'text',
     ports: {
@@ -158,4 +165,20 @@ function drainDeadline(read: EnvReader): number {
   const grace = read.integer('TERMINATION_GRACE_PERIOD_SECONDS', 0);
   const derived = grace === 0 ? 5 : Math.max(1, grace > 10 ? grace - 5 : grace - 1);
   return read.duration('CONNECTION_TERMINATION_DEADLINE', derived * 1000);
+}
+
+/** As Istio's (a number, a share of the cores, 0 for all of them), and `main` for none. Half of the cores leaves the others to the pods. */
+function workerThreads(read: EnvReader, cores: number): number {
+  const text = read.optional('ZTUNNEL_WORKER_THREADS') ?? 'main';
+  if (text === 'main') return 0;
+  const [, amount, percent] = /^(\d{1,4})(%?)$/u.exec(text) ?? [];
+  const value = Number(amount);
+  if (amount === undefined || (percent === '%' ? value < 1 || value > 100 : value > MAX_WORKERS)) {
+    read.faults.push(
+      `ZTUNNEL_WORKER_THREADS="${text}": not a number of threads up to ${MAX_WORKERS} (0: one for each core), 1% to 100% of the cores, or main`,
+    );
+    return 0;
+  }
+  if (percent === '%') return Math.max(1, Math.floor((cores * value) / 100));
+  return value === 0 ? cores : value;
 }

@@ -62,6 +62,8 @@ export class MeshLab {
       STATS_PORT: '0',
       READINESS_PORT: '0',
       CONNECTION_TERMINATION_DEADLINE: '1s',
+      ZTUNNEL_WORKER_THREADS: process.env['ZTUNNEL_WORKER_THREADS'] ?? 'main',
+      CULVERT_BACKEND: process.env['CULVERT_BACKEND'] ?? 'auto',
       ...env,
     };
     const lines: AccessLine[] = [];

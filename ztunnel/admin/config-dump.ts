@@ -5,15 +5,16 @@ import { json } from '#shared/telemetry/admin-server.ts';
 import type { AdminRoute } from '#shared/telemetry/admin-server.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import type { PodManager } from '../inpod/pod-manager.ts';
-import type { ConnectionTracker, TrackedConnection } from '../proxy/connection-tracker.ts';
 import { dumpState } from '../state/dump.ts';
 import type { MeshStore } from '../state/store.ts';
+import type { DataPlane } from '../workers/data-plane.ts';
+import type { ConnectionView } from '../workers/protocol.ts';
 
 export interface ConfigDumpDeps {
   readonly config: ZtunnelConfig;
   readonly store: MeshStore;
   readonly pods: PodManager;
-  readonly tracker: ConnectionTracker;
+  readonly plane: DataPlane;
   readonly certificates: () => readonly CertificateDump[];
 }
 
@@ -21,32 +22,33 @@ export function configDumpRoute(deps: ConfigDumpDeps): AdminRoute {
   return {
     path: '/config_dump',
     summary: 'state, configuration, certificates and connections',
-    handle: () => json(configDump(deps)),
+    handle: async () => json(await configDump(deps)),
   };
 }
 
-export function configDump({ config, store, pods, tracker, certificates }: ConfigDumpDeps): object {
+export async function configDump({ config, store, pods, plane, certificates }: ConfigDumpDeps): Promise<object> {
   const { authToken, ...shown } = config;
+  const connections = Map.groupBy(await plane.connections(), ({ pod }) => pod);
   return {
     ...dumpState(store),
     staticConfig: {},
     version: { version: config.version, runtime: `node ${process.versions.node}` },
     config: { ...shown, authToken: authToken === undefined ? undefined : '(set)' },
+    dataPlane: { backend: plane.backend, workers: plane.workers },
     certificates: certificates(),
     workloadState: Object.fromEntries(
-      pods.list().map(({ uid, who, state }) => [uid, { state, connections: connectionsOf(uid, tracker), info: who }]),
+      pods
+        .list()
+        .map(({ uid, who, state }) => [uid, { state, connections: dumpConnections(connections.get(uid) ?? []), info: who }]),
     ),
   };
 }
 
-function connectionsOf(uid: string, tracker: ConnectionTracker): { inbound: object[]; outbound: object[] } {
-  const inbound: object[] = [];
-  const outbound: object[] = [];
-  for (const connection of tracker.of(uid))
-    (connection.direction === 'inbound' ? inbound : outbound).push(dumpConnection(connection));
-  return { inbound, outbound };
+function dumpConnections(connections: readonly ConnectionView[]): { inbound: object[]; outbound: object[] } {
+  const { inbound = [], outbound = [] } = Object.groupBy(connections, ({ direction }) => direction);
+  return { inbound: inbound.map(dumpConnection), outbound: outbound.map(dumpConnection) };
 }
 
-function dumpConnection({ source, originalDestination, actualDestination, protocol }: TrackedConnection): object {
+function dumpConnection({ source, originalDestination, actualDestination, protocol }: ConnectionView): object {
   return { src: formatHostPort(source), originalDst: originalDestination, actualDst: actualDestination, protocol };
 }

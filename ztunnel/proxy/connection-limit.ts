@@ -6,13 +6,21 @@ import type { Family, Metrics } from '#shared/telemetry/metrics.ts';
 /** What the connection came in by: a listener of the pod, or a tunnel of an accepted connection. */
 export type Entrance = 'outbound' | 'plaintext' | 'hbone' | 'tunnel';
 
+/** Places taken, one cell for each thread that serves; over shared memory when there are several. */
+export interface Places {
+  readonly held: Int32Array;
+  /** The cell of this thread. */
+  readonly own: number;
+}
+
 export class ConnectionLimit {
   readonly #max: number;
   readonly #shed: Family<'listener'>;
-  #held = 0;
+  readonly #places: Places;
 
-  constructor(max: number, metrics: Metrics) {
+  constructor(max: number, metrics: Metrics, places: Places = { held: new Int32Array(1), own: 0 }) {
     this.#max = max;
+    this.#places = places;
     this.#shed = metrics.counter('culvert_connections_shed_total', 'Connections refused because too many were open', [
       'listener',
     ]);
@@ -20,16 +28,19 @@ export class ConnectionLimit {
 
   /** A place until the token is disposed; throws `limit_reached` when all are taken. */
   take(entrance: Entrance): Disposable {
-    if (this.#held >= this.#max) {
+    const { held, own } = this.#places;
+    let open = 0;
+    for (let i = 0; i < held.length; i++) open += Atomics.load(held, i);
+    if (open >= this.#max) {
       this.#shed.add(1, entrance);
-      throw new MeshError('limit_reached', `too many connections: ${this.#held} are open (MAX_CONNECTIONS)`);
+      throw new MeshError('limit_reached', `too many connections: ${open} are open (MAX_CONNECTIONS)`);
     }
-    this.#held += 1;
-    let held = true;
+    Atomics.add(held, own, 1);
+    let taken = true;
     return {
       [Symbol.dispose]: () => {
-        if (held) this.#held -= 1;
-        held = false;
+        if (taken) Atomics.sub(held, own, 1);
+        taken = false;
       },
     };
   }

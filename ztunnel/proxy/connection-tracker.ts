@@ -32,8 +32,8 @@ export class ConnectionTracker {
     return { [Symbol.dispose]: () => void this.#live.delete(connection) };
   }
 
-  *of(pod: string): Generator<TrackedConnection> {
-    for (const connection of this.#live) if (connection.pod === pod) yield connection;
+  all(): Iterable<TrackedConnection> {
+    return this.#live;
   }
 
   /** Asks every connection again and cuts those that may not go on. */

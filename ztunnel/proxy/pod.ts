@@ -92,7 +92,10 @@ export function isCapturePort(port: number): boolean {
 }
 
 /** Options of every socket that is opened inside the pod; the mark lets it past the redirect rules. */
-export function podSocket(pod: Pod, { config }: ProxyContext): Pick<ConnectOptions, 'netns' | 'mark' | 'keepalive'> {
+export function podSocket(
+  pod: Pick<Pod, 'netns'>,
+  { config }: Pick<ProxyContext, 'config'>,
+): Pick<ConnectOptions, 'netns' | 'mark' | 'keepalive'> {
   return {
     ...(pod.netns === undefined ? {} : { netns: pod.netns }),
     mark: config.packetMark,

@@ -2,7 +2,8 @@
 import { MeshError } from '#shared/errors.ts';
 import { Drain } from '#shared/lifecycle/drain.ts';
 import { PORT } from '#shared/ports.ts';
-import type { Conn, Listener, ListenOptions } from '#shared/reactor/api.ts';
+import type { Conn, Listener, ListeningSocket, ListenOptions } from '#shared/reactor/api.ts';
+import type { ZtunnelConfig } from '../config.ts';
 import type { PodProxy } from '../inpod/pod-manager.ts';
 import type { PodIdentity } from '../state/workloads.ts';
 import type { Entrance } from './connection-limit.ts';
@@ -15,8 +16,20 @@ import { podSocket } from './pod.ts';
 /** Istio's backlog of in-pod listeners. */
 const BACKLOG = 128;
 
+/** Ports that a pod's connections arrive on. */
+export const POD_PORTS = [PORT.outbound, PORT.inboundPlaintext, PORT.hbone] as const;
+
+/** The captured pod to serve. */
+export interface PodPlace {
+  readonly uid: string;
+  readonly who: PodIdentity;
+  readonly netns: number;
+  /** By port, when another thread bound them; taken over. */
+  readonly sockets?: ReadonlyMap<number, ListeningSocket>;
+}
+
 /** Starts serving a pod; rejects when a port is taken or the namespace is gone. */
-export async function startPodProxy(context: ProxyContext, uid: string, who: PodIdentity, netns: number): Promise<PodProxy> {
+export async function startPodProxy(context: ProxyContext, { uid, who, netns, sockets }: PodPlace): Promise<PodProxy> {
   const pool = context.newPool();
   const pod: Pod = { uid, who, netns, pool, drain: new Drain(context.clock), transparent: false };
   using cleanup = new DisposableStack();
@@ -24,7 +37,9 @@ export async function startPodProxy(context: ProxyContext, uid: string, who: Pod
   const listeners = cleanup.use(new DisposableStack());
   const listen = async (port: number, entrance: Entrance, serve: (conn: Conn) => Promise<void>): Promise<Listener> => {
     const limited = (conn: Conn): void => void serveWithin(context, entrance, conn, serve);
-    const listener = await context.reactor.listen(listenOptions(context, pod, port), limited);
+    const socket = sockets?.get(port);
+    const options = podListenOptions(context.config, netns, port);
+    const listener = await context.reactor.listen(socket ? { ...options, socket } : options, limited);
     listeners.defer(() => listener.close());
     return listener;
   };
@@ -64,9 +79,8 @@ async function serveWithin(
 }
 
 /** Peers of 15008 are kept alive by HTTP/2 PING, so only the captured ports ask the kernel to. */
-function listenOptions(context: ProxyContext, pod: Pod, port: number): ListenOptions {
-  const { config } = context;
-  const { keepalive, ...socket } = podSocket(pod, context);
+export function podListenOptions(config: ZtunnelConfig, netns: number, port: number): ListenOptions {
+  const { keepalive, ...socket } = podSocket({ netns }, { config });
   return {
     ...socket,
     ...(keepalive && port !== PORT.hbone ? { keepalive } : {}),

@@ -26,7 +26,7 @@ export class MeshStore implements MeshView {
   readonly workloads: WorkloadIndex;
   readonly services = new ServiceIndex();
   readonly policies = new PolicyIndex();
-  #listeners = new Set<() => void>();
+  #listeners = new Set<(changes: readonly StateChange[]) => void>();
 
   /** `node`: workloads of it are local; '' makes all of them local. */
   constructor(node: string) {
@@ -34,13 +34,20 @@ export class MeshStore implements MeshView {
   }
 
   /** Applies a whole batch, then tells the listeners once. */
-  apply(changes: Iterable<StateChange>): void {
+  apply(changes: readonly StateChange[]): void {
     for (const change of changes) this.#applyOne(change);
-    for (const listener of this.#listeners) listener();
+    for (const listener of this.#listeners) listener(changes);
+  }
+
+  /** What another store must apply to hold the same. Policies come first: none may be behind the workload that it guards. */
+  *snapshot(): Generator<StateChange> {
+    for (const policy of this.policies.values()) yield { kind: 'policy', policy };
+    for (const service of this.services.values()) yield { kind: 'service', service };
+    for (const workload of this.workloads.values()) yield { kind: 'workload', workload };
   }
 
   /** Calls back after each batch; returns the way to stop. */
-  onChange(listener: () => void): () => void {
+  onChange(listener: (changes: readonly StateChange[]) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }

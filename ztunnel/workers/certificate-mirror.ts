@@ -1,0 +1,34 @@
+// The certificates of the main thread as a worker has them: pushed when they change, asked for when one is missing.
+import type { Clock } from '#shared/clock.ts';
+import type { CertificateSource, WorkloadCertificate } from '#shared/identity/certificate.ts';
+import type { SpiffeId } from '#shared/ids.ts';
+
+export class CertificateMirror implements CertificateSource {
+  readonly #clock: Clock;
+  readonly #ask: (identity: SpiffeId) => Promise<WorkloadCertificate>;
+  readonly #held = new Map<SpiffeId, WorkloadCertificate>();
+  readonly #asking = new Map<SpiffeId, Promise<WorkloadCertificate>>();
+
+  constructor(clock: Clock, ask: (identity: SpiffeId) => Promise<WorkloadCertificate>) {
+    this.#clock = clock;
+    this.#ask = ask;
+  }
+
+  /** A new one, or the end of an identity that is no longer needed. */
+  set(identity: SpiffeId, certificate: WorkloadCertificate | undefined): void {
+    if (certificate) this.#held.set(identity, certificate);
+    else this.#held.delete(identity);
+  }
+
+  async get(identity: SpiffeId): Promise<WorkloadCertificate> {
+    const held = this.#held.get(identity);
+    return held && held.notAfter > this.#clock.now() ? held : await this.#fetch(identity);
+  }
+
+  /** One question at a time for an identity. */
+  #fetch(identity: SpiffeId): Promise<WorkloadCertificate> {
+    const asking = this.#asking.get(identity) ?? this.#ask(identity).finally(() => this.#asking.delete(identity));
+    this.#asking.set(identity, asking);
+    return asking;
+  }
+}

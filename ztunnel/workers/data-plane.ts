@@ -1,0 +1,13 @@
+// Where connections are served: in worker threads, or in the main thread. The rest of the process sees only this.
+import type { StartPod } from '../inpod/pod-manager.ts';
+import type { ConnectionView } from './protocol.ts';
+
+export interface DataPlane extends AsyncDisposable {
+  readonly backend: 'native' | 'portable';
+  /** 0: the main thread serves. */
+  readonly workers: number;
+  /** Resolves when every thread serves the pod. */
+  readonly start: StartPod;
+  /** The live connections. */
+  connections(): Promise<readonly ConnectionView[]>;
+}

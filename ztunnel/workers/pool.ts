@@ -1,0 +1,200 @@
+// The data plane in worker threads, seen from the main thread: tells them of the mesh, of certificates and of pods, and adds up what they
+// count.
+import type { Clock } from '#shared/clock.ts';
+import { MeshError } from '#shared/errors.ts';
+import type { CertificateSource } from '#shared/identity/certificate.ts';
+import type { Readiness } from '#shared/lifecycle/readiness.ts';
+import type { Log, Logging } from '#shared/telemetry/log.ts';
+import { MetricReports } from '#shared/telemetry/metric-report.ts';
+import type { Family, Metrics } from '#shared/telemetry/metrics.ts';
+import type { CertificateFeed } from '../certificates.ts';
+import type { ZtunnelConfig } from '../config.ts';
+import type { PodProxy } from '../inpod/pod-manager.ts';
+import type { MeshStore } from '../state/store.ts';
+import type { PodIdentity } from '../state/workloads.ts';
+import type { DataPlane } from './data-plane.ts';
+import { PodSockets } from './pod-sockets.ts';
+import type { ConnectionView, ToWorker, WorkerStart } from './protocol.ts';
+import { WorkerSlot } from './slot.ts';
+
+/** How long a scrape waits for a worker that is busy, ms. */
+const REPORT_TIMEOUT = 1000;
+
+export interface WorkerPoolDeps {
+  readonly config: ZtunnelConfig;
+  readonly store: MeshStore;
+  readonly certificates: CertificateSource;
+  readonly feed: CertificateFeed;
+  readonly metrics: Metrics;
+  readonly logging: Logging;
+  readonly readiness: Readiness;
+  readonly clock: Clock;
+  readonly maxConnections: number;
+}
+
+interface PlacedPod {
+  readonly uid: string;
+  readonly who: PodIdentity;
+  readonly netns: number;
+  readonly sockets: PodSockets;
+}
+
+/** Resolves when all workers run; rejects with what one of them ended of. */
+export async function startWorkers(deps: WorkerPoolDeps, count: number): Promise<DataPlane> {
+  await using cleanup = new AsyncDisposableStack();
+  const pool = cleanup.use(new WorkerPool(deps, count));
+  await pool.run();
+  cleanup.move();
+  return pool;
+}
+
+class WorkerPool implements DataPlane {
+  readonly #deps: WorkerPoolDeps;
+  readonly #log: Log;
+  readonly #slots: readonly WorkerSlot[];
+  readonly #pods = new Map<string, PlacedPod>();
+  readonly #held: Int32Array;
+  readonly #reports: MetricReports;
+  readonly #restarts: Family;
+  readonly #blockers = new Map<number, Disposable>();
+  readonly #follow = new DisposableStack();
+
+  constructor(deps: WorkerPoolDeps, count: number) {
+    this.#deps = deps;
+    this.#log = deps.logging.scope('workers');
+    this.#held = new Int32Array(new SharedArrayBuffer(count * Int32Array.BYTES_PER_ELEMENT));
+    this.#reports = new MetricReports(deps.metrics);
+    this.#restarts = deps.metrics.counter('culvert_worker_restarts_total', 'Data workers that ended and were replaced');
+    this.#restarts.cell();
+    this.#slots = Array.from({ length: count }, (_, index) => this.#slot(index));
+  }
+
+  get backend(): 'native' | 'portable' {
+    return this.#slots[0]?.backend ?? 'portable';
+  }
+
+  get workers(): number {
+    return this.#slots.length;
+  }
+
+  async run(): Promise<void> {
+    const { store, feed, logging, metrics } = this.#deps;
+    this.#follow.defer(store.onChange((changes) => this.#tellAll({ kind: 'state', changes })));
+    this.#follow.defer(feed.follow((identity, certificate) => this.#tellAll({ kind: 'certificate', identity, certificate })));
+    logging.filter.onChange = () => this.#tellAll({ kind: 'log-levels', levels: logging.filter.toString() });
+    metrics.beforeRender(() => this.#collect());
+    await Promise.all(this.#slots.map((slot) => slot.start()));
+  }
+
+  async start(uid: string, who: PodIdentity, netns: number): Promise<PodProxy> {
+    const { config } = this.#deps;
+    const pod: PlacedPod = { uid, who, netns, sockets: new PodSockets(config, netns, this.#slots.length) };
+    try {
+      await Promise.all(
+        this.#slots.map(async (slot, index) => {
+          await slot.up();
+          await this.#place(slot, index, pod);
+        }),
+      );
+    } catch (thrown) {
+      await this.#stop(pod, 0);
+      throw thrown;
+    }
+    this.#pods.set(uid, pod);
+    return { stop: (deadline) => this.#stop(pod, deadline) };
+  }
+
+  async connections(): Promise<readonly ConnectionView[]> {
+    const views = await Promise.all(this.#slots.map((slot) => slot.ask({ kind: 'connections' }).catch(() => [])));
+    return views.flat();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#follow.dispose();
+    this.#deps.logging.filter.onChange = () => undefined;
+    await Promise.all(this.#slots.map((slot) => slot.stop()));
+    for (const { sockets } of this.#pods.values()) sockets[Symbol.dispose]();
+  }
+
+  #slot(index: number): WorkerSlot {
+    const { certificates, clock, logging, readiness } = this.#deps;
+    const slot: WorkerSlot = new WorkerSlot({
+      index,
+      clock,
+      log: this.#log,
+      start: () => this.#startOf(index),
+      onStarted: async () => {
+        await Promise.all(Array.from(this.#pods.values(), (pod) => this.#place(slot, index, pod)));
+        this.#blockers.get(index)?.[Symbol.dispose]();
+        this.#blockers.delete(index);
+      },
+      onLost: () => {
+        this.#restarts.add(1);
+        this.#reports.forget(index);
+        Atomics.store(this.#held, index, 0);
+        if (!this.#blockers.has(index)) this.#blockers.set(index, readiness.block('data worker'));
+      },
+      serve: (message) => {
+        switch (message.kind) {
+          case 'need-certificate':
+            return certificates.get(message.identity);
+          case 'metrics':
+            this.#reports.merge(index, message.report);
+            return undefined;
+          case 'log':
+            logging.relay(message.text);
+            return undefined;
+        }
+      },
+    });
+    return slot;
+  }
+
+  #startOf(index: number): WorkerStart {
+    const { config, logging, maxConnections, store } = this.#deps;
+    return {
+      config,
+      index,
+      held: this.#held,
+      maxConnections,
+      logFormat: logging.format,
+      logLevels: logging.filter.toString(),
+      logTo: logging.toStdout ? 'stdout' : 'main',
+      state: [...store.snapshot()],
+    };
+  }
+
+  async #place(slot: WorkerSlot, index: number, { uid, who, netns, sockets }: PlacedPod): Promise<void> {
+    await slot.ask({ kind: 'start-pod', pod: { uid, who, netns, sockets: sockets.for(index) } });
+  }
+
+  /** Resolves when no worker has a connection of the pod any more. */
+  async #stop({ uid, sockets }: PlacedPod, deadline: number): Promise<void> {
+    this.#pods.delete(uid);
+    sockets[Symbol.dispose]();
+    await Promise.all(
+      // With a worker that ends meanwhile its connections have ended too.
+      this.#slots.map((slot) => slot.ask({ kind: 'stop-pod', uid, deadline }).catch(() => undefined)),
+    );
+  }
+
+  #tellAll(message: ToWorker): void {
+    for (const slot of this.#slots) slot.send(message);
+  }
+
+  async #collect(): Promise<void> {
+    await Promise.all(
+      this.#slots.map(async (slot, index) => {
+        const late = Promise.withResolvers<undefined>();
+        const timer = this.#deps.clock.after(REPORT_TIMEOUT, () => late.resolve(undefined));
+        const asked = slot.ask({ kind: 'metrics' }).then(
+          // A late report counts for the next scrape: its worker has told it.
+          (report) => this.#reports.merge(index, report),
+          (thrown: unknown) => this.#log.debug('no report of a worker', { worker: index, error: MeshError.from(thrown) }),
+        );
+        await Promise.race([asked, late.promise]);
+        timer.cancel();
+      }),
+    );
+  }
+}

@@ -1,0 +1,74 @@
+// What one thread needs to serve pods, whichever thread it is.
+import type { Clock } from '#shared/clock.ts';
+import { ConnectionPool } from '#shared/hbone/pool.ts';
+import { BufferPool } from '#shared/http2/output.ts';
+import type { CertificateSource } from '#shared/identity/certificate.ts';
+import { createReactor } from '#shared/reactor/create.ts';
+import type { Logging } from '#shared/telemetry/log.ts';
+import type { Metrics } from '#shared/telemetry/metrics.ts';
+import type { ZtunnelConfig } from '../config.ts';
+import type { Places } from '../proxy/connection-limit.ts';
+import { ConnectionLimit } from '../proxy/connection-limit.ts';
+import { ConnectionTracker } from '../proxy/connection-tracker.ts';
+import type { ProxyContext } from '../proxy/pod.ts';
+import { PodDirectory } from '../proxy/pod.ts';
+import type { MeshStore } from '../state/store.ts';
+import { ConnectionTelemetry } from '../telemetry/connection-result.ts';
+import { TrafficMetrics } from '../telemetry/traffic-metrics.ts';
+import type { ConnectionView } from './protocol.ts';
+
+export interface ServingDeps {
+  readonly config: ZtunnelConfig;
+  readonly store: MeshStore;
+  readonly certificates: CertificateSource;
+  readonly metrics: Metrics;
+  readonly logging: Logging;
+  readonly clock: Clock;
+  readonly maxConnections: number;
+  /** Default: this thread's alone. */
+  readonly places?: Places;
+}
+
+export interface Serving extends Disposable {
+  readonly context: ProxyContext;
+  connections(): ConnectionView[];
+}
+
+/** Every change of the store asks all of the thread's connections again. Dispose it to close them all. */
+export function createServing(deps: ServingDeps): Serving {
+  const { config, store, certificates, metrics, logging, clock } = deps;
+  const reactor = createReactor(config.backend ? { backend: config.backend } : {});
+  const tracker = new ConnectionTracker();
+  const unfollow = store.onChange(() => tracker.recheckAll());
+  const buffers = new BufferPool();
+  const context: ProxyContext = {
+    config,
+    reactor,
+    store,
+    certificates,
+    telemetry: new ConnectionTelemetry(new TrafficMetrics(metrics), logging.scope('access'), clock),
+    tracker,
+    limit: new ConnectionLimit(deps.maxConnections, metrics, deps.places),
+    pods: new PodDirectory(),
+    clock,
+    log: logging.scope('proxy'),
+    buffers,
+    newPool: () =>
+      new ConnectionPool(
+        { reactor, certificates, clock, buffers },
+        { maxStreams: config.poolMaxStreams, idleTimeout: config.poolUnusedTimeout, settings: config.http2 },
+      ),
+  };
+  return {
+    context,
+    connections: () => Array.from(tracker.all(), viewOf),
+    [Symbol.dispose]() {
+      unfollow();
+      reactor.close();
+    },
+  };
+}
+
+function viewOf({ pod, direction, source, originalDestination, actualDestination, protocol }: ConnectionView): ConnectionView {
+  return { pod, direction, source, originalDestination, actualDestination, protocol };
+}

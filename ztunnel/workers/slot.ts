@@ -1,0 +1,144 @@
+// A worker thread and its successors: one that ends is replaced at once, and with growing delays when that goes on.
+import { Worker } from 'node:worker_threads';
+import { Backoff } from '#shared/backoff.ts';
+import type { Clock, Timer } from '#shared/clock.ts';
+import { MeshError } from '#shared/errors.ts';
+import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
+import type { Log } from '#shared/telemetry/log.ts';
+import { Channel } from './channel.ts';
+import type { Answers, FromWorker, ToWorker, WorkerStart } from './protocol.ts';
+
+const ENTRY = new URL('../worker.ts', import.meta.url);
+const RESTART = { initial: 100, max: 5000 };
+/** A worker that ran for this long, ms, owes nothing to the failures before. */
+const SETTLED = 10_000;
+/** How long a worker may take to close what it has, ms. */
+const EXIT_TIMEOUT = 2000;
+
+export interface SlotOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly index: number;
+  /** What the next worker is started with. */
+  readonly start: () => WorkerStart;
+  /** The worker runs; a successor must be given the pods. Rejects when that cannot be done. */
+  readonly onStarted: () => Promise<void>;
+  /** The worker is gone and another one is on its way. */
+  readonly onLost: () => void;
+  readonly serve: (message: Exclude<FromWorker, { kind: 'started' }>) => Promise<WorkloadCertificate> | undefined;
+}
+
+export class WorkerSlot {
+  readonly #options: SlotOptions;
+  readonly #backoff = new Backoff(RESTART);
+  #worker: Worker | undefined;
+  #channel: Channel<FromWorker, ToWorker> | undefined;
+  #up = unheeded();
+  #exited = Promise.withResolvers<void>();
+  #restart: Timer | undefined;
+  #stopping = false;
+  #backend: 'native' | 'portable' = 'portable';
+
+  constructor(options: SlotOptions) {
+    this.#options = options;
+  }
+
+  get backend(): 'native' | 'portable' {
+    return this.#backend;
+  }
+
+  /** Starts the first worker; rejects with what it ended of. */
+  async start(): Promise<void> {
+    const failed = this.#spawn();
+    await Promise.race([this.#up.promise, failed]);
+  }
+
+  /** Resolves when a worker serves the pods; rejects when one that should have begun to has ended. */
+  up(): Promise<void> {
+    return this.#up.promise;
+  }
+
+  /** To the worker of this moment, also while it starts. Nothing when there is none: its successor is started with what is known then. */
+  send(message: ToWorker): void {
+    this.#channel?.send(message);
+  }
+
+  /** Rejects when the worker ends before it has answered. */
+  async ask<K extends ToWorker['kind'] & keyof Answers>(message: Extract<ToWorker, { kind: K }>): Promise<Answers[K]> {
+    if (!this.#channel) throw gone(this.#options.index);
+    return await this.#channel.ask(message);
+  }
+
+  /** Ends the worker for good. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.#restart?.cancel();
+    this.#up.reject(gone(this.#options.index));
+    if (!this.#worker) return;
+    this.send({ kind: 'exit' });
+    const timer = this.#options.clock.after(EXIT_TIMEOUT, () => void this.#worker?.terminate());
+    await this.#exited.promise;
+    timer.cancel();
+  }
+
+  /** Rejects when the worker ends. */
+  #spawn(): Promise<never> {
+    const { index, clock, serve, onStarted } = this.#options;
+    // No arguments of the process: what it preloads for itself (a debugger, a test runner) would be loaded in every worker.
+    const worker = new Worker(ENTRY, { workerData: this.#options.start(), name: `data-${index}`, execArgv: [] });
+    const since = clock.monotonic();
+    const ended = Promise.withResolvers<never>();
+    // Only the first start waits for it.
+    ended.promise.catch(() => undefined);
+    let error: MeshError | undefined;
+    const channel: Channel<FromWorker, ToWorker> = new Channel<FromWorker, ToWorker>(worker, (message) => {
+      if (message.kind !== 'started') return serve(message);
+      this.#backend = message.backend;
+      // A worker that dies meanwhile is replaced by its exit.
+      return void onStarted().then(this.#up.resolve, () => undefined);
+    });
+    this.#worker = worker;
+    this.#channel = channel;
+    worker.on('error', (thrown) => {
+      error = MeshError.from(thrown);
+    });
+    worker.once('exit', (code) => {
+      const reason = error ?? new MeshError('internal', `exit code ${code}`);
+      this.#worker = undefined;
+      this.#channel = undefined;
+      channel.close(gone(index));
+      ended.reject(reason);
+      if (this.#stopping) this.#exited.resolve();
+      else this.#lost(reason, clock.monotonic() - since);
+    });
+    return ended.promise;
+  }
+
+  #lost(error: MeshError, lived: number): void {
+    const { clock, log, index, onLost } = this.#options;
+    const first = lived >= SETTLED;
+    if (first) this.#backoff.reset();
+    const delay = first ? 0 : this.#backoff.next();
+    log.error('data worker ended, another one is started', {
+      worker: index,
+      error,
+      after_ms: Math.round(lived),
+      delay_ms: delay,
+    });
+    this.#up.reject(gone(index));
+    this.#up = unheeded();
+    onLost();
+    this.#restart = clock.after(delay, () => void this.#spawn());
+  }
+}
+
+/** Whether anybody waits or not. */
+function unheeded(): PromiseWithResolvers<void> {
+  const up = Promise.withResolvers<void>();
+  up.promise.catch(() => undefined);
+  return up;
+}
+
+function gone(index: number): MeshError {
+  return new MeshError('internal', `data worker ${index} has ended`);
+}
