@@ -174,17 +174,18 @@ function oneLine(message: string): string {
   return /[\n\r\t]/u.test(message) ? message.replaceAll(/[\n\r\t]+/gu, ' ') : message;
 }
 
-/** Lines of one turn of the event loop are written together, at the latest when they are this many bytes. */
-const BATCH = 15 * 1024;
-/** PIPE_BUF: the kernel does not mix a write of up to this many bytes with those of other threads. */
-const ATOMIC = 4096;
+/**
+ * Lines of one turn of the event loop are written together, up to this many bytes (PIPE_BUF): the kernel does not mix such a write with
+ * those of other threads.
+ */
+const BATCH = 4096;
 
 /**
  * Standard output. Writes are synchronous, so lines keep their order and the last ones are out before the process exits; a reader
  * that does not read holds the process up, as with Istio's proxies.
  */
 function stdoutSink(): LogSink {
-  const destination = pino.destination({ fd: 1, sync: true, minLength: BATCH, maxWrite: ATOMIC });
+  const destination = pino.destination({ fd: 1, sync: true, minLength: BATCH - 1, maxWrite: BATCH });
   // EPIPE when the reader went away: the process is told by its signals, not by its log.
   destination.on('error', () => undefined);
   let scheduled = false;
