@@ -1,10 +1,10 @@
-// Log lines in Istio's two forms, with levels per scope that change at run time (facts: ztunnel 12, 13). pino's destination
-// writes; a line is formatted only when its level is on.
-import pino from 'pino';
+// Log lines in Istio's two forms, with levels per scope that change at run time (facts: ztunnel 12, 13). A line is
+// formatted only when its level is on.
 import { systemClock } from '../clock.ts';
 import type { Clock } from '../clock.ts';
 import { LevelFilter } from './log-levels.ts';
 import type { LogLevel } from './log-levels.ts';
+import { stdoutSink } from './stdout-sink.ts';
 
 /** `undefined` leaves the field out; an Error shows its message. */
 export type LogValue = string | number | bigint | boolean | Error | undefined;
@@ -172,38 +172,4 @@ function jsonValue(value: LogValue): unknown {
 
 function oneLine(message: string): string {
   return /[\n\r\t]/u.test(message) ? message.replaceAll(/[\n\r\t]+/gu, ' ') : message;
-}
-
-/**
- * Lines of one turn of the event loop are written together, up to this many bytes (PIPE_BUF): the kernel does not mix such a write with
- * those of other threads.
- */
-const BATCH = 4096;
-
-/**
- * Standard output. Writes are synchronous, so lines keep their order and the last ones are out before the process exits; a reader
- * that does not read holds the process up, as with Istio's proxies.
- */
-function stdoutSink(): LogSink {
-  const destination = pino.destination({ fd: 1, sync: true, minLength: BATCH - 1, maxWrite: BATCH });
-  // EPIPE when the reader went away: the process is told by its signals, not by its log.
-  destination.on('error', () => undefined);
-  let scheduled = false;
-  const flush = (): void => {
-    scheduled = false;
-    try {
-      destination.flushSync();
-    } catch {
-      // As above.
-    }
-  };
-  return {
-    write(line) {
-      destination.write(line);
-      if (scheduled) return;
-      scheduled = true;
-      setImmediate(flush);
-    },
-    flush,
-  };
 }

@@ -1,0 +1,53 @@
+// Where log lines go by default: standard output, the lines of one turn of the event loop together.
+import { writeSync } from 'node:fs';
+import type { LogSink } from './log.ts';
+
+/** PIPE_BUF: the kernel does not mix a write of up to this many bytes with those of other threads and processes. */
+const BATCH = 4096;
+/** Between two tries when a non-blocking pipe is full, ms. */
+const PAUSE = 1;
+
+/**
+ * Writes are synchronous, so lines keep their order and the last ones are out before the process exits; a reader that does not read
+ * holds the process up, as with Istio's proxies. Nothing is synced to a disk: that took half of the time of a busy proxy.
+ */
+export function stdoutSink(fd = 1): LogSink {
+  let held = '';
+  let size = 0;
+  let scheduled = false;
+  const flush = (): void => {
+    if (size === 0) return;
+    const bytes = Buffer.from(held);
+    held = '';
+    size = 0;
+    writeAll(fd, bytes);
+  };
+  const endOfTurn = (): void => {
+    scheduled = false;
+    flush();
+  };
+  return {
+    write(line) {
+      const length = Buffer.byteLength(line);
+      if (size + length > BATCH) flush();
+      held += line;
+      size += length;
+      if (scheduled) return;
+      scheduled = true;
+      setImmediate(endOfTurn);
+    },
+    flush,
+  };
+}
+
+function writeAll(fd: number, bytes: Uint8Array): void {
+  let done = 0;
+  while (done < bytes.length)
+    try {
+      done += writeSync(fd, bytes, done);
+    } catch (error) {
+      // EPIPE when the reader went away: the process is told by its signals, not by its log.
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE);
+    }
+}
