@@ -74,7 +74,7 @@ export class SnapshotBuilder {
     const dirty = this.#dirty;
     this.#dirty = new DirtySets();
     const objects = this.#store.view();
-    if (dirty.policies) this.#policies = new PolicyIndex(objects, this.#settings);
+    if (dirty.policies) this.#policies = new PolicyIndex(objects, this.#settings, this.#policies);
     if (dirty.references) this.#references = findReferenceFaults(objects, this.#settings);
     if (dirty.gateways.size > 0) this.#markBound(dirty);
     const resources = new Map(this.#last.addresses.resources);

@@ -1,6 +1,7 @@
 // The values inside policies as ztunnels match them.
 import { create } from '@bufbuild/protobuf';
 import { ipToBytes } from '#shared/address.ts';
+import { MeshError } from '#shared/errors.ts';
 import { AddressSchema, ServiceAccountMatchSchema, StringMatchSchema } from '#shared/gen/istio/security/authorization_pb.ts';
 import type { Address, ServiceAccountMatch, StringMatch } from '#shared/gen/istio/security/authorization_pb.ts';
 
@@ -18,19 +19,25 @@ export function strings(values: Values): StringMatch[] {
   return (values ?? []).map(stringMatch);
 }
 
-/** Addresses and CIDR blocks. Validation has refused what is neither. */
+/** Addresses and CIDR blocks. Throws on what is neither: left out, it would widen a match, or narrow a DENY. */
 export function addresses(values: Values): Address[] {
-  return (values ?? []).flatMap((text) => {
-    const [ip = '', length] = text.split('/');
+  return (values ?? []).map((text) => {
+    const [ip = '', bits, ...rest] = text.split('/');
     const address = ipToBytes(ip);
-    return address
-      ? [create(AddressSchema, { address, length: length === undefined ? address.length * 8 : Number(length) })]
-      : [];
+    const length = bits === undefined ? (address?.length ?? 0) * 8 : Number(bits);
+    if (!address || rest.length > 0 || bits === '' || !Number.isInteger(length) || length < 0 || length > address.length * 8)
+      throw new MeshError('invalid_config', `"${text}" is not an address or a block like 10.0.0.0/8`);
+    return create(AddressSchema, { address, length });
   });
 }
 
+/** Throws on what is no port, for the same reason. */
 export function ports(values: Values): number[] {
-  return (values ?? []).map(Number).filter((port) => Number.isInteger(port) && port > 0 && port <= 65535);
+  return (values ?? []).map((text) => {
+    const port = Number(text);
+    if (Number.isInteger(port) && port > 0 && port <= 65_535) return port;
+    throw new MeshError('invalid_config', `"${text}" is not a port`);
+  });
 }
 
 /** `NAMESPACE/NAME`, or `NAME` in the policy's own namespace. */

@@ -46,6 +46,15 @@ const CONDITION_KEY: Check = (value) =>
     ? undefined
     : `${String(value)} is not an attribute that a condition can ask for`;
 
+/** What the values of a condition must be; those of other attributes may be any text. */
+const CONDITION_VALUES: Record<string, Check> = {
+  'source.ip': CIDR,
+  'remote.ip': CIDR,
+  'destination.ip': CIDR,
+  'destination.port': PORT_TEXT,
+  'source.serviceAccount': SERVICE_ACCOUNT,
+};
+
 const RULES: Record<string, readonly Rule[]> = {
   Pod: [
     ...podRules('spec'),
@@ -128,6 +137,7 @@ const CROSS_RULES: Record<string, readonly CrossRule[]> = {
       at(object, 'spec', 'action') === 'CUSTOM' && at(object, 'spec', 'provider') === undefined
         ? { path: ['spec', 'provider'], reason: 'is required for the action CUSTOM' }
         : undefined,
+    conditionFault,
   ],
   PeerAuthentication: [
     (object) => {
@@ -157,6 +167,29 @@ function podRules(spec: string): Rule[] {
     { field: `${spec}.containers[].ports[].protocol`, check: PROTOCOL },
     { field: `${spec}.restartPolicy`, check: oneOf('Always', 'OnFailure', 'Never') },
   ];
+}
+
+interface Condition {
+  readonly key: string;
+  readonly values?: readonly string[];
+  readonly notValues?: readonly string[];
+}
+
+/** A condition that asks for nothing, or for what no connection can have, would lift its policy without a word. */
+function conditionFault(object: Document): FieldFault | undefined {
+  const rules = (at(object, 'spec', 'rules') ?? []) as { when?: readonly Condition[] }[];
+  for (const [r, { when = [] }] of rules.entries()) {
+    for (const [w, { key, values = [], notValues = [] }] of when.entries()) {
+      const path: FieldPath = ['spec', 'rules', r, 'when', w];
+      if (values.length + notValues.length === 0) return { path, reason: 'must have values or notValues' };
+      for (const [field, list] of Object.entries({ values, notValues })) {
+        const reasons = list.map((value) => CONDITION_VALUES[key]?.(value));
+        const bad = reasons.findIndex((reason) => reason !== undefined);
+        if (bad >= 0) return { path: [...path, field, bad], reason: reasons[bad] ?? '' };
+      }
+    }
+  }
+  return undefined;
 }
 
 function applyRule(rule: Rule, object: Document): FieldFault[] {

@@ -115,3 +115,23 @@ t.test('one pod among many costs little', async (t) => {
   t.same(changes(first, next).changed, ['Kubernetes//Pod/ns-5/p-0']);
   t.ok(took < 250, `took ${took.toFixed(1)} ms`);
 });
+
+t.test('a DENY that cannot be translated keeps its last good state, and the rest goes on', async (t) => {
+  const steps = new Steps();
+  const deny = (block: string, name = 'p') =>
+    set(aPolicy({ action: 'DENY', rules: [{ from: [{ source: { ipBlocks: [block] } }] }] }, { name }));
+  const first = steps.step(deny('10.0.0.0/8'));
+  const second = steps.step(deny('10.0.0.0/abc'), deny('10.1.0.0/16', 'other'));
+  t.equal(
+    second.authorizations.resources.get('shop/p')?.version,
+    first.authorizations.resources.get('shop/p')?.version,
+    'the last good one',
+  );
+  t.ok(second.authorizations.resources.has('shop/other'));
+  t.match(second.faults, [
+    { field: 'spec', reason: 'cannot be translated: "10.0.0.0/abc" is not an address or a block like 10.0.0.0/8' },
+  ]);
+  const third = steps.step(deny('10.2.0.0/16', 'third'));
+  t.ok(third.authorizations.resources.has('shop/p'), 'also after further changes');
+  t.notOk(steps.step(remove(aPolicy({}, { name: 'p' }))).authorizations.resources.has('shop/p'), 'until it is removed');
+});

@@ -115,6 +115,19 @@ t.test('names the field and the reason', async (t) => {
       'spec.rules[0].backendRefs[0].weight: must be of type integer, is "1"',
     ],
     [`${POLICY}spec: {action: BLOCK}`, 'spec.action: must be one of ALLOW, DENY, AUDIT, CUSTOM, is "BLOCK"'],
+    [
+      `${POLICY}spec: {rules: [{when: [{key: source.ip, values: [10.0.0.0/8], notValues: [junk]}]}]}`,
+      'spec.rules[0].when[0].notValues[0]: must be an address or a block like 10.0.0.0/8, is junk',
+    ],
+    [
+      `${POLICY}spec: {rules: [{when: [{key: source.ip, values: [10.0.0.0/abc]}]}]}`,
+      'spec.rules[0].when[0].values[0]: must be an address or a block like 10.0.0.0/8, is 10.0.0.0/abc',
+    ],
+    [
+      `${POLICY}spec: {rules: [{when: [{key: destination.port, values: [http]}]}]}`,
+      'spec.rules[0].when[0].values[0]: must be a port number, is http',
+    ],
+    [`${POLICY}spec: {rules: [{when: [{key: source.principal}]}]}`, 'spec.rules[0].when[0]: must have values or notValues'],
     [`${POLICY}spec: {action: CUSTOM}`, 'spec.provider: is required for the action CUSTOM'],
     [
       `${POLICY}spec: {rules: [{from: [{source: {ipBlocks: [10.0.0.0/40]}}]}]}`,
