@@ -7,6 +7,8 @@ import type { Loop } from './loop.ts';
 import { HIGH_WATER } from './tcp.ts';
 
 const DEFAULT_TIMEOUT = 10_000;
+/** Plaintext of the largest record. */
+const RECORD_SIZE = 16_384;
 
 export interface Ends {
   local: HostPort;
@@ -206,13 +208,32 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
   #pump(): void {
     const handler = this.#handler;
     if (!handler) return;
-    while (!this.#paused && !this.#readEnded && !this.#stopped()) {
-      const space = handler.buffer?.() ?? this.#loop.scratch;
-      const count = this.#decrypt(space);
-      if (count > 0) handler.onData(space.subarray(0, count));
-      else if (count < 0 || (this.#inputEnded && !this.#error)) this.#endOfInput(handler);
-      else return;
+    let more = true;
+    while (more && !this.#paused && !this.#readEnded && !this.#stopped()) {
+      const space = handler.buffer?.();
+      // Lent, not the shared scratch: the handler may have a TLS session of its own above, which decrypts while this plaintext is read.
+      more = space ? this.#handUp(handler, space) : this.#loop.lend((lent) => this.#handUp(handler, lent));
     }
+  }
+
+  /** False when there is nothing more to decrypt. */
+  #handUp(handler: StreamHandler, space: Uint8Array): boolean {
+    const count = this.#decryptBatch(space);
+    if (count > 0) handler.onData(space.subarray(0, count));
+    else if (count < 0 || (this.#inputEnded && !this.#error)) this.#endOfInput(handler);
+    else return false;
+    return true;
+  }
+
+  /** As many records as are there and fit, so that whoever gets them writes them on at once. */
+  #decryptBatch(space: Uint8Array): number {
+    let filled = this.#decrypt(space);
+    while (filled > 0 && space.length - filled >= RECORD_SIZE) {
+      const count = this.#decrypt(space.subarray(filled));
+      if (count <= 0) break;
+      filled += count;
+    }
+    return filled;
   }
 
   #decrypt(space: Uint8Array): number {
@@ -233,14 +254,24 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
   #encrypt(chunk: Uint8Array): number {
     let taken = 0;
     try {
-      while (taken < chunk.length && !this.#blocked) {
-        taken += this.#session.write(taken === 0 ? chunk : chunk.subarray(taken));
-        this.#sendCiphertext();
-      }
+      while (taken < chunk.length && !this.#blocked) taken += this.#encryptBatch(taken === 0 ? chunk : chunk.subarray(taken));
     } catch (thrown) {
       this.#fail(thrown);
     }
     return taken;
+  }
+
+  /** As many records as fit what the loop lends, in one write: a system call for each would cost more than its encryption. */
+  #encryptBatch(chunk: Uint8Array): number {
+    return this.#loop.lend((out) => {
+      let [taken, filled] = [0, 0];
+      while (taken < chunk.length && filled + CIPHERTEXT_SIZE <= out.length) {
+        taken += this.#session.write(taken === 0 ? chunk : chunk.subarray(taken));
+        filled += this.#session.drain(filled === 0 ? out : out.subarray(filled));
+      }
+      if (filled > 0 && !this.#transport.write(out.subarray(0, filled))) this.#blocked = true;
+      return taken;
+    });
   }
 
   #sendCiphertext(): void {
