@@ -53,19 +53,20 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   const log = logging.scope('ztunnel');
   await using cleanup = new AsyncDisposableStack();
   const metrics = new Metrics();
-  cleanup.use(processMetrics(metrics));
+  processMetrics(metrics);
   metrics.gauge('istio_build', 'Version of this build', ['component', 'tag']).add(1, 'ztunnel', config.version);
   const readiness = new Readiness();
   checkCapabilities(config);
 
   const store = new MeshStore(config.nodeName);
   const { certificates, dump, feed } = certificateSource(config, deps, { store, metrics, clock }, cleanup);
-  const maxConnections = config.maxConnections || connectionsFor(deps.openFiles ?? Infinity);
+  const { openFiles = Infinity } = deps;
+  const maxConnections = config.maxConnections || connectionsFor(openFiles);
   const serving = { config, store, certificates, metrics, logging, clock, maxConnections };
   const plane = cleanup.use(
     config.workerThreads === 0
       ? serveInProcess(serving)
-      : await startWorkers({ ...serving, feed, readiness }, config.workerThreads),
+      : await startWorkers({ ...serving, feed, readiness, openFiles }, config.workerThreads),
   );
 
   const start: StartPod = (uid, who, netns) => plane.start(uid, who, netns);

@@ -63,6 +63,15 @@ export function stopListening(fd: number): void {
   libc().close(fd);
 }
 
+/** Closes the sockets that a thread left behind, noted by descriptor; their peers see a reset. */
+export function closeNoted(ledger: Uint8Array): void {
+  for (let fd = ledger.indexOf(1); fd >= 0; fd = ledger.indexOf(1, fd + 1)) {
+    resetOnClose(fd);
+    libc().close(fd);
+  }
+  ledger.fill(0);
+}
+
 /** A bound UDP socket, for `dgram.Socket.bind({ fd })`. */
 export function bindUdp(options: Omit<ListenOptions, 'backlog' | 'transparent' | 'keepalive'>): BoundSocket {
   const what = `bind UDP ${formatHostPort(options.address)}${place(options)}`;

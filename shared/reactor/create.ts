@@ -1,6 +1,7 @@
 // Chooses the backend of the data plane.
 import type { TlsSettings } from '../tls/context.ts';
 import type { Reactor } from './api.ts';
+import { threadLoop } from './native/loop.ts';
 import { NativeReactor } from './native/reactor.ts';
 import { PortableReactor } from './portable/reactor.ts';
 
@@ -11,8 +12,12 @@ export type Backend = (typeof BACKENDS)[number];
 export interface ReactorConfig extends TlsSettings {
   /** Default portable. */
   backend?: Backend;
+  /** The native backend notes here which descriptors it watches (1 at their numbers): who survives the thread can close them. */
+  ledger?: Uint8Array;
 }
 
-export function createReactor({ backend = 'portable', ...tls }: ReactorConfig = {}): Reactor {
-  return backend === 'native' ? new NativeReactor(tls) : new PortableReactor(tls);
+export function createReactor({ backend = 'portable', ledger, ...tls }: ReactorConfig = {}): Reactor {
+  if (backend === 'portable') return new PortableReactor(tls);
+  if (ledger) threadLoop().noteIn(ledger);
+  return new NativeReactor(tls);
 }

@@ -62,7 +62,7 @@ export class MeshLab {
       STATS_PORT: '0',
       READINESS_PORT: '0',
       CONNECTION_TERMINATION_DEADLINE: '1s',
-      ZTUNNEL_WORKER_THREADS: process.env['ZTUNNEL_WORKER_THREADS'] ?? 'main',
+      ZTUNNEL_WORKER_THREADS: process.env['ZTUNNEL_WORKER_THREADS'] ?? '1',
       CULVERT_BACKEND: process.env['CULVERT_BACKEND'] ?? 'auto',
       ...env,
     };
@@ -172,6 +172,6 @@ function collect(lines: AccessLine[], text: string): void {
 function sumOf(body: string, metric: string, labels: string): number {
   return body
     .split('\n')
-    .filter((line) => line.startsWith(`${metric}{`) && line.includes(labels))
+    .filter((line) => (line.startsWith(`${metric}{`) || line.startsWith(`${metric} `)) && line.includes(labels))
     .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
 }

@@ -20,6 +20,9 @@ import { WorkerSlot } from './slot.ts';
 /** How long a scrape waits for a worker that is busy, ms. */
 const REPORT_TIMEOUT = 1000;
 
+/** Descriptors above this number are not closed for a worker that could not do it itself. */
+const MAX_NOTED = 1 << 20;
+
 export interface WorkerPoolDeps {
   readonly config: ZtunnelConfig;
   readonly store: MeshStore;
@@ -30,6 +33,8 @@ export interface WorkerPoolDeps {
   readonly readiness: Readiness;
   readonly clock: Clock;
   readonly maxConnections: number;
+  /** The limit of open descriptors. */
+  readonly openFiles: number;
 }
 
 interface PlacedPod {
@@ -157,6 +162,7 @@ class WorkerPool implements DataPlane {
       index,
       held: this.#held,
       maxConnections,
+      ledger: new Uint8Array(new SharedArrayBuffer(Math.min(this.#deps.openFiles, MAX_NOTED))),
       logFormat: logging.format,
       logLevels: logging.filter.toString(),
       logTo: logging.toStdout ? 'stdout' : 'main',

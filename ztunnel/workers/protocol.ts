@@ -18,6 +18,8 @@ export interface WorkerStart {
   /** Places of connections over shared memory, one cell for each worker. */
   readonly held: Int32Array;
   readonly maxConnections: number;
+  /** Descriptors of open sockets, over shared memory: the main thread closes what a worker could not. */
+  readonly ledger: Uint8Array;
   readonly logFormat: LogFormat;
   readonly logLevels: string;
   /** Standard output, or as messages to the main thread. */

@@ -27,6 +27,8 @@ export interface ServingDeps {
   readonly maxConnections: number;
   /** Default: this thread's alone. */
   readonly places?: Places;
+  /** Where open sockets are noted, when another thread wants to know. */
+  readonly ledger?: Uint8Array;
 }
 
 export interface Serving extends Disposable {
@@ -37,7 +39,10 @@ export interface Serving extends Disposable {
 /** Every change of the store asks all of the thread's connections again. Dispose it to close them all. */
 export function createServing(deps: ServingDeps): Serving {
   const { config, store, certificates, metrics, logging, clock } = deps;
-  const reactor = createReactor(config.backend ? { backend: config.backend } : {});
+  const reactor = createReactor({
+    ...(config.backend ? { backend: config.backend } : {}),
+    ...(deps.ledger ? { ledger: deps.ledger } : {}),
+  });
   const tracker = new ConnectionTracker();
   const unfollow = store.onChange(() => tracker.recheckAll());
   const buffers = new BufferPool();

@@ -5,6 +5,7 @@ import type { Clock, Timer } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
 import type { Log } from '#shared/telemetry/log.ts';
+import { closeNoted } from '#shared/os/socket-factory.ts';
 import { Channel } from './channel.ts';
 import type { Answers, FromWorker, ToWorker, WorkerStart } from './protocol.ts';
 
@@ -85,7 +86,8 @@ export class WorkerSlot {
   #spawn(): Promise<never> {
     const { index, clock, serve, onStarted } = this.#options;
     // No arguments of the process: what it preloads for itself (a debugger, a test runner) would be loaded in every worker.
-    const worker = new Worker(ENTRY, { workerData: this.#options.start(), name: `data-${index}`, execArgv: [] });
+    const start = this.#options.start();
+    const worker = new Worker(ENTRY, { workerData: start, name: `data-${index}`, execArgv: [] });
     const since = clock.monotonic();
     const ended = Promise.withResolvers<never>();
     // Only the first start waits for it.
@@ -107,6 +109,7 @@ export class WorkerSlot {
       this.#worker = undefined;
       this.#channel = undefined;
       channel.close(gone(index));
+      closeNoted(start.ledger);
       ended.reject(reason);
       if (this.#stopping) this.#exited.resolve();
       else this.#lost(reason, clock.monotonic() - since);

@@ -31,7 +31,7 @@ export class WorkerThread implements Disposable {
 
   /** `exit` ends the thread. */
   constructor(start: WorkerStart, port: Port, exit: () => void) {
-    const { config, maxConnections, held, index } = start;
+    const { config, maxConnections, held, index, ledger } = start;
     this.#exit = exit;
     this.#channel = new Channel(port, (message) => this.#serve(message));
     this.#logging = new Logging({
@@ -52,6 +52,7 @@ export class WorkerThread implements Disposable {
       clock: systemClock,
       maxConnections,
       places: { held, own: index },
+      ledger,
     });
     this.#store.apply(start.state);
     this.#channel.send({ kind: 'started', backend: this.#serving.context.reactor.backend });

@@ -36,6 +36,7 @@ export class Loop {
     else this.#watches.get(id)?.onEvents(mask);
   };
   #nextId = 1;
+  #ledger: Uint8Array | undefined;
   /** Set while anything is watched: keeps the thread alive, and tells libuv that there is something to wait for. */
   #alive: NodeJS.Timeout | undefined;
   #nodeIsDue = false;
@@ -53,9 +54,15 @@ export class Loop {
     this.#nextId = (id + 1) >>> 0;
     this.#epoll.add(fd, id, mask);
     this.#watches.set(id, watch);
+    if (this.#ledger) this.#ledger[fd] = 1;
     this.#alive ??= setInterval(() => undefined, LONGEST_TIMER);
     this.#run();
     return id;
+  }
+
+  /** From now on notes what is watched, by descriptor. */
+  noteIn(ledger: Uint8Array): void {
+    this.#ledger = ledger;
   }
 
   change(fd: number, id: number, mask: number): void {
@@ -66,6 +73,7 @@ export class Loop {
   unwatch(fd: number, id: number): void {
     if (!this.#watches.delete(id)) return;
     this.#epoll.remove(fd);
+    if (this.#ledger) this.#ledger[fd] = 0;
     if (this.#watches.size > 0) return;
     clearInterval(this.#alive);
     this.#alive = undefined;

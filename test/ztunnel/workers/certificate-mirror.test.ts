@@ -1,0 +1,47 @@
+import t from 'tap';
+import { FakeClock } from '#shared/clock.ts';
+import { MeshError } from '#shared/errors.ts';
+import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
+import { spiffeId } from '#shared/ids.ts';
+import { CertificateMirror } from '../../../ztunnel/workers/certificate-mirror.ts';
+
+const identity = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'web' });
+const certificate = (serial: string, notAfter: number): WorkloadCertificate => ({
+  identity,
+  chain: '',
+  key: '',
+  roots: '',
+  notBefore: 0,
+  notAfter,
+  serial,
+});
+
+t.test('what was pushed is used until it ends; what is missing is asked for, once at a time', async (t) => {
+  const clock = new FakeClock();
+  const asked: PromiseWithResolvers<WorkloadCertificate>[] = [];
+  const mirror = new CertificateMirror(clock, () => {
+    const question = Promise.withResolvers<WorkloadCertificate>();
+    asked.push(question);
+    return question.promise;
+  });
+  const both = [mirror.get(identity), mirror.get(identity)];
+  t.equal(asked.length, 1);
+  asked[0]?.resolve(certificate('1', 100));
+  t.strictSame(
+    (await Promise.all(both)).map(({ serial }) => serial),
+    ['1', '1'],
+  );
+  const pushed = certificate('2', 100);
+  mirror.set(identity, pushed);
+  t.equal(await mirror.get(identity), pushed, 'the same object, so that TLS settings are made once');
+  mirror.set(identity, certificate('3', 200));
+  t.equal((await mirror.get(identity)).serial, '3', 'rotated');
+  clock.advance(300);
+  const expired = mirror.get(identity);
+  asked[1]?.reject(new MeshError('no_certificate', 'the CA is down'));
+  await t.rejects(expired, { code: 'no_certificate' });
+  mirror.set(identity, certificate('4', 500));
+  mirror.set(identity, undefined);
+  void mirror.get(identity);
+  t.equal(asked.length, 3, 'forgotten');
+});
