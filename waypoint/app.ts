@@ -110,7 +110,10 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
     async stop() {
       const drain = new Drain(systemClock);
       readiness.block('draining');
-      for (const server of tunnelDeps.http) server.drain();
+      const drainHttp = (): void => tunnelDeps.http.forEach((server) => server.drain());
+      drainHttp();
+      await new Promise<void>((resolve) => setTimeout(resolve, config.minimumDrain));
+      drainHttp();
       using hold = drain.hold();
       void hbone.drain().then(() => hold[Symbol.dispose]());
       const outcome = await drain.start(config.drainTimeout);

@@ -22,7 +22,9 @@ export interface WaypointConfig {
   readonly readyPort: number;
   /** Overrides the port that the control plane gives; undefined: as given. For tests and for several on one host. */
   readonly hbonePort: number | undefined;
-  /** Milliseconds that connections have to end after SIGTERM. */
+  /** Milliseconds after SIGTERM in which new tunnels are still taken: those of ztunnels that have not heard yet. */
+  readonly minimumDrain: number;
+  /** Milliseconds that connections have to end after that. */
   readonly drainTimeout: number;
   readonly backend: Backend;
   readonly logLevel: string;
@@ -57,6 +59,7 @@ export function loadConfig(env: Env): WaypointConfig {
     metricsPort: port('METRICS_PORT', PORT.metrics),
     readyPort: port('READY_PORT', PORT.readiness),
     hbonePort,
+    minimumDrain: reader.duration('MINIMUM_DRAIN_DURATION', 1000),
     drainTimeout: reader.duration('TERMINATION_GRACE_PERIOD', 5000),
     backend: reader.oneOf('CULVERT_BACKEND', BACKENDS, 'portable'),
     logLevel: reader.string('LOG_LEVEL', 'info'),

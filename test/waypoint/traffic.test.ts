@@ -310,20 +310,25 @@ test('a policy that comes while a connection is open holds for its next request'
   session.destroy();
 });
 
-test('a drain lets requests finish, takes no new tunnels, and ends', { timeout: 30_000 }, async (t) => {
-  const { lab } = await setUp(
-    t,
-    [{ port: 80, target: 8080 }],
-    (_request, response) => void setTimeout(() => response.end('late'), 300),
-  );
-  const under = lab.ask({ to: `${VIP}:80` });
-  await new Promise((resolve) => setTimeout(resolve, 100));
-  const stopped = lab.stop();
-  const answer = await under;
-  t.same([answer.status, answer.body, answer.headers.connection], [200, 'late', 'close']);
-  await stopped;
-  await t.rejects(lab.connect(`${VIP}:80`));
-});
+test(
+  'a drain lets requests finish, takes new tunnels until ztunnels have heard of it, and ends',
+  { timeout: 30_000 },
+  async (t) => {
+    const { lab } = await setUp(
+      t,
+      [{ port: 80, target: 8080 }],
+      (_request, response) => void setTimeout(() => response.end('late'), 300),
+    );
+    const under = lab.ask({ to: `${VIP}:80` });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const stopped = lab.stop();
+    const answer = await under;
+    t.same([answer.status, answer.body, answer.headers.connection], [200, 'late', 'close']);
+    t.equal((await lab.ask({ to: `${VIP}:80` })).status, 200, 'of a ztunnel that has not heard yet');
+    await stopped;
+    await t.rejects(lab.connect(`${VIP}:80`));
+  },
+);
 
 test(
   'HTTP/2 requests that no request line could hold are refused, and the connection lives on',
