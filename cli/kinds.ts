@@ -18,21 +18,22 @@ const SHORT: Partial<Record<Kind, string[]>> = {
   PeerAuthentication: ['pa'],
 };
 
-function plural(kind: string): string {
+/** `gateways`, `policies`, `classes`. */
+export function pluralOf(kind: Kind): string {
   const name = kind.toLowerCase();
-  if (name.endsWith('y')) return `${name.slice(0, -1)}ies`;
+  if (/[^aeiou]y$/u.test(name)) return `${name.slice(0, -1)}ies`;
   return name.endsWith('s') ? `${name}es` : `${name}s`;
 }
 
 const kinds = Object.keys(KINDS) as Kind[];
 
 /** The plural of every kind. */
-export const KIND_NAMES: readonly string[] = kinds.map(plural);
+export const KIND_NAMES: readonly string[] = kinds.map(pluralOf);
 
 export function kindNamed(text: string): { kind: Kind; namespaced: boolean } {
   const wanted = text.toLowerCase().split('.')[0] ?? '';
   const kind = kinds.find((candidate) =>
-    [candidate.toLowerCase(), plural(candidate), ...(SHORT[candidate] ?? [])].includes(wanted),
+    [candidate.toLowerCase(), pluralOf(candidate), ...(SHORT[candidate] ?? [])].includes(wanted),
   );
   if (!kind) throw new MeshError('invalid_config', `"${text}" is no kind that the mesh reads: ${KIND_NAMES.join(', ')}`);
   return { kind, namespaced: KINDS[kind].namespaced };

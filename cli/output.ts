@@ -23,11 +23,23 @@ export interface Column<T> {
   wide?: boolean;
 }
 
-/** `data` is what JSON and YAML show; by default the rows themselves. */
-export function printList<T>(format: Format, rows: readonly T[], columns: readonly Column<T>[], data: unknown = rows): void {
+export interface ListOptions {
+  /** What JSON and YAML show; by default the rows themselves. */
+  data?: unknown;
+  /** What is said of a table without rows; on standard error, as kubectl does, so that a script counts no line of it. */
+  none?: string;
+}
+
+export function printList<T>(
+  format: Format,
+  rows: readonly T[],
+  columns: readonly Column<T>[],
+  { data = rows, none = 'nothing found' }: ListOptions = {},
+): void {
   if (format === 'json') print(JSON.stringify(data, undefined, 2));
   else if (format === 'yaml') print(stringify(data, { aliasDuplicateObjects: false }).trimEnd());
-  else if (rows.length > 0) print(formatTable(rows, format === 'wide' ? columns : columns.filter(({ wide }) => wide !== true)));
+  else if (rows.length === 0) process.stderr.write(`${none}\n`);
+  else print(formatTable(rows, format === 'wide' ? columns : columns.filter(({ wide }) => wide !== true)));
 }
 
 /** Columns as wide as their widest cell, three blanks apart, as kubectl shows them. */

@@ -14,11 +14,13 @@ export interface WaitOptions {
   names?: readonly string[];
   /** What a pod must be; default: ready, or ended well. Undefined when it is, else what it is instead. */
   lacks?: (pod: Pod) => string | undefined;
+  /** Told at every look how many of the pods are as wanted. */
+  progress?: (done: number, total: number) => void;
 }
 
 /** How many pods were waited for. Throws with what each of the others lacks when the time is over. */
 export async function waitForPods(runDir: string, options: WaitOptions): Promise<number> {
-  const { timeout, namespaces, names, lacks = lacksReadiness } = options;
+  const { timeout, namespaces, names, lacks = lacksReadiness, progress } = options;
   const end = performance.now() + timeout;
   for (;;) {
     const cluster = await openCluster(runDir);
@@ -33,6 +35,7 @@ export async function waitForPods(runDir: string, options: WaitOptions): Promise
         return lack === undefined ? [] : [`pod ${pod.metadata.namespace}/${pod.metadata.name}: ${lack}`];
       }),
     ];
+    progress?.(pods.length + missing.length - left.length, pods.length + missing.length);
     if (left.length === 0) return pods.length;
     if (performance.now() > end) throw new MeshError('internal', `waited ${timeout / 1000} s in vain for\n${left.join('\n')}`);
     await sleep(150);

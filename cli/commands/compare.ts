@@ -71,7 +71,7 @@ async function compareMemory(options: CompareOptions): Promise<void> {
   const comparison = compareSteps(options.nodes, options.services, measured);
   if (options.svg !== undefined) await writeFile(options.svg, memorySvg(comparison));
   if (options.output === 'table' || options.output === 'wide') print(memoryReport(comparison));
-  else printList(options.output, [], [], comparison);
+  else printList(options.output, [], [], { data: comparison });
 }
 
 /** The path of Envoy; throws with everything that is missing. */

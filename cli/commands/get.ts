@@ -4,8 +4,8 @@ import { MeshError } from '#shared/errors.ts';
 import type { KubeObject } from '#shared/kube/object.ts';
 import { openCluster, runDirOption } from '../cluster.ts';
 import { columnsOf } from '../columns.ts';
-import { kindNamed, KIND_NAMES } from '../kinds.ts';
-import { outputOption, print, printList } from '../output.ts';
+import { kindNamed, KIND_NAMES, pluralOf } from '../kinds.ts';
+import { outputOption, printList } from '../output.ts';
 import type { Format } from '../output.ts';
 
 interface GetOptions {
@@ -18,7 +18,7 @@ interface GetOptions {
 export function getCommand(): Command {
   return new Command('get')
     .description(`Lists objects of one kind, or one of them. Kinds: ${KIND_NAMES.join(', ')}.`)
-    .argument('<kind>', 'pods, services, nodes, gateways, …')
+    .argument('<kind>', 'pods, services, nodes, gateways, …; also KIND/NAME')
     .argument('[name]', 'one object only')
     .addOption(runDirOption())
     .option('-n, --namespace <namespace>', 'namespace to list', 'default')
@@ -26,9 +26,10 @@ export function getCommand(): Command {
     .addOption(outputOption())
     .addHelpText(
       'after',
-      '\nExamples:\n  culvert get pods -A\n  culvert get services -n shop -o wide\n  culvert get gateway waypoint -n shop -o yaml',
+      '\nExamples:\n  culvert get pods -A\n  culvert get services -n shop -o wide\n  culvert get gateway/catalog -n shop -o yaml',
     )
-    .action(async (kindName: string, name: string | undefined, options: GetOptions) => {
+    .action(async (wanted: string, nameWanted: string | undefined, options: GetOptions) => {
+      const [kindName = '', name = nameWanted] = wanted.split('/', 2);
       const { kind, namespaced } = kindNamed(kindName);
       const cluster = await openCluster(options.runDir);
       const everywhere = !namespaced || options.allNamespaces === true;
@@ -37,9 +38,8 @@ export function getCommand(): Command {
       if (name !== undefined && found.length === 0)
         throw new MeshError('not_found', `there is no ${kind} ${name}${everywhere ? '' : ` in namespace ${options.namespace}`}`);
       const data = name === undefined ? { apiVersion: 'v1', kind: 'List', items: found } : found[0];
-      printList(options.output, found, columnsOf(kind, namespaced && everywhere), data);
-      if (found.length === 0 && (options.output === 'table' || options.output === 'wide'))
-        print(everywhere ? `no ${kindName} found` : `no ${kindName} found in namespace ${options.namespace}`);
+      const none = `no ${pluralOf(kind)} found${everywhere ? '' : ` in namespace ${options.namespace}`}`;
+      printList(options.output, found, columnsOf(kind, namespaced && everywhere), { data, none });
     });
 }
 

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { MeshError } from '#shared/errors.ts';
 import { openCluster, runDirOption } from '../cluster.ts';
 import { controlPlaneGet } from '../lab/control-plane.ts';
-import { age, outputOption, print, printList } from '../output.ts';
+import { age, outputOption, printList } from '../output.ts';
 import type { Format } from '../output.ts';
 
 /** One entry of /debug/syncz. */
@@ -34,15 +34,19 @@ export function proxyStatusCommand(): Command {
       const rows = answer.proxies.filter(({ proxy }) => wanted === undefined || proxy === wanted).toSorted(byName);
       if (wanted !== undefined && rows.length === 0) throw new MeshError('not_found', `no proxy ${wanted} is connected`);
       const now = Date.now();
-      printList(output, rows, [
-        { title: 'NAME', value: ({ proxy }) => proxy },
-        { title: 'KIND', value: ({ kind }) => kind },
-        { title: 'NODE', value: ({ nodeName }) => nodeName },
-        { title: 'CONNECTED', value: ({ connected }) => age(connected, now) },
-        { title: 'TYPES', value: shownTypes },
-        { title: 'IDENTITY', value: ({ identity }) => identity, wide: true },
-      ]);
-      if (rows.length === 0 && output === 'table') print('no proxy is connected');
+      printList(
+        output,
+        rows,
+        [
+          { title: 'NAME', value: ({ proxy }) => proxy },
+          { title: 'KIND', value: ({ kind }) => kind },
+          { title: 'NODE', value: ({ nodeName }) => nodeName },
+          { title: 'CONNECTED', value: ({ connected }) => age(connected, now) },
+          { title: 'TYPES', value: shownTypes },
+          { title: 'IDENTITY', value: ({ identity }) => identity, wide: true },
+        ],
+        { none: 'no proxy is connected' },
+      );
       const refused = rows.filter(({ types }) => Object.values(types).some(({ nacked }) => nacked !== undefined));
       for (const { proxy, types } of refused)
         process.stderr.write(`culvert: ${proxy} refused: ${JSON.stringify(refusals(types))}\n`);

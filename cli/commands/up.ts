@@ -74,16 +74,24 @@ async function runForeground(dir: string, options: UpOptions): Promise<void> {
 
 /** Tells how many pods are ready until all are, or the lab is to stop. */
 async function reportPods(lab: Lab, stopping: AbortSignal): Promise<void> {
-  let told = '';
+  const tell = tellPods();
   while (!stopping.aborted) {
     const { ready, total } = lab.podCount();
-    const line = `pods            ${ready} of ${total} ready`;
-    if (line !== told) print(line);
-    told = line;
+    tell(ready, total);
     if (ready === total) break;
     await sleep(200);
   }
   if (!stopping.aborted) print('The mesh runs. Ctrl-C ends it.');
+}
+
+/** Prints how many pods are ready, when it is another number than before. */
+function tellPods(): (ready: number, total: number) => void {
+  let told = '';
+  return (ready, total) => {
+    const line = `pods            ${ready} of ${total} ready`;
+    if (line !== told) print(line);
+    told = line;
+  };
 }
 
 /** The canonical path of a run directory that is free to use; what a crashed lab left there is removed. */
@@ -127,7 +135,7 @@ async function startDetached(dir: string, options: UpOptions): Promise<void> {
     if (state?.phase === 'ready' && state.lab.pid === child.pid) break;
     await sleep(100);
   }
-  if (options.wait === true) await waitForPods(runDir, { timeout: options.timeout * 1000 });
+  if (options.wait === true) await waitForPods(runDir, { timeout: options.timeout * 1000, progress: tellPods() });
   print(`The mesh runs in ${runDir}. culvert down ends it.`);
 }
 

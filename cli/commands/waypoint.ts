@@ -5,10 +5,14 @@ import { stringify } from 'yaml';
 import { parseDuration } from '#shared/env.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { Gateway } from '#shared/kube/gateway-api.ts';
+import { formatFieldPath } from '#shared/kube/field-path.ts';
+import type { Informer } from '#shared/kube/informer.ts';
 import { objectKey } from '#shared/kube/object.ts';
+import { Validator } from '#shared/kube/validate.ts';
 import { openCluster, runDirOption } from '../cluster.ts';
 import type { Cluster } from '../cluster.ts';
 import { isReady } from '../lab/endpoints.ts';
+import { serviceAccount } from '../lab/pod/environment.ts';
 import { outputOption, print, printList } from '../output.ts';
 import type { Format } from '../output.ts';
 import {
@@ -66,8 +70,10 @@ function applyCommand(): Command {
       const cluster = await openCluster(options.runDir);
       const written = await cluster.written();
       if (!written.get('Namespace', '', namespace)) throw new MeshError('not_found', `there is no namespace ${namespace}`);
-      await cluster.apply(waypointGateway({ name, namespace, trafficType: options.for, serviceAccount: options.serviceAccount }));
+      const wish = { name, namespace, trafficType: options.for, serviceAccount: options.serviceAccount };
+      await cluster.apply(checked(waypointGateway(wish)));
       print(`waypoint ${namespace}/${name} applied`);
+      warnOfNobody(written, namespace, options.serviceAccount);
       if (options.enrollNamespace === true) await enrollNamespace(cluster, namespace, name);
       if (options.wait === true) await waitUntilServing(cluster, namespace, name, options.timeout);
     });
@@ -78,7 +84,7 @@ function generateCommand(): Command {
     .description('Prints the Gateway that apply would write.')
     .addHelpText('after', '\nExamples:\n  culvert waypoint generate --for all -n shop > waypoint.yaml')
     .action((name: string, { namespace, for: trafficType, serviceAccount }: ApplyOptions) => {
-      print(stringify(waypointGateway({ name, namespace, trafficType, serviceAccount })).trimEnd());
+      print(stringify(checked(waypointGateway({ name, namespace, trafficType, serviceAccount }))).trimEnd());
     });
 }
 
@@ -103,14 +109,18 @@ function listCommand(): Command {
     .addHelpText('after', '\nExamples:\n  culvert waypoint list -A\n  culvert waypoint list -n shop -o json')
     .action(async (options: ListOptions) => {
       const rows = await findWaypoints(await openCluster(options.runDir), options);
-      printList(options.output, rows, [
-        ...(options.allNamespaces === true ? [{ title: 'NAMESPACE', value: (row: Gateway) => row.metadata.namespace }] : []),
-        { title: 'NAME', value: ({ metadata }) => metadata.name },
-        { title: 'TRAFFIC TYPE', value: ({ metadata }) => metadata.labels?.[WAYPOINT_FOR] ?? 'service' },
-        { title: 'SERVICE ACCOUNT', value: ({ metadata }) => metadata.annotations?.[FOR_SERVICE_ACCOUNT] ?? 'any' },
-        { title: 'PROGRAMMED', value: programmed },
-      ]);
-      if (rows.length === 0 && options.output === 'table') print('no waypoints found');
+      printList(
+        options.output,
+        rows,
+        [
+          ...(options.allNamespaces === true ? [{ title: 'NAMESPACE', value: (row: Gateway) => row.metadata.namespace }] : []),
+          { title: 'NAME', value: ({ metadata }) => metadata.name },
+          { title: 'TRAFFIC TYPE', value: ({ metadata }) => metadata.labels?.[WAYPOINT_FOR] ?? 'service' },
+          { title: 'SERVICE ACCOUNT', value: ({ metadata }) => metadata.annotations?.[FOR_SERVICE_ACCOUNT] ?? 'any' },
+          { title: 'PROGRAMMED', value: programmed },
+        ],
+        { none: noWaypoints(options) },
+      );
     });
 }
 
@@ -128,13 +138,18 @@ function statusCommand(): Command {
         row.status?.conditions
           ?.map(({ type, status, reason = '' }) => `${type}=${status}${reason === '' ? '' : ` (${reason})`}`)
           .join(', ') ?? '';
-      printList(options.output, rows, [
-        { title: 'NAMESPACE', value: ({ metadata }) => metadata.namespace },
-        { title: 'NAME', value: ({ metadata }) => metadata.name },
-        { title: 'PROGRAMMED', value: programmed },
-        { title: 'ADDRESS', value: ({ status }) => status?.addresses?.map(({ value }) => value).join(',') },
-        { title: 'CONDITIONS', value: condition },
-      ]);
+      printList(
+        options.output,
+        rows,
+        [
+          { title: 'NAMESPACE', value: ({ metadata }) => metadata.namespace },
+          { title: 'NAME', value: ({ metadata }) => metadata.name },
+          { title: 'PROGRAMMED', value: programmed },
+          { title: 'ADDRESS', value: ({ status }) => status?.addresses?.map(({ value }) => value).join(',') },
+          { title: 'CONDITIONS', value: condition },
+        ],
+        { none: noWaypoints(options) },
+      );
       if (rows.some((row) => programmed(row) !== 'True')) process.exitCode = 1;
     });
 }
@@ -161,12 +176,30 @@ function deleteCommand(): Command {
     });
 }
 
+function noWaypoints({ namespace, allNamespaces }: ListOptions): string {
+  return `no waypoints found${allNamespaces === true ? '' : ` in namespace ${namespace}`}`;
+}
+
 async function findWaypoints(
   cluster: Cluster,
   { namespace, allNamespaces }: { namespace: string; allNamespaces?: boolean },
 ): Promise<Gateway[]> {
   const all = (await cluster.objects()).list('Gateway', allNamespaces === true ? undefined : namespace);
   return all.filter(isWaypoint).sort((a, b) => (objectKey(a) < objectKey(b) ? -1 : 1));
+}
+
+/** The waypoint is deployed all the same: the pods may come later. */
+function warnOfNobody(view: Informer, namespace: string, account: string | undefined): void {
+  if (account === undefined || view.list('Pod', namespace).some((pod) => serviceAccount(pod) === account)) return;
+  process.stderr.write(`culvert: no pod of namespace ${namespace} runs as service account ${account} yet\n`);
+}
+
+/** The object itself; throws with the field and the reason when the mesh would not take it. */
+function checked(gateway: Gateway): Gateway {
+  const validated = new Validator().validate(gateway);
+  if (validated.ok) return gateway;
+  const faults = validated.faults.map(({ path, reason }) => `${formatFieldPath(path)}: ${reason}`);
+  throw new MeshError('invalid_config', faults.join('\n'));
 }
 
 async function enrollNamespace(cluster: Cluster, name: string, waypoint: string): Promise<void> {

@@ -84,7 +84,9 @@ function part<T extends object>(
           return rows(dump).map((row): Of<T> => Object.assign({ ztunnelNode: node.name }, row));
         }),
       );
-      printList<Of<T>>(options.output, found.flat(), [{ title: 'ZTUNNEL', value: (row) => row.ztunnelNode }, ...columns]);
+      printList<Of<T>>(options.output, found.flat(), [{ title: 'ZTUNNEL', value: (row) => row.ztunnelNode }, ...columns], {
+        none: `no ${name}`,
+      });
     });
 }
 

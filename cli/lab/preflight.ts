@@ -97,6 +97,8 @@ export async function checkFolder(folder: string): Promise<void> {
   try {
     await readdir(folder);
   } catch (error) {
-    throw new MeshError('invalid_config', `${folder} cannot be read: ${MeshError.from(error).message}`, { cause: error });
+    const why = { ENOENT: 'there is no such folder', ENOTDIR: 'it is no folder', EACCES: 'permission denied' };
+    const reason = why[(error as NodeJS.ErrnoException).code as keyof typeof why] ?? MeshError.from(error).message;
+    throw new MeshError('invalid_config', `${folder} cannot be read: ${reason}`, { cause: error });
   }
 }

@@ -28,6 +28,8 @@ t.test('faults are one readable message and a non-zero exit code', async (t) => 
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   t.match(run('get', 'pods', '--run-dir', dir), { status: 1, stderr: /no lab runs in .*: start one with culvert up/u });
   t.match(run('get', 'pods', '-o', 'xml'), { status: 1, stderr: /table, wide, json, yaml/u });
+  t.match(run('get', 'gateways', '--run-dir', dir), { status: 1, stderr: /no lab runs/u }, 'the plural of a vowel and y');
+  t.match(run('waypoint', 'generate', 'Bad_Name'), { status: 1, stderr: /metadata\.name: .*is not a name/u });
   t.match(run('get', 'unicorns', '--run-dir', dir), { status: 1, stderr: /"unicorns" is no kind that the mesh reads: .*pods/u });
   t.match(run('up', join(dir, 'nowhere'), '--run-dir', join(dir, 'run')), { status: 1, stderr: /nowhere cannot be read/u });
   t.match(run('fly'), { status: 1, stderr: /unknown command/u });
