@@ -9,5 +9,7 @@ createServer((request, response) => {
   }
   response.setHeader('content-type', 'application/json');
   response.setHeader('x-catalog-version', version);
-  response.end(`${JSON.stringify({ service: 'catalog', version, method: request.method, path: request.url, from: request.socket.remoteAddress })}\n`);
+  response.end(
+    `${JSON.stringify({ service: 'catalog', version, method: request.method, path: request.url, from: request.socket.remoteAddress })}\n`,
+  );
 }).listen(8080);
