@@ -1,5 +1,6 @@
 // The small pure parts: path normalisation, protocol detection, endpoint choice, access log.
 import { test } from 'tap';
+import { fullMatch, Path } from '../../waypoint/xds/strict.ts';
 import fc from 'fast-check';
 import type { Endpoint } from '../../waypoint/cluster/cluster.ts';
 import { createPicker } from '../../waypoint/cluster/picker.ts';
@@ -89,4 +90,15 @@ test('a client cannot write into the access log', async (t) => {
     line,
     /^\[1970-01-01T00:00:00\.000Z\] "GET \/\\x22\\x0a HTTP\/1\.1" 0 - - - "-" 0 0 0 - "-" "x\\x22\\x0d\\x0a\[2026\]/u,
   );
+});
+
+test('an expression takes linear time whatever a client sends, or is refused', async (t) => {
+  const started = performance.now();
+  t.notOk(fullMatch('(a+)+', new Path()).test(`${'a'.repeat(40)}!`));
+  t.notOk(fullMatch('/[^/]+/.*/x/.*/y/.*z', new Path()).test(`/a${'/x/y'.repeat(1000)}`));
+  t.ok(performance.now() - started < 2000);
+  for (const refused of ['(?=a)a', '(a)\\1', '(.{1,200}){1,200}', '\\p{L}+', '(?i)a'])
+    t.throws(() => fullMatch(refused, new Path('regex')), { message: /regex/u }, refused);
+  t.ok(fullMatch('/v[0-9]{1,3}/\\w+\\-x', new Path()).test('/v12/abc-x'));
+  t.notOk(fullMatch('a|b', new Path()).test('ab'), 'the whole text');
 });
