@@ -40,7 +40,7 @@ export async function buildApp(config: ControlPlaneConfig, log: Log, clock: Cloc
   try {
     // Names of Istio's dashboards, which lack the `_total` that OpenMetrics wants.
     const metrics = new Metrics({ openMetrics: false });
-    stack.use(processMetrics(metrics));
+    processMetrics(metrics);
     const readiness = new Readiness();
     const starting = readiness.block('configuration');
 

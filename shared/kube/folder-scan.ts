@@ -11,8 +11,9 @@ const YOUNG = 40;
 /** Quiet time after an event before a scan, and the longest that events may put it off, ms. */
 const QUIET = 30;
 const LATEST = 100;
-/** How often the folder itself is looked at: it may be created, replaced, or have lost an event, ms. */
-const CHECK = 2000;
+/** How often the folder is looked at without an event, which may have been lost, and while it is not there, ms. */
+const CHECK = 10_000;
+const CHECK_MISSING = 2000;
 /**
  * How long files must be gone to be believed gone when the folder is empty, or was itself replaced by another: somebody may be in the
  * middle of moving, restoring or mounting them, and every policy of the mesh would be lifted meanwhile, ms.
@@ -70,8 +71,9 @@ export class FolderScanner {
   }
 
   #checkLater(): void {
+    this.#check?.cancel();
     if (this.#closed) return;
-    this.#check = this.#clock.after(CHECK, () => {
+    this.#check = this.#clock.after(this.#fault === undefined ? CHECK : CHECK_MISSING, () => {
       void this.#scan().then(() => this.#checkLater());
     });
   }
@@ -177,6 +179,7 @@ export class FolderScanner {
   #setFault(reason: string | undefined): void {
     if (reason === this.#fault || this.#closed) return;
     this.#fault = reason;
+    this.#checkLater();
     this.#handler.onFolderFault(reason);
   }
 }

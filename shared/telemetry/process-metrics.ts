@@ -1,14 +1,11 @@
-// What every process tells about itself: descriptors, memory, CPU, event-loop delay.
+// What every process tells about itself: descriptors, memory, CPU, how busy the event loop is.
 import { readdirSync, readFileSync } from 'node:fs';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Metrics } from './metrics.ts';
 
-/** Registers process_* and nodejs_* metrics; returns what ends the measuring. */
-export function processMetrics(metrics: Metrics): Disposable {
+/** Registers process_* and nodejs_* metrics, all read when somebody asks: sampling the event loop's delay would wake an idle process. */
+export function processMetrics(metrics: Metrics): void {
   const startTime = Math.round(performance.timeOrigin) / 1000;
-  // Milliseconds between samples: each one wakes an idle process.
-  const delay = monitorEventLoopDelay({ resolution: 100 });
-  delay.enable();
+  let loop = performance.eventLoopUtilization();
   const gauge = (name: string, help: string, read: () => number | undefined): void => {
     metrics.gauge(name, help, [], (family) => {
       const value = read();
@@ -21,16 +18,15 @@ export function processMetrics(metrics: Metrics): Disposable {
   gauge('process_resident_memory_bytes', 'Resident memory', () => process.memoryUsage.rss());
   gauge('nodejs_heap_used_bytes', 'Memory of live JavaScript objects', () => process.memoryUsage().heapUsed);
   gauge('nodejs_external_memory_bytes', 'Memory of buffers outside the heap', () => process.memoryUsage().external);
-  gauge('nodejs_eventloop_delay_p99_seconds', 'Delay of the main event loop since the last scrape, 99th percentile', () => {
-    const p99 = delay.percentile(99) / 1e9;
-    delay.reset();
-    return p99;
+  gauge('nodejs_eventloop_utilization', 'Share of the time since the last scrape that the main event loop was busy', () => {
+    const before = loop;
+    loop = performance.eventLoopUtilization();
+    return performance.eventLoopUtilization(loop, before).utilization;
   });
   metrics.counter('process_cpu_seconds_total', 'CPU time, user and system', [], (family) => {
     const { user, system } = process.cpuUsage();
     family.cell().value = (user + system) / 1e6;
   });
-  return { [Symbol.dispose]: () => delay.disable() };
 }
 
 function openDescriptors(): number | undefined {
