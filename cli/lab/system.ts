@@ -103,7 +103,8 @@ export function eventSocket(node: NodePlan): string {
 
 /** How a program of the mesh is started (docs/seams.md, first lines). */
 function nodeProgram(root: string, folder: string): string[] {
-  return [process.execPath, '--max-semi-space-size=4', '--expose-gc', join(root, folder, 'main.ts')];
+  const young = folder === 'ztunnel' || folder === 'waypoint' ? 4 : 1;
+  return [process.execPath, `--max-semi-space-size=${young}`, '--expose-gc', join(root, folder, 'main.ts')];
 }
 
 function program(
