@@ -17,8 +17,8 @@ export const SSL_CTRL = {
   MIN_PROTO: 123,
   MAX_PROTO: 124,
 } as const;
-/** PARTIAL_WRITE | MOVING_WRITE_BUFFER | RELEASE_BUFFERS. */
-export const SSL_MODE = 0x1 | 0x2 | 0x10;
+/** PARTIAL_WRITE | MOVING_WRITE_BUFFER | NO_AUTO_CHAIN (else each handshake looks for our own chain, and verifies it) | RELEASE_BUFFERS. */
+export const SSL_MODE = 0x1 | 0x2 | 0x8 | 0x10;
 /** No TLS 1.2 tickets, no compression, no renegotiation, and no certificate compression, which would triple a handshake's cost. */
 export const SSL_OPTIONS = (1n << 14n) | (1n << 17n) | (1n << 30n) | (1n << 32n) | (1n << 33n);
 /** PEER | FAIL_IF_NO_PEER_CERT. */
