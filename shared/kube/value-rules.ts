@@ -171,16 +171,20 @@ function podRules(spec: string): Rule[] {
 
 interface Condition {
   readonly key: string;
-  readonly values?: readonly string[];
-  readonly notValues?: readonly string[];
+  readonly values?: readonly string[] | null;
+  readonly notValues?: readonly string[] | null;
 }
 
 /** A condition that asks for nothing, or for what no connection can have, would lift its policy without a word. */
 function conditionFault(object: Document): FieldFault | undefined {
-  const rules = (at(object, 'spec', 'rules') ?? []) as { when?: readonly Condition[] }[];
-  for (const [r, { when = [] }] of rules.entries()) {
-    for (const [w, { key, values = [], notValues = [] }] of when.entries()) {
+  // YAML may hold null wherever the schema has an object or a list.
+  const rules = (at(object, 'spec', 'rules') ?? []) as readonly ({ when?: readonly (Condition | null)[] | null } | null)[];
+  for (const [r, rule] of rules.entries()) {
+    for (const [w, condition] of (rule?.when ?? []).entries()) {
       const path: FieldPath = ['spec', 'rules', r, 'when', w];
+      const key = condition?.key ?? '';
+      const values = condition?.values ?? [];
+      const notValues = condition?.notValues ?? [];
       if (values.length + notValues.length === 0) return { path, reason: 'must have values or notValues' };
       for (const [field, list] of Object.entries({ values, notValues })) {
         const reasons = list.map((value) => CONDITION_VALUES[key]?.(value));

@@ -94,7 +94,7 @@ t.test('nothing makes the reader throw', async (t) => {
           {
             from: [{ source: { ipBlocks: ['10.0.0.0/8'] } }],
             to: [{ operation: { ports: ['1'] } }],
-            when: [{ key: 'source.ip' }],
+            when: [{ key: 'source.ip', values: ['10.0.0.0/8'] }],
           },
         ],
       },
