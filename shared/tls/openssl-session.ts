@@ -21,8 +21,10 @@ import {
 } from './openssl.ts';
 import { uriSans } from './verify.ts';
 
-/** Bytes of ciphertext that wait on either side of a session: two full records. */
+/** Bytes of ciphertext from the peer that wait in a session: two full records. */
 export const CIPHERTEXT_SIZE = 33_280;
+/** Bytes of ciphertext for the peer that wait in a session: one full record, drained after each. */
+const OUTGOING_SIZE = 17_408;
 const TLS12 = 0x303;
 const TLS13 = 0x304;
 
@@ -101,7 +103,7 @@ export class SslSession {
     ssl.ERR_clear_error();
     this.pointer = must(ssl.SSL_new(context.pointer), 'create a TLS session');
     const [inner, outer] = [Buffer.alloc(8), Buffer.alloc(8)];
-    must(ssl.BIO_new_bio_pair(inner, CIPHERTEXT_SIZE, outer, CIPHERTEXT_SIZE), 'create the buffers of a TLS session');
+    must(ssl.BIO_new_bio_pair(inner, OUTGOING_SIZE, outer, CIPHERTEXT_SIZE), 'create the buffers of a TLS session');
     const bio = Number(inner.readBigUInt64LE());
     ssl.SSL_set_bio(this.pointer, bio, bio);
     this.#network = Number(outer.readBigUInt64LE());
