@@ -13,6 +13,7 @@ import { dnsTable } from './dns/answer.ts';
 import type { DnsTable } from './dns/answer.ts';
 import { startDns } from './dns/server.ts';
 import type { DnsServer } from './dns/server.ts';
+import { FaultReporter } from './fault-reporter.ts';
 import { Kubelet } from './kubelet.ts';
 import { MeshPrograms } from './mesh.ts';
 import { createFabric } from './net/fabric.ts';
@@ -60,6 +61,7 @@ export class Lab {
   #mesh: MeshPrograms | undefined;
   #proxy: ServiceProxy | undefined;
   #dns: DnsServer | undefined;
+  #faults: FaultReporter;
   #names: DnsTable = new Map();
   #addresses = new ServiceAddresses();
   #state: StateFile | undefined;
@@ -70,6 +72,7 @@ export class Lab {
 
   constructor(options: LabOptions) {
     this.#options = options;
+    this.#faults = new FaultReporter(options.runDir, options.clock, (line) => options.progress(`! ${line}`));
     const objects = join(options.runDir, 'objects');
     const statusFolder = join(options.runDir, 'status');
     this.#informer = new Informer(new FolderSource({ folders: [options.folder, objects], statusFolder }));
@@ -88,7 +91,7 @@ export class Lab {
     const { runDir, progress, clock } = this.#options;
     for (const folder of ['objects', 'status', 'controlplane', 'nodes', 'pods'])
       await mkdir(join(runDir, folder), { recursive: true });
-    this.#informer.onFaults((faults) => faults.forEach((fault) => progress(`! ${formatFault(fault)}`)));
+    this.#informer.onFaults((faults) => this.#faults.report('files', faults.map(formatFault)));
     await this.#informer.start();
     const plan = planLab(runDir, this.#nodeNames());
     for (const node of plan.nodes) await mkdir(node.dir, { recursive: true });
@@ -140,6 +143,7 @@ export class Lab {
   async #close(): Promise<void> {
     if (this.#state) this.#state.phase = 'stopping';
     this.#informer.close();
+    this.#faults[Symbol.dispose]();
     await this.#kubelet?.close();
     await this.#mesh?.close();
     // What was being made when the end came is finished, then removed with the rest.
@@ -164,6 +168,7 @@ export class Lab {
     this.#names = dnsTable(services, pods);
     this.#proxy?.update(services, pods);
     this.#kubelet?.sync(pods);
+    if (this.#options.programs !== 'none') this.#faults.changed();
   }
 
   #save(): void {
