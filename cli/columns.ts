@@ -60,7 +60,8 @@ const podColumns: Column<Pod>[] = [
   { title: 'IP', value: (pod) => pod.status?.podIP },
   { title: 'NODE', value: (pod) => pod.spec?.nodeName },
   { title: 'MESH', value: (pod) => pod.metadata.annotations?.['ambient.istio.io/redirection'] },
-  { title: 'MESSAGE', value: (pod) => whyNotReady(pod) },
+  { title: 'MESSAGE', value: (pod) => whyNotReady(pod, 120), wide: false },
+  { title: 'MESSAGE', value: (pod) => whyNotReady(pod), wide: true },
 ];
 
 const serviceColumns: Column<Service>[] = [
@@ -99,11 +100,11 @@ function podState(pod: Pod): string {
   return waiting ?? pod.status?.reason ?? phase ?? 'Pending';
 }
 
-/** Short enough for a table. */
-function whyNotReady(pod: Pod): string {
+/** Cut to `limit` characters. */
+function whyNotReady(pod: Pod, limit = Number.POSITIVE_INFINITY): string {
   const ready = pod.status?.conditions?.find(({ type }) => type === 'Ready');
   const text = (ready?.status === 'False' ? ready.message : undefined) ?? pod.status?.message ?? '';
-  return text.length > 120 ? `${text.slice(0, 119)}…` : text;
+  return text.length > limit ? `${text.slice(0, limit - 1)}…` : text;
 }
 
 function isTrue(conditions: readonly Condition[] | undefined, wanted: string): boolean {

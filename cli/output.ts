@@ -19,7 +19,7 @@ export function outputOption(): Option {
 export interface Column<T> {
   title: string;
   value: (row: T) => string | number | undefined;
-  /** Shown by `-o wide` only. */
+  /** Shown by `-o wide` only (true), or never there (false). */
   wide?: boolean;
 }
 
@@ -39,7 +39,13 @@ export function printList<T>(
   if (format === 'json') print(JSON.stringify(data, undefined, 2));
   else if (format === 'yaml') print(stringify(data, { aliasDuplicateObjects: false }).trimEnd());
   else if (rows.length === 0) process.stderr.write(`${none}\n`);
-  else print(formatTable(rows, format === 'wide' ? columns : columns.filter(({ wide }) => wide !== true)));
+  else
+    print(
+      formatTable(
+        rows,
+        columns.filter(({ wide }) => wide !== (format !== 'wide')),
+      ),
+    );
 }
 
 /** Columns as wide as their widest cell, three blanks apart, as kubectl shows them. */

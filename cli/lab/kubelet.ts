@@ -5,6 +5,7 @@ import { objectKey } from '#shared/kube/object.ts';
 import type { ObjectKey, ObjectWriter } from '#shared/kube/object.ts';
 import type { LabPlan, NodePlan } from './plan.ts';
 import type { PodRunner } from './pod/runner.ts';
+import type { PodStatusPatch } from './pod/status.ts';
 import { schedule } from './scheduler.ts';
 import type { SchedulableNode } from './scheduler.ts';
 
@@ -25,7 +26,12 @@ interface Entry {
   made: string;
   /** The last status that was written. */
   written: string;
+  /** Reasons that were told of already: each once, however often the pod tries again. */
+  told: Set<string>;
 }
+
+/** Why a pod does not run, where waiting alone does not help. */
+const FAILURES = new Set(['FailedCreatePodSandBox', 'CreateContainerConfigError', 'StartError', 'CrashLoopBackOff', 'Error']);
 
 /** Milliseconds that a pod gets to end when the lab goes down. */
 const SHUTDOWN_GRACE = 1500;
@@ -76,7 +82,7 @@ export class Kubelet {
     if (!node) return;
     this.#unschedulable.delete(key);
     const runner = this.#deps.newRunner(pod, node);
-    this.#entries.set(key, { runner, made: recipe(pod), written: '' });
+    this.#entries.set(key, { runner, made: recipe(pod), written: '', told: new Set() });
     this.report(runner);
     runner.start();
   }
@@ -105,7 +111,15 @@ export class Kubelet {
     if (text === entry.written) return;
     entry.written = text;
     this.#write(key, patch);
+    this.#warnOnce(key, entry, patch.status);
     this.#deps.onChange();
+  }
+
+  #warnOnce(key: ObjectKey, { told }: Entry, { conditions }: PodStatusPatch): void {
+    const { reason = '', message = '' } = conditions.find(({ type }) => type === 'Ready') ?? {};
+    if (!FAILURES.has(reason) || told.has(reason)) return;
+    told.add(reason);
+    this.#deps.warn(`${key}: ${reason}: ${message}`);
   }
 
   #reportUnschedulable(key: ObjectKey, message: string): void {

@@ -98,6 +98,8 @@ export class Supervised {
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...launch.argv], {
       env: launch.env,
       cwd: launch.cwd,
+      // A session of its own: Ctrl-C in the terminal is for the lab, which ends its programs in order.
+      detached: true,
       stdio: ['ignore', log, log, ...(launch.ipc === true ? (['ipc'] as const) : [])],
     });
     closeSync(log);

@@ -35,12 +35,16 @@ export interface CniResult {
   [field: string]: unknown;
 }
 
-/** Attaches the container. When a plugin fails, those before it are undone and the plugin's message is thrown. */
-export async function cniAdd(network: CniNetwork, target: CniTarget): Promise<CniResult> {
+/**
+ * Attaches the container. When a plugin fails, those before it are undone and the plugin's message is thrown;
+ * `onFailure` is told before the undoing, which waits for plugins too.
+ */
+export async function cniAdd(network: CniNetwork, target: CniTarget, onFailure?: (error: unknown) => void): Promise<CniResult> {
   let result: CniResult | undefined;
   try {
     for (const plugin of network.plugins) result = parseResult(plugin, await invoke(network, 'ADD', plugin, target, result));
   } catch (error) {
+    onFailure?.(error);
     await cniDel(network, target, result).catch(() => {});
     throw error;
   }

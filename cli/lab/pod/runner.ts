@@ -49,6 +49,9 @@ interface Sandbox {
 /** Milliseconds that containers get to end themselves, where the pod does not say; 30 s as in Kubernetes would make a lab slow. */
 const DEFAULT_GRACE = 2000;
 
+/** Milliseconds after which a pod says what it waits for. */
+const SLOW_ATTACH = 1500;
+
 export class PodRunner {
   readonly pod: Pod;
   readonly node: NodePlan;
@@ -122,12 +125,27 @@ export class PodRunner {
         return;
       } catch (error) {
         if (signal.aborted) return;
-        const reason = this.#sandbox ? 'CreateContainerConfigError' : 'FailedCreatePodSandBox';
-        this.#trouble = { reason, message: MeshError.from(error).message };
-        this.#deps.onChange();
+        this.#report(this.#sandbox ? 'CreateContainerConfigError' : 'FailedCreatePodSandBox', MeshError.from(error).message);
       }
       await this.#pause(backoff.next());
       if (signal.aborted) return;
+    }
+  }
+
+  #report(reason: string, message: string): void {
+    this.#trouble = { reason, message };
+    this.#deps.onChange();
+  }
+
+  /** The network of the pod; a chain that takes long is told of, as is its failure before it has been undone. */
+  async #attach(network: CniNetwork, target: CniTarget): Promise<CniResult> {
+    const slow = this.#deps.clock.after(SLOW_ATTACH, () => {
+      if (this.#trouble?.message === '') this.#report('ContainerCreating', 'waiting for the CNI plugins to attach its network');
+    });
+    try {
+      return await cniAdd(network, target, (error) => this.#report('FailedCreatePodSandBox', MeshError.from(error).message));
+    } finally {
+      slow.cancel();
     }
   }
 
@@ -142,7 +160,7 @@ export class PodRunner {
     const target = { containerId, netnsPath: netnsPath(netns), podName: name, podNamespace: namespace, podUid: uid };
     await createNetns(netns);
     try {
-      const result = await cniAdd(network, target);
+      const result = await this.#attach(network, target);
       const podIP = result.ips?.[0]?.address.split('/')[0];
       if (podIP === undefined) throw new MeshError('internal', 'the CNI chain gave the pod no address');
       await this.#writeNameFiles(podIP);
