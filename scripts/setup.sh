@@ -41,7 +41,7 @@ python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || missing="$missing python3
 if [ -n "$missing" ] || [ "$(id -u)" != 0 ]; then
   if [ "$(id -u)" != 0 ]; then
     say "culvert: network namespaces and nftables need root; run this as root (for instance: sudo npm run demo)."
-    [ -z "$missing" ] || say "culvert: missing Debian packages:$missing"
+    [ -z "$missing" ] || say "culvert: Debian packages are missing too; as root it installs them itself, by hand: apt-get install$missing"
     exit 1
   fi
   if ! command -v apt-get >/dev/null 2>&1; then
