@@ -167,7 +167,7 @@ function drainDeadline(read: EnvReader): number {
   return read.duration('CONNECTION_TERMINATION_DEADLINE', derived * 1000);
 }
 
-/** As Istio's (a number, a share of the cores, 0 for all of them), and `main` for none. Half of the cores leaves the others to the pods. */
+/** As Istio's (a number, a share of the cores, 0 for all of them), and `main` for none, which is the default. */
 function workerThreads(read: EnvReader, cores: number): number {
   const text = read.optional('ZTUNNEL_WORKER_THREADS') ?? 'main';
   if (text === 'main') return 0;

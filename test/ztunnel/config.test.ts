@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import t from 'tap';
 import { loadConfig } from '../../ztunnel/config.ts';
 
@@ -29,6 +30,20 @@ t.test('where the control plane is', async (t) => {
   t.equal(config({ XDS_ADDRESS: 'istiod:15012' }).xdsAddress, 'https://istiod:15012');
   t.equal(config({ XDS_ADDRESS: '' }).xdsAddress, '', 'empty: none');
   t.equal(config({}, true).authToken, './var/run/secrets/tokens/istio-token');
+});
+
+t.test('how many threads serve connections', async (t) => {
+  const cores = availableParallelism();
+  const threads = (value: string) => config({ ZTUNNEL_WORKER_THREADS: value }).workerThreads;
+  t.equal(config({}).workerThreads, 0, 'the main thread serves');
+  t.equal(threads('50%'), Math.max(1, Math.floor(cores / 2)));
+  t.equal(threads('3'), 3);
+  t.equal(threads('0'), cores);
+  t.equal(threads('100%'), cores);
+  t.equal(threads('1%'), 1);
+  t.equal(threads('main'), 0);
+  for (const wrong of ['-1', '0%', '101%', '1.5', '257', 'all'])
+    t.throws(() => threads(wrong), { code: 'invalid_config', message: /ZTUNNEL_WORKER_THREADS/u });
 });
 
 t.test('derived values', async (t) => {
