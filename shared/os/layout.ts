@@ -22,7 +22,16 @@ export const MSG = { CTRUNC: 0x8, TRUNC: 0x20, DONTWAIT: 0x40, NOSIGNAL: 0x4000,
 export const EPOLL = { IN: 0x1, OUT: 0x4, ERR: 0x8, HUP: 0x10, CTL_ADD: 1, CTL_DEL: 2, CTL_MOD: 3, CLOEXEC: 0x80000 } as const;
 /** struct epoll_event is packed on x86-64 only. */
 export const EPOLL_EVENT = process.arch === 'x64' ? ({ size: 12, data: 4 } as const) : ({ size: 16, data: 8 } as const);
-export const ERRNO = { EINTR: 4, EAGAIN: 11, ECONNABORTED: 103, ECONNRESET: 104, EINPROGRESS: 115, EPIPE: 32 } as const;
+export const ERRNO = {
+  EINTR: 4,
+  EAGAIN: 11,
+  ENFILE: 23,
+  EMFILE: 24,
+  ECONNABORTED: 103,
+  ECONNRESET: 104,
+  EINPROGRESS: 115,
+  EPIPE: 32,
+} as const;
 export const CLONE_NEWNET = 0x40000000;
 export const SCM_RIGHTS = 1;
 export const RLIMIT_NOFILE = 7;

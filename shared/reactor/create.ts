@@ -1,4 +1,5 @@
 // Chooses the backend of the data plane.
+import type { HostPort } from '../address.ts';
 import type { TlsSettings } from '../tls/context.ts';
 import type { Reactor } from './api.ts';
 import { threadLoop } from './native/loop.ts';
@@ -14,10 +15,12 @@ export interface ReactorConfig extends TlsSettings {
   backend?: Backend;
   /** The native backend notes here which descriptors it watches (1 at their numbers): who survives the thread can close them. */
   ledger?: Uint8Array;
+  /** Called by the native backend for each connection that it refused because no descriptor was left; libuv refuses without a word. */
+  onShed?: (listener: HostPort) => void;
 }
 
-export function createReactor({ backend = 'portable', ledger, ...tls }: ReactorConfig = {}): Reactor {
+export function createReactor({ backend = 'portable', ledger, onShed, ...tls }: ReactorConfig = {}): Reactor {
   if (backend === 'portable') return new PortableReactor(tls);
   if (ledger) threadLoop().noteIn(ledger);
-  return new NativeReactor(tls);
+  return new NativeReactor(tls, onShed);
 }

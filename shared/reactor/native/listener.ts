@@ -1,14 +1,22 @@
 // Accepting connections: up to a batch a turn, so that a flood of them leaves time for those that are open.
 import type { HostPort } from '../../address.ts';
 import { EPOLL, ERRNO } from '../../os/layout.ts';
-import { acceptTcp, localAddress, type AcceptedSocket, type ListeningSocket } from '../../os/socket-factory.ts';
+import { acceptTcp, localAddress, resetOnClose, type AcceptedSocket, type ListeningSocket } from '../../os/socket-factory.ts';
+import type { SpareDescriptor } from '../../os/spare-descriptor.ts';
 import { errno, libc } from '../../os/syscalls.ts';
 import type { Listener } from '../api.ts';
 import type { Loop, Watch } from './loop.ts';
 
 const BATCH = 64;
-/** Milliseconds until the next try at the limit of open descriptors: until then the peers wait in the queue. */
+/** Milliseconds until the next try when the kernel has no memory or not even the spare descriptor: until then the peers wait in the queue. */
 const PAUSE = 100;
+
+/** What a listener does at the limit of open descriptors. */
+export interface Shedding {
+  readonly spare: SpareDescriptor;
+  /** A connection was refused. */
+  onShed(address: HostPort): void;
+}
 
 export class NativeListener implements Listener, Watch {
   readonly address: HostPort;
@@ -16,6 +24,7 @@ export class NativeListener implements Listener, Watch {
   readonly #fd: number;
   readonly #loop: Loop;
   readonly #onAccept: (socket: AcceptedSocket, local: HostPort) => void;
+  readonly #shedding: Shedding;
   readonly #watchId: number;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
@@ -24,19 +33,25 @@ export class NativeListener implements Listener, Watch {
     loop: Loop,
     { fd, address, transparent }: ListeningSocket,
     onAccept: (socket: AcceptedSocket, local: HostPort) => void,
+    shedding: Shedding,
   ) {
     this.#loop = loop;
     this.#fd = fd;
     this.address = address;
     this.transparent = transparent;
     this.#onAccept = onAccept;
+    this.#shedding = shedding;
     this.#watchId = loop.watch(fd, EPOLL.IN, this);
   }
 
   onEvents(): void {
     for (let i = 0; i < BATCH && !this.#closed; i++) {
       const socket = acceptTcp(this.#fd);
-      if (!socket) return this.#pauseUnlessEmpty(errno());
+      if (!socket) {
+        const code = errno();
+        if ((code === ERRNO.EMFILE || code === ERRNO.ENFILE) && this.#shed()) continue;
+        return this.#pauseUnlessEmpty(code);
+      }
       this.#onAccept(socket, localAddress(socket.fd) ?? this.address);
     }
     return undefined;
@@ -48,6 +63,20 @@ export class NativeListener implements Listener, Watch {
     clearTimeout(this.#timer);
     this.#loop.unwatch(this.#fd, this.#watchId);
     libc().close(this.#fd);
+  }
+
+  /** Refuses the connection at the head of the queue; false when it had to stay there. */
+  #shed(): boolean {
+    let shed = false;
+    this.#shedding.spare.lend(() => {
+      const socket = acceptTcp(this.#fd);
+      if (!socket) return;
+      resetOnClose(socket.fd);
+      libc().close(socket.fd);
+      shed = true;
+    });
+    if (shed) this.#shedding.onShed(this.address);
+    return shed;
   }
 
   #pauseUnlessEmpty(code: number): void {

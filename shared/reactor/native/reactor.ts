@@ -1,12 +1,13 @@
 // The Reactor over epoll and OpenSSL, on the loop of the thread that makes it.
 import type { HostPort } from '../../address.ts';
 import { MeshError } from '../../errors.ts';
-import { listenTcp, localAddress } from '../../os/socket-factory.ts';
+import { listenTcp, localAddress, type AcceptedSocket } from '../../os/socket-factory.ts';
+import { SpareDescriptor } from '../../os/spare-descriptor.ts';
 import type { TlsSettings } from '../../tls/context.ts';
 import { SslContexts, type SslSession } from '../../tls/openssl-session.ts';
 import type { ByteStream, Conn, ConnectOptions, Listener, ListenOptions, Reactor, TlsConn, TlsOptions } from '../api.ts';
 import { openTcp } from './connect.ts';
-import { NativeListener } from './listener.ts';
+import { NativeListener, type Shedding } from './listener.ts';
 import { threadLoop } from './loop.ts';
 import { NativeConn } from './tcp.ts';
 import { NativeTlsConn } from './tls.ts';
@@ -15,19 +16,20 @@ export class NativeReactor implements Reactor {
   readonly backend = 'native';
   readonly #loop = threadLoop();
   readonly #contexts: SslContexts;
+  readonly #shedding: Shedding;
   readonly #listeners = new Set<NativeListener>();
   readonly #conns = new Set<NativeConn>();
   readonly #closed = new AbortController();
 
-  constructor(settings: TlsSettings = {}) {
+  constructor(settings: TlsSettings = {}, onShed: Shedding['onShed'] = () => undefined) {
     this.#contexts = new SslContexts(settings);
+    this.#shedding = { spare: new SpareDescriptor(), onShed };
   }
 
   async listen(options: ListenOptions, onConn: (conn: Conn) => void): Promise<Listener> {
     this.#closed.signal.throwIfAborted();
-    const listener = new NativeListener(this.#loop, listenTcp(options), ({ fd, remote }, local) => {
-      onConn(this.#adopt(fd, local, remote));
-    });
+    const onAccept = ({ fd, remote }: AcceptedSocket, local: HostPort): void => onConn(this.#adopt(fd, local, remote));
+    const listener = new NativeListener(this.#loop, listenTcp(options), onAccept, this.#shedding);
     this.#listeners.add(listener);
     const close = (): void => {
       this.#listeners.delete(listener);
@@ -69,6 +71,7 @@ export class NativeReactor implements Reactor {
     for (const listener of this.#listeners) listener.close();
     this.#listeners.clear();
     for (const conn of this.#conns) conn.reset();
+    this.#shedding.spare.close();
   }
 
   #secure(

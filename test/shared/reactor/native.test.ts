@@ -1,8 +1,11 @@
 // The native backend against the same rules as the portable one.
+import { fork } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { readdirSync } from 'node:fs';
 import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
+import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { MeshError } from '#shared/errors.ts';
@@ -105,4 +108,27 @@ t.test('connections and handshakes, good and bad, leave no descriptor behind', a
   for (let i = 0; i < 50; i++) await cycle(i % 2 === 1);
   await sleep(20);
   t.equal(descriptors(), before);
+});
+
+t.test('without descriptors new connections are refused and counted, and the open ones are served', async (t) => {
+  const server = fork(fileURLToPath(new URL('../../fixtures/few-descriptors.ts', import.meta.url)));
+  t.teardown(() => server.kill());
+  const [port] = (await once(server, 'message')) as [number];
+  await sleep(50);
+  const sockets = Array.from({ length: 100 }, () => connect(port, '127.0.0.1').on('error', () => undefined));
+  t.teardown(() => sockets.forEach((socket) => socket.destroy()));
+  const closed = sockets.map((socket) => new Promise((resolve) => socket.once('close', resolve)));
+  await sleep(300);
+  const open = sockets.filter((socket) => !socket.destroyed);
+  t.ok(open.length > 10 && open.length < 64, `${open.length} are open`);
+  for (const socket of [open[0], open.at(-1)]) {
+    socket?.write('how many?');
+    t.equal(String((await once(socket ?? server, 'data'))[0]), String(100 - open.length), 'the refused ones are counted');
+  }
+  for (const socket of open) socket.destroy();
+  await Promise.all(closed);
+  const late = connect(port, '127.0.0.1');
+  t.teardown(() => late.destroy());
+  late.write('served again?');
+  t.equal(String((await once(late, 'data'))[0]), String(100 - open.length));
 });
