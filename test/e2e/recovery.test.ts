@@ -37,7 +37,9 @@ t.test('every component may be killed', async (t) => {
       // A pod that comes now is in the mesh like any other.
       const late = `apiVersion: v1\nkind: Pod\nmetadata: { name: late, namespace: inside }\nspec: { nodeName: node-1, containers: [{ name: c, image: sh, command: [sleep, infinity] }] }\n`;
       await app.lab.must(['apply', '-f', '-'], { input: late });
+      // It is enrolled before its container starts.
       await app.lab.must(['wait', 'enrolled', 'late', '-n', 'inside', '--timeout', '20s']);
+      await app.lab.must(['wait', 'ready', 'late', '-n', 'inside', '--timeout', '20s']);
       t.match(await app.lab.exec('inside', 'late', ['curl', '-sS', '-m', '5', 'http://far.inside/']), {
         code: 0,
         stdout: /^far/u,
