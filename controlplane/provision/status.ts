@@ -1,4 +1,4 @@
-// What a waypoint's Gateway says of itself: accepted when its class is ours, programmed and with an address once a waypoint is ready.
+// What a waypoint's Gateway says of itself: accepted when its class is ours, programmed while a waypoint is ready, with an address from the first time on.
 import type { Gateway, GatewayStatus } from '#shared/kube/gateway-api.ts';
 import type { Condition, Pod } from '#shared/kube/kinds.ts';
 import type { ObjectView } from '../store/store.ts';
@@ -9,18 +9,30 @@ export function gatewayStatus(gateway: Gateway, host: string, objects: ObjectVie
   const ready = objects
     .list('Pod', gateway.metadata.namespace)
     .some((pod) => pod.metadata.labels?.[GATEWAY_NAME] === gateway.metadata.name && isReady(pod));
-  const reachable = ready && hasAddress(host, gateway, objects);
-  const programmed = reachable
-    ? { status: 'True', reason: 'Programmed', message: `Resource programmed, assigned to service(s) ${host}:15008` }
-    : { status: 'False', reason: 'AddressNotAssigned', message: 'no waypoint pod is ready yet' };
+  const dialable = hasAddress(host, gateway, objects);
+  const assigned = gateway.status?.addresses?.some(({ value }) => value === host) ?? false;
+  const programmed = programmedCondition(ready && dialable, assigned, host);
   const conditions = [
     { type: 'Accepted', status: 'True', reason: 'Accepted', message: 'Resource accepted' },
     { type: 'Programmed', ...programmed },
   ];
   return {
-    addresses: reachable ? [{ type: 'Hostname', value: host }] : [],
+    // Once given, the address stays while the waypoint has no ready pod: without it ztunnels would go straight to the workloads,
+    // past the policies of the waypoint.
+    addresses: dialable && (ready || assigned) ? [{ type: 'Hostname', value: host }] : [],
     conditions: conditions.map((condition) => withTransition(condition, gateway, now)),
   };
+}
+
+function programmedCondition(
+  programmed: boolean,
+  assigned: boolean,
+  host: string,
+): Pick<Condition, 'status' | 'reason' | 'message'> {
+  if (programmed)
+    return { status: 'True', reason: 'Programmed', message: `Resource programmed, assigned to service(s) ${host}:15008` };
+  if (!assigned) return { status: 'False', reason: 'AddressNotAssigned', message: 'no waypoint pod is ready yet' };
+  return { status: 'False', reason: 'NoResources', message: 'no waypoint pod is ready: what it serves is refused until one is' };
 }
 
 /** The Service has a virtual IP: without one no ztunnel could dial it. */

@@ -119,6 +119,16 @@ test('a Gateway gets its objects, then an address once a pod is ready and the Se
     addresses: [{ type: 'Hostname', value: 'wp.shop.svc.cluster.local' }],
     conditions: [{}, { type: 'Programmed', status: 'True' }],
   });
+
+  await world.set({ ...readyPod('wp'), status: { conditions: [{ type: 'Ready', status: 'False' }] } });
+  t.match(
+    world.gateway()?.status,
+    {
+      addresses: [{ type: 'Hostname', value: 'wp.shop.svc.cluster.local' }],
+      conditions: [{}, { type: 'Programmed', status: 'False', reason: 'NoResources' }],
+    },
+    'without a ready pod the address stays: nobody goes past the waypoint',
+  );
 });
 
 test('nothing is written twice, and conditions keep their time', async (t) => {
