@@ -1,5 +1,6 @@
 // Chooses the backend of the data plane.
 import type { HostPort } from '../address.ts';
+import type { MeshError } from '../errors.ts';
 import type { TlsSettings } from '../tls/context.ts';
 import type { Reactor } from './api.ts';
 import { threadLoop } from './native/loop.ts';
@@ -17,10 +18,12 @@ export interface ReactorConfig extends TlsSettings {
   ledger?: Uint8Array;
   /** Called by the native backend for each connection that it refused because no descriptor was left; libuv refuses without a word. */
   onShed?: (listener: HostPort) => void;
+  /** Called for each error that a handler threw. It has ended that connection and nothing else; without this it is a warning of Node's. */
+  onFault?: (error: MeshError) => void;
 }
 
-export function createReactor({ backend = 'portable', ledger, onShed, ...tls }: ReactorConfig = {}): Reactor {
-  if (backend === 'portable') return new PortableReactor(tls);
+export function createReactor({ backend = 'portable', ledger, onShed, onFault, ...tls }: ReactorConfig = {}): Reactor {
+  if (backend === 'portable') return new PortableReactor(tls, onFault);
   if (ledger) threadLoop().noteIn(ledger);
-  return new NativeReactor(tls, onShed);
+  return new NativeReactor(tls, { ...(onShed ? { onShed } : {}), ...(onFault ? { onFault } : {}) });
 }

@@ -36,7 +36,12 @@ export function openTcp(loop: Loop, options: ConnectOptions, closed: AbortSignal
     const started = startConnect(fd, to);
     if (started !== ERRNO.EINPROGRESS) return onResult(started);
     for (const signal of signals) signal.addEventListener('abort', onAbort);
-    watchId = loop.watch(fd, EPOLL.OUT, { onEvents: () => onResult(socketError(fd)) });
+    const onFault = (thrown: unknown): MeshError => {
+      const error = MeshError.from(thrown);
+      finish(error);
+      return error;
+    };
+    watchId = loop.watch(fd, EPOLL.OUT, { onEvents: () => onResult(socketError(fd)), onFault });
     return undefined;
   });
 }

@@ -1,5 +1,6 @@
 // Accepting connections: up to a batch a turn, so that a flood of them leaves time for those that are open.
-import type { HostPort } from '../../address.ts';
+import { formatHostPort, type HostPort } from '../../address.ts';
+import { MeshError } from '../../errors.ts';
 import { EPOLL, ERRNO } from '../../os/layout.ts';
 import { acceptTcp, localAddress, resetOnClose, type AcceptedSocket, type ListeningSocket } from '../../os/socket-factory.ts';
 import type { SpareDescriptor } from '../../os/spare-descriptor.ts';
@@ -57,6 +58,14 @@ export class NativeListener implements Listener, Watch {
     return undefined;
   }
 
+  /** Not of a connection, those are the reactor's: what keeps failing must not keep the thread busy. */
+  onFault(thrown: unknown): MeshError {
+    this.#pause();
+    return new MeshError('internal', `listen on ${formatHostPort(this.address)}: ${MeshError.from(thrown).message}`, {
+      cause: thrown,
+    });
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -80,7 +89,11 @@ export class NativeListener implements Listener, Watch {
   }
 
   #pauseUnlessEmpty(code: number): void {
-    if (code === ERRNO.EAGAIN || code === ERRNO.EINTR || code === ERRNO.ECONNABORTED) return;
+    if (code !== ERRNO.EAGAIN && code !== ERRNO.EINTR && code !== ERRNO.ECONNABORTED) this.#pause();
+  }
+
+  #pause(): void {
+    if (this.#closed) return;
     this.#loop.change(this.#fd, this.#watchId, 0);
     this.#timer = setTimeout(() => {
       if (!this.#closed) this.#loop.change(this.#fd, this.#watchId, EPOLL.IN);

@@ -1,8 +1,10 @@
 // The event loop of the native backend: one epoll instance per thread. It blocks for our descriptors and for Node's own loop at once, and
 // hands the thread to Node when that has a timer, a message or anything else to run. Between turns promises run as they do in Node.
+import { MeshError } from '../../errors.ts';
 import { Epoll } from '../../os/epoll.ts';
 import { EPOLL } from '../../os/layout.ts';
 import { nodeLoop } from '../../os/node-loop.ts';
+import { warnOf } from '../fault.ts';
 
 /** Bytes that one read(2) may take: enough for bulk data, and no connection holds the others up for longer than this takes. */
 const READ_SIZE = 256 * 1024;
@@ -14,6 +16,8 @@ const LONGEST_TIMER = 0x7fffffff;
 export interface Watch {
   /** `mask` has the EPOLL bits. */
   onEvents(mask: number): void;
+  /** onEvents() threw: ends what is watched, and nothing else; returns the error with its name, to be reported. */
+  onFault(thrown: unknown): MeshError;
 }
 
 let ofThread: Loop | undefined;
@@ -27,13 +31,23 @@ export function threadLoop(): Loop {
 export class Loop {
   /** Where connections read to when their handler names no place. Valid during one callback. */
   readonly scratch = Buffer.alloc(READ_SIZE);
+  /** Told of every fault of a handler. */
+  readonly faultListeners = new Set<(error: MeshError) => void>();
   readonly #outgoing: Buffer[] = [];
   readonly #epoll = new Epoll();
   readonly #node = nodeLoop();
   readonly #watches = new Map<number, Watch>();
   readonly #dispatch = (id: number, mask: number): void => {
-    if (id === NODE) this.#nodeIsDue = true;
-    else this.#watches.get(id)?.onEvents(mask);
+    if (id === NODE) {
+      this.#nodeIsDue = true;
+      return;
+    }
+    const watch = this.#watches.get(id);
+    try {
+      watch?.onEvents(mask);
+    } catch (thrown) {
+      if (watch) this.report(watch.onFault(thrown));
+    }
   };
   #nextId = 1;
   #ledger: Uint8Array | undefined;
@@ -79,7 +93,13 @@ export class Loop {
     this.#alive = undefined;
   }
 
-  /** Runs a task at the end of this turn, or of the next one: never inside the call that asked for it. */
+  /** A fault of a handler, which ended its connection only: told to whoever listens, and to Node's warnings when nobody does. */
+  report(error: MeshError): void {
+    if (this.faultListeners.size === 0) warnOf(error);
+    for (const listener of this.faultListeners) listener(error);
+  }
+
+  /** Runs a task at the end of this turn, or of the next one: never inside the call that asked for it. What it throws is reported. */
   defer(task: () => void): void {
     this.#deferred.push(task);
     this.#run();
@@ -95,11 +115,12 @@ export class Loop {
     }
   }
 
-  /** Goes on after Node had its turn, unless that is under way. An error of a handler leaves through Node's own handling of errors. */
+  /** Goes on after Node had its turn, unless that is under way. An error of a promise leaves through Node's own handling of errors. */
   #run(): void {
     if (this.#running) return;
     this.#running = true;
     setImmediate(() => {
+      settleImmediates();
       try {
         while (this.#turn()) runTicks();
       } finally {
@@ -129,12 +150,11 @@ export class Loop {
     if (this.#deferred.length === 0) return;
     const tasks = this.#deferred;
     this.#deferred = [];
-    for (const [index, task] of tasks.entries())
+    for (const task of tasks)
       try {
         task();
       } catch (thrown) {
-        this.#deferred.unshift(...tasks.slice(index + 1));
-        throw thrown;
+        this.report(MeshError.from(thrown));
       }
   }
 }
@@ -142,4 +162,12 @@ export class Loop {
 /** What Node does whenever it comes back from a callback: ticks, promises, and rejections that nobody took. */
 function runTicks(): void {
   (process as unknown as { _tickCallback(): void })._tickCallback();
+}
+
+/**
+ * Node keeps its loop from blocking until all immediates have run, the one that is running included. One that is set and cleared makes
+ * it look again: from here on its loop has an immediate to run only if there is another one.
+ */
+function settleImmediates(): void {
+  clearImmediate(setImmediate(() => undefined));
 }

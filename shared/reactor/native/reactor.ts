@@ -12,6 +12,13 @@ import { threadLoop } from './loop.ts';
 import { NativeConn } from './tcp.ts';
 import { NativeTlsConn } from './tls.ts';
 
+export interface NativeHooks {
+  /** A connection was refused because no descriptor was left. */
+  onShed?: Shedding['onShed'];
+  /** A handler of this thread threw; its connection was ended. */
+  onFault?: (error: MeshError) => void;
+}
+
 export class NativeReactor implements Reactor {
   readonly backend = 'native';
   readonly #loop = threadLoop();
@@ -21,14 +28,24 @@ export class NativeReactor implements Reactor {
   readonly #conns = new Set<NativeConn>();
   readonly #closed = new AbortController();
 
-  constructor(settings: TlsSettings = {}, onShed: Shedding['onShed'] = () => undefined) {
+  constructor(settings: TlsSettings = {}, { onShed = () => undefined, onFault }: NativeHooks = {}) {
     this.#contexts = new SslContexts(settings);
     this.#shedding = { spare: new SpareDescriptor(), onShed };
+    if (!onFault) return;
+    this.#loop.faultListeners.add(onFault);
+    this.#closed.signal.addEventListener('abort', () => this.#loop.faultListeners.delete(onFault));
   }
 
   async listen(options: ListenOptions, onConn: (conn: Conn) => void): Promise<Listener> {
     this.#closed.signal.throwIfAborted();
-    const onAccept = ({ fd, remote }: AcceptedSocket, local: HostPort): void => onConn(this.#adopt(fd, local, remote));
+    const onAccept = ({ fd, remote }: AcceptedSocket, local: HostPort): void => {
+      const conn = this.#adopt(fd, local, remote);
+      try {
+        onConn(conn);
+      } catch (thrown) {
+        this.#loop.report(conn.onFault(thrown));
+      }
+    };
     const listener = new NativeListener(this.#loop, listenTcp(options), onAccept, this.#shedding);
     this.#listeners.add(listener);
     const close = (): void => {

@@ -8,6 +8,7 @@ import { originalDestination } from '../../os/original-dst.ts';
 import { resetOnClose, socketError } from '../../os/socket-factory.ts';
 import { errno, libc } from '../../os/syscalls.ts';
 import type { CloseReason, Conn, StreamHandler } from '../api.ts';
+import { handlerFault } from '../fault.ts';
 import type { Loop, Watch } from './loop.ts';
 
 /** Bytes held back for the kernel at which write() asks for a pause. */
@@ -101,6 +102,13 @@ export class NativeConn implements Conn, Watch {
     if (mask & EPOLL.IN && !this.#paused) this.#readOn();
     else if (mask & EPOLL.HUP) this.#hangUp();
     return undefined;
+  }
+
+  onFault(thrown: unknown): MeshError {
+    const error = handlerFault(this.remote, thrown);
+    if (!this.#closed) resetOnClose(this.#fd);
+    this.#close({ kind: 'error', error });
+    return error;
   }
 
   /** The connection is over, but what came before that is still in the kernel's queue and is read first. */
@@ -207,7 +215,11 @@ export class NativeConn implements Conn, Watch {
   #tell(): void {
     if (this.#told || !this.#closed || !this.#handler) return;
     this.#told = true;
-    this.#handler.onClose(this.#closed);
+    try {
+      this.#handler.onClose(this.#closed);
+    } catch (thrown) {
+      this.#loop.report(handlerFault(this.remote, thrown));
+    }
   }
 
   /** Brings what epoll watches in line with the state. Errors are always watched once the stream was started. */

@@ -3,6 +3,7 @@ import { formatHostPort, type HostPort } from '../../address.ts';
 import { MeshError } from '../../errors.ts';
 import { CIPHERTEXT_SIZE, type SslSession } from '../../tls/openssl-session.ts';
 import type { ByteStream, CloseReason, PeerCertificate, StreamHandler, TlsConn, TlsOptions } from '../api.ts';
+import { handlerFault } from '../fault.ts';
 import type { Loop } from './loop.ts';
 import { HIGH_WATER } from './tcp.ts';
 
@@ -198,7 +199,11 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
     this.#pumpDue = true;
     this.#loop.defer(() => {
       this.#pumpDue = false;
-      this.#pump();
+      try {
+        this.#pump();
+      } catch (thrown) {
+        this.#fault(thrown);
+      }
       if (!this.#paused && this.#handler) this.#transport.resume();
       this.#tell();
     });
@@ -306,6 +311,14 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
     this.#transport.reset();
   }
 
+  /** The handler failed, in a turn that began here: one that began in the transport ends the transport. */
+  #fault(thrown: unknown): void {
+    const error = handlerFault(this.remote, thrown);
+    this.#error ??= error;
+    this.#transport.reset();
+    this.#loop.report(error);
+  }
+
   #stopped(): boolean {
     return this.#error !== undefined || (this.#closed !== undefined && this.#closed.kind !== 'ended');
   }
@@ -316,6 +329,10 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
     this.#session.free();
     if (this.#told || !this.#handler) return;
     this.#told = true;
-    this.#handler.onClose(this.#closed);
+    try {
+      this.#handler.onClose(this.#closed);
+    } catch (thrown) {
+      this.#loop.report(handlerFault(this.remote, thrown));
+    }
   }
 }

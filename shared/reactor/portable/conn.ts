@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
-import { canonicalIp, formatHostPort, type HostPort } from '../../address.ts';
+import { canonicalIp, type HostPort } from '../../address.ts';
 import { originalDestination } from '../../os/original-dst.ts';
 import { resetOnClose } from '../../os/socket-factory.ts';
 import type { Secured } from '../../tls/handshake.ts';
@@ -15,7 +15,7 @@ export class PortableConn extends SocketStream implements Conn {
   readonly #socket: Socket;
 
   constructor(socket: Socket, local: HostPort, remote: HostPort) {
-    super(socket, formatHostPort(remote), () => abortSocket(socket, socket));
+    super(socket, remote, () => abortSocket(socket, socket));
     this.#socket = socket;
     this.local = local;
     this.remote = remote;
@@ -48,7 +48,7 @@ export class PortableTlsConn extends SocketStream implements TlsConn {
 
   /** `transport` is what the TLS socket runs over: a TCP socket, or a Duplex whose destruction resets the stream under it. */
   constructor({ socket, peer }: Secured, transport: Duplex, local: HostPort, remote: HostPort, original: () => HostPort) {
-    super(socket, formatHostPort(remote), () => abortSocket(socket, transport));
+    super(socket, remote, () => abortSocket(socket, transport), transport);
     this.local = local;
     this.remote = remote;
     this.peer = peer;

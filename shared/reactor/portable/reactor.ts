@@ -10,8 +10,10 @@ import { TlsContexts, type TlsSettings } from '../../tls/context.ts';
 import { clientHandshake, serverHandshake, type Secured } from '../../tls/handshake.ts';
 import type { ByteStream, Conn, ConnectOptions, Listener, ListenOptions, Reactor, TlsConn, TlsOptions } from '../api.ts';
 import { openTcp } from './connect.ts';
+import { warnOf } from '../fault.ts';
 import { PortableConn, PortableTlsConn } from './conn.ts';
 import { duplexOver } from './duplex.ts';
+import type { SocketStream } from './stream.ts';
 
 type Handshake = (transport: Duplex, context: SecureContext, remote: HostPort, options: TlsOptions) => Promise<Secured>;
 
@@ -22,8 +24,12 @@ export class PortableReactor implements Reactor {
   readonly #conns = new Set<ByteStream>();
   readonly #closed = new AbortController();
 
-  constructor(settings: TlsSettings = {}) {
+  readonly #onFault: (error: MeshError) => void;
+
+  /** `onFault` is told of what a handler threw. */
+  constructor(settings: TlsSettings = {}, onFault: (error: MeshError) => void = warnOf) {
     this.#contexts = new TlsContexts(settings);
+    this.#onFault = onFault;
   }
 
   async listen(options: ListenOptions, onConn: (conn: Conn) => void): Promise<Listener> {
@@ -33,7 +39,12 @@ export class PortableReactor implements Reactor {
       const conn = PortableConn.of(socket);
       if (!conn) return socket.destroy();
       this.#track(conn, socket);
-      return onConn(conn);
+      try {
+        onConn(conn);
+      } catch (thrown) {
+        conn.fail(thrown);
+      }
+      return undefined;
     });
     server.listen({ fd, ...(options.backlog === undefined ? {} : { backlog: options.backlog }) });
     await once(server, 'listening');
@@ -69,7 +80,13 @@ export class PortableReactor implements Reactor {
   }
 
   defer(task: () => void): void {
-    setImmediate(task);
+    setImmediate(() => {
+      try {
+        task();
+      } catch (thrown) {
+        this.#onFault(MeshError.from(thrown));
+      }
+    });
   }
 
   close(): void {
@@ -103,7 +120,8 @@ export class PortableReactor implements Reactor {
     return conn;
   }
 
-  #track(conn: ByteStream, socket: Socket): void {
+  #track(conn: SocketStream, socket: Socket): void {
+    conn.onFault = this.#onFault;
     this.#conns.add(conn);
     socket.once('close', () => this.#conns.delete(conn));
   }

@@ -1,26 +1,33 @@
 // A ByteStream over a Node socket: the events of the one in the words of the other.
 import type { Duplex } from 'node:stream';
+import { formatHostPort, type HostPort } from '../../address.ts';
 import { MeshError } from '../../errors.ts';
 import { errorCode } from '../../os/errno.ts';
 import type { ByteStream, CloseReason, StreamHandler } from '../api.ts';
+import { handlerFault, warnOf } from '../fault.ts';
 
 /** What the kernel says when the peer has torn the connection down. */
 const REMOTE_RESET = new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTED']);
 
 export class SocketStream implements ByteStream {
+  /** Told of what a handler threw. */
+  onFault: (error: MeshError) => void = warnOf;
   readonly #socket: Duplex;
+  readonly #below: Duplex;
   readonly #abort: (code?: number) => void;
-  readonly #name: string;
+  readonly #remote: HostPort;
   #handler: StreamHandler | undefined;
   #paused = false;
   #reset = false;
+  #fault: MeshError | undefined;
   #error: Error | undefined;
   #closed: CloseReason | undefined;
 
-  /** `abort` destroys the socket so that the peer sees a reset. `name` is for error texts. The socket must be paused, half-open allowed. */
-  constructor(socket: Duplex, name: string, abort: (code?: number) => void) {
+  /** `abort` destroys the socket so that the peer sees a reset. The socket must be paused, half-open allowed. `below` is what it runs over. */
+  constructor(socket: Duplex, remote: HostPort, abort: (code?: number) => void, below: Duplex = socket) {
     this.#socket = socket;
-    this.#name = name;
+    this.#below = below;
+    this.#remote = remote;
     this.#abort = abort;
     this.#error = socket.errored ?? undefined;
     if (socket.closed) this.#closed = this.#reason();
@@ -28,10 +35,10 @@ export class SocketStream implements ByteStream {
       this.#error = error;
     });
     // Without data before it, the end is told even to a paused reader.
-    socket.on('end', () => this.#handler?.onEnd());
+    socket.on('end', () => this.#guard(() => this.#onEnd()));
     socket.on('close', () => {
-      this.#closed = this.#reason();
-      this.#handler?.onClose(this.#closed);
+      const closed = (this.#closed = this.#reason());
+      this.#guard(() => this.#handler?.onClose(closed));
     });
   }
 
@@ -42,8 +49,8 @@ export class SocketStream implements ByteStream {
   start(handler: StreamHandler): void {
     if (this.#closed || this.#socket.readableEnded) return this.#startLate(handler);
     this.#handler = handler;
-    this.#socket.on('data', (chunk: Buffer) => this.#deliver(handler, chunk));
-    this.#socket.on('drain', () => handler.onDrain());
+    this.#socket.on('data', (chunk: Buffer) => this.#guard(() => this.#deliver(handler, chunk)));
+    this.#socket.on('drain', () => this.#guard(() => handler.onDrain()));
     if (this.#paused) this.#socket.pause();
     else this.#socket.resume();
     return undefined;
@@ -64,6 +71,14 @@ export class SocketStream implements ByteStream {
     this.#abort(code);
   }
 
+  /** Code of ours failed: the peer sees a reset, and the handler the reason. */
+  fail(thrown: unknown): void {
+    const error = handlerFault(this.#remote, thrown);
+    this.#fault ??= error;
+    if (!this.#socket.destroyed) this.#abort();
+    this.onFault(error);
+  }
+
   pause(): void {
     this.#paused = true;
     this.#socket.pause();
@@ -78,10 +93,20 @@ export class SocketStream implements ByteStream {
   #startLate(handler: StreamHandler): void {
     setImmediate(() => {
       this.#handler = handler;
-      this.#socket.on('drain', () => handler.onDrain());
-      if (this.#socket.readableEnded && this.#closed?.kind !== 'reset') handler.onEnd();
-      if (this.#closed) handler.onClose(this.#closed);
+      this.#socket.on('drain', () => this.#guard(() => handler.onDrain()));
+      const closed = this.#closed;
+      if (this.#socket.readableEnded && closed?.kind !== 'reset') this.#guard(() => handler.onEnd());
+      if (closed) this.#guard(() => handler.onClose(closed));
     });
+  }
+
+  /** What a handler throws ends its connection. */
+  #guard(call: () => void): void {
+    try {
+      call();
+    } catch (thrown) {
+      this.fail(thrown);
+    }
   }
 
   #deliver(handler: StreamHandler, chunk: Buffer): void {
@@ -98,13 +123,22 @@ export class SocketStream implements ByteStream {
     return undefined;
   }
 
+  /** node:tls ends a socket in order when the stream below it broke and this side had ended; that is no end of the peer's. */
+  #onEnd(): void {
+    if (!this.#below.errored) this.#handler?.onEnd();
+  }
+
   #reason(): CloseReason {
+    if (this.#fault) return { kind: 'error', error: this.#fault };
     if (this.#reset) return { kind: 'reset', remote: false };
     if (this.#error) {
       const code = errorCode(this.#error);
       if (REMOTE_RESET.has(code)) return resetReason(this.#error);
       const kind = code.startsWith('ERR_SSL') ? 'tls_failure' : 'reset';
-      return { kind: 'error', error: new MeshError(kind, `${this.#name}: ${this.#error.message}`, { cause: this.#error }) };
+      return {
+        kind: 'error',
+        error: new MeshError(kind, `${formatHostPort(this.#remote)}: ${this.#error.message}`, { cause: this.#error }),
+      };
     }
     const ended = this.#socket.readableEnded && this.#socket.writableFinished;
     return ended ? { kind: 'ended' } : { kind: 'reset', remote: false };

@@ -11,6 +11,7 @@ import t from 'tap';
 import { MeshError } from '#shared/errors.ts';
 import type { Conn } from '#shared/reactor/api.ts';
 import { createReactor } from '#shared/reactor/create.ts';
+import { faultSuite } from './suite/faults.ts';
 import { netnsSuite } from './suite/netns.ts';
 import { tcpPair, tlsOptions, useReactor } from './suite/pairs.ts';
 import { createGuard, Recorder } from './suite/recorder.ts';
@@ -24,6 +25,7 @@ const create = () => createReactor({ backend: 'native' });
 
 t.test('streams', async (t) => streamSuite(t, create));
 t.test('any order', async (t) => randomSuite(t, create));
+t.test('faults', async (t) => faultSuite(t, (onFault) => createReactor({ backend: 'native', onFault })));
 t.test('sockets', async (t) => socketSuite(t, create));
 t.test('network namespaces', async (t) => netnsSuite(t, create));
 t.test('handshakes', async (t) => tlsSuite(t, create));

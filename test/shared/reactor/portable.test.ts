@@ -1,6 +1,7 @@
 // The portable backend against the rules of shared/reactor/api.ts.
 import t from 'tap';
 import { createReactor } from '#shared/reactor/create.ts';
+import { faultSuite } from './suite/faults.ts';
 import { netnsSuite } from './suite/netns.ts';
 import { randomSuite } from './suite/random.ts';
 import { socketSuite } from './suite/sockets.ts';
@@ -11,6 +12,7 @@ const create = () => createReactor({ backend: 'portable' });
 
 t.test('streams', async (t) => streamSuite(t, create));
 t.test('any order', async (t) => randomSuite(t, create));
+t.test('faults', async (t) => faultSuite(t, (onFault) => createReactor({ backend: 'portable', onFault })));
 t.test('sockets', async (t) => socketSuite(t, create));
 t.test('network namespaces', async (t) => netnsSuite(t, create));
 t.test('handshakes', async (t) => tlsSuite(t, create));

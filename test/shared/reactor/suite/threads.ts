@@ -57,31 +57,6 @@ export function threadSuite(t: Test, create: ReactorFactory): void {
     t.strictSame(order.slice(0, 4), ['data 1', 'tick', 'microtask', 'data 2']);
   });
 
-  t.test('an error of a handler is told as any other one, and the connections go on', async (t) => {
-    const reactor = useReactor(t, create);
-    const { client, server } = await tcpPair(reactor);
-    echo(client);
-    const seen = Promise.withResolvers<void>();
-    let calls = 0;
-    server.start({
-      onData() {
-        calls++;
-        if (calls === 1) throw new Error('a fault of a handler');
-        seen.resolve();
-      },
-      onEnd: () => undefined,
-      onDrain: () => undefined,
-      onClose: () => undefined,
-    });
-    const told = Promise.withResolvers<unknown>();
-    process.setUncaughtExceptionCaptureCallback(told.resolve);
-    t.teardown(() => process.setUncaughtExceptionCaptureCallback(null));
-    client.write(Buffer.from('first'));
-    t.match(await told.promise, { message: 'a fault of a handler' });
-    client.write(Buffer.from('second'));
-    await seen.promise;
-  });
-
   t.test('two reactors of a thread talk to each other', async (t) => {
     const [one, other] = [useReactor(t, create), useReactor(t, create)];
     const accepted = Promise.withResolvers<Conn>();
