@@ -48,7 +48,7 @@ export class PortableTlsConn extends SocketStream implements TlsConn {
 
   /** `transport` is what the TLS socket runs over: a TCP socket, or a Duplex whose destruction resets the stream under it. */
   constructor({ socket, peer }: Secured, transport: Duplex, local: HostPort, remote: HostPort, original: () => HostPort) {
-    super(socket, remote, () => abortSocket(socket, transport), transport);
+    super(socket, remote, () => abortSocket(socket, transport));
     this.local = local;
     this.remote = remote;
     this.peer = peer;

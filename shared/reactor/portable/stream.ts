@@ -13,7 +13,6 @@ export class SocketStream implements ByteStream {
   /** Told of what a handler threw. */
   onFault: (error: MeshError) => void = warnOf;
   readonly #socket: Duplex;
-  readonly #below: Duplex;
   readonly #abort: (code?: number) => void;
   readonly #remote: HostPort;
   #handler: StreamHandler | undefined;
@@ -23,10 +22,9 @@ export class SocketStream implements ByteStream {
   #error: Error | undefined;
   #closed: CloseReason | undefined;
 
-  /** `abort` destroys the socket so that the peer sees a reset. The socket must be paused, half-open allowed. `below` is what it runs over. */
-  constructor(socket: Duplex, remote: HostPort, abort: (code?: number) => void, below: Duplex = socket) {
+  /** `abort` destroys the socket so that the peer sees a reset. The socket must be paused, half-open allowed. */
+  constructor(socket: Duplex, remote: HostPort, abort: (code?: number) => void) {
     this.#socket = socket;
-    this.#below = below;
     this.#remote = remote;
     this.#abort = abort;
     this.#error = socket.errored ?? undefined;
@@ -35,7 +33,7 @@ export class SocketStream implements ByteStream {
       this.#error = error;
     });
     // Without data before it, the end is told even to a paused reader.
-    socket.on('end', () => this.#guard(() => this.#onEnd()));
+    socket.on('end', () => this.#guard(() => this.#handler?.onEnd()));
     socket.on('close', () => {
       const closed = (this.#closed = this.#reason());
       this.#guard(() => this.#handler?.onClose(closed));
@@ -121,11 +119,6 @@ export class SocketStream implements ByteStream {
       handler.onData(target.subarray(0, size));
     }
     return undefined;
-  }
-
-  /** node:tls ends a socket in order when the stream below it broke and this side had ended; that is no end of the peer's. */
-  #onEnd(): void {
-    if (!this.#below.errored) this.#handler?.onEnd();
   }
 
   #reason(): CloseReason {

@@ -34,7 +34,8 @@ export function faultSuite(t: Test, create: FaultyFactory): void {
         if (callback === 'onClose') await peer.closed;
         else {
           t.match(await faulty.closed.promise, { kind: 'error', error: { code: 'internal', message: new RegExp(FAULT, 'u') } });
-          t.match(await peer.closed, { kind: 'reset', remote: true });
+          // In node:tls a reset that crosses the own end on its way is an end.
+          t.match(await peer.closed, callback === 'onEnd' ? { kind: /reset|ended/u } : { kind: 'reset', remote: true });
         }
         await sleep(10);
         t.equal(faults.length, 1, 'told once');

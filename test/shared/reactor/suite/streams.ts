@@ -142,6 +142,20 @@ export function streamSuite(t: Test, create: ReactorFactory): void {
       }),
     );
 
+    t.test(`${form}: a reset behind the own end is a reset to who waits`, (t) =>
+      withPair(t, create, open, async ({ client, server }) => {
+        client.start();
+        server.start();
+        client.call((stream) => stream.end());
+        await server.ended;
+        // In node:tls a reset that crosses the own end on its way is an end.
+        await sleep(20);
+        server.call((stream) => stream.reset());
+        t.match(await client.closed, { kind: 'reset', remote: true });
+        t.notOk(client.events.includes('end'), 'and never an end: what it would have sent is missing');
+      }),
+    );
+
     t.test(`${form}: a reset by the peer before start() is told after it`, (t) =>
       withPair(t, create, open, async ({ client, server }) => {
         client.start();
