@@ -6,9 +6,11 @@ import { requirePrograms } from '../../cli/lab/preflight.ts';
 import { wholeNumber } from '../../cli/numbers.ts';
 import { print } from '../../cli/output.ts';
 import { formatRows, rowsSvg } from '../report.ts';
-import { measurementsOf, PEER_ROWS, rowOf, ROWS } from './rows.ts';
+import { PEER_ROWS, ROWS } from './bars.ts';
+import { measurementsOf, rowOf } from './rows.ts';
 import type { RowSpec } from './rows.ts';
-import { runRounds } from './run.ts';
+import { runPath } from './run.ts';
+import { describeSubject } from './subjects.ts';
 
 interface PathOptions {
   json?: boolean;
@@ -16,6 +18,7 @@ interface PathOptions {
   seconds: number;
   rows?: string;
   backend: 'native' | 'portable';
+  workers: string;
   peerZtunnel?: string;
   svg?: string;
 }
@@ -30,40 +33,60 @@ const PROGRAMS: readonly [string, string][] = [
 
 export function pathCommand(): Command {
   return new Command('path')
-    .description('Throughput, requests, connections and CPU through two ztunnels on two nodes, beside the direct path and peers.')
+    .description(
+      'Throughput, requests, connections, CPU and memory of two ztunnels on two nodes, beside the direct path and peers.',
+    )
     .option('--json', 'rows as JSON')
     .option('--rounds <n>', 'interleaved rounds; medians are reported', wholeNumber, 3)
     .option('--seconds <s>', 'length of one measurement', wholeNumber, 2)
     .option('--rows <names>', 'only rows whose name begins with one of these, separated by commas')
     .addOption(new Option('--backend <name>', 'of our ztunnels').choices(['native', 'portable']).default('native'))
+    .option('--workers <main|n>', 'which threads of our ztunnels serve connections', workerThreads, 'main')
     .option('--peer-ztunnel <path>', 'binary of another ztunnel, measured beside ours')
     .option('--svg <file>', 'write the rows as a picture')
-    .action(runPath);
+    .addHelpText(
+      'after',
+      `
+Exits 1 when a row is short of its bar. Examples:
+  npm run bench -- path
+  npm run bench -- path --json --svg path.svg
+  npm run bench -- path --workers 1 --rows 'hbone,same-node'
+  npm run bench -- path --rows stalled,memory,tls --rounds 1
+  npm run bench -- path --peer-ztunnel /usr/local/bin/ztunnel`,
+    )
+    .action(benchPath);
 }
 
-async function runPath(options: PathOptions): Promise<void> {
+async function benchPath(options: PathOptions): Promise<void> {
   const missing = await requirePrograms(PROGRAMS);
   if (missing.length > 0) throw new MeshError('missing_capability', missing.join('\n'));
-  const { rounds, seconds, backend, peerZtunnel } = options;
+  const { rounds, seconds, peerZtunnel } = options;
   const specs = chosen([...ROWS, ...(peerZtunnel === undefined ? [] : PEER_ROWS)], options.rows);
-  const stop = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort());
-  const progress = (line: string): void => void process.stderr.write(`${line}\n`);
   const load = await loadAverage();
-  const samples = await runRounds({
+  const { samples, bystanders } = await runPath({
+    ...options,
     measurements: measurementsOf(specs, peerZtunnel !== undefined),
-    rounds,
-    seconds,
-    backend,
-    peerZtunnel,
-    progress,
-    signal: stop.signal,
+    progress: (line) => void process.stderr.write(`${line}\n`),
+    signal: stopSignal(),
   });
   const rows = specs.flatMap((spec) => rowOf(spec, samples) ?? []);
-  const title = `Culvert data path, ${backend} backend: medians of ${rounds} rounds of ${seconds} s, load average before ${load}`;
+  const still = bystanders === undefined ? '' : `; the lab beside used ${(bystanders * 100).toFixed(1)} % of a core`;
+  const title = `Culvert data path, ${describeSubject(options)}: medians of ${rounds} rounds of ${seconds} s, load average before ${load}${still}`;
   if (options.svg !== undefined) await writeFile(options.svg, rowsSvg(rows, title));
   print(options.json === true ? JSON.stringify(rows, undefined, 2) : `${title}\n\n${formatRows(rows)}`);
   if (rows.length < specs.length || rows.some(({ ok }) => !ok)) process.exitCode = 1;
+}
+
+/** Aborted by the signals that end a program; a second one must not interrupt the cleaning up. */
+function stopSignal(): AbortSignal {
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(signal, () => stop.abort(new MeshError('draining', `stopped by ${signal}; what was started is gone`)));
+  return stop.signal;
+}
+
+function workerThreads(text: string): string {
+  return text === 'main' ? text : String(wholeNumber(text));
 }
 
 function chosen(specs: readonly RowSpec[], names: string | undefined): RowSpec[] {

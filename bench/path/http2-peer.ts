@@ -1,19 +1,16 @@
 // The node:http2 pair between the two pods that are not enrolled: started in them, stopped at the end.
-import { spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { MeshError } from '#shared/errors.ts';
 import { run } from '../../cli/lab/run.ts';
+import { startInPod } from './inpod/start.ts';
 import { ROOT } from './lab.ts';
 import type { PathLab } from './lab.ts';
 import { HTTP_PORT } from './topology.ts';
 
 const ENTRY_PORT = 19_001;
 const EXIT_PORT = 19_008;
+const PROGRAM = join(ROOT, 'bench', 'peers', 'http2-connect.ts');
 
 export interface Http2Pair extends AsyncDisposable {
   readonly pids: readonly number[];
@@ -27,10 +24,9 @@ export async function startHttp2Pair(lab: PathLab): Promise<Http2Pair> {
   cleanup.defer(() => rm(folder, { recursive: true, force: true }));
   const pem = await selfSigned(folder);
   const far = lab.pod('plain', 'far');
-  const exit = await start(far.pid, [pem, 'exit', String(EXIT_PORT), String(HTTP_PORT)]);
-  cleanup.defer(() => stop(exit.child));
-  const entry = await start(lab.pod('plain', 'client').pid, [pem, 'entry', String(ENTRY_PORT), far.ip, String(EXIT_PORT)]);
-  cleanup.defer(() => stop(entry.child));
+  const exit = cleanup.use(await startInPod(far.pid, PROGRAM, [pem, 'exit', String(EXIT_PORT), String(HTTP_PORT)]));
+  const { pid } = lab.pod('plain', 'client');
+  const entry = cleanup.use(await startInPod(pid, PROGRAM, [pem, 'entry', String(ENTRY_PORT), far.ip, String(EXIT_PORT)]));
   const held = cleanup.move();
   return {
     pids: [exit.pid, entry.pid],
@@ -59,23 +55,4 @@ async function selfSigned(folder: string): Promise<string> {
   await run(['openssl', 'req', ...kind, '-keyout', key, '-out', certificate]);
   await writeFile(pem, (await readFile(key, 'utf8')) + (await readFile(certificate, 'utf8')));
   return pem;
-}
-
-/** Only the network is the pod's: so the process is a child of ours, and its id is one that we can read. */
-async function start(pid: number, args: readonly string[]): Promise<{ child: ChildProcess; pid: number }> {
-  const program = join(ROOT, 'bench', 'peers', 'http2-connect.ts');
-  const child = spawn('nsenter', ['--target', String(pid), '--net', '--', process.execPath, program, ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const line = await Promise.race([once(createInterface(child.stdout), 'line'), once(child, 'exit')]);
-  if (line[0] !== 'ready' || child.pid === undefined)
-    throw new MeshError('internal', `the node:http2 peer (${args.join(' ')}) did not start: ${String(line[0])}`);
-  return { child, pid: child.pid };
-}
-
-async function stop(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const gone = once(child, 'exit');
-  child.kill('SIGKILL');
-  await gone;
 }

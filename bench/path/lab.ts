@@ -14,6 +14,7 @@ import type { RunResult } from '../../cli/lab/run.ts';
 import { readLabState } from '../../cli/lab/state.ts';
 import type { ZtunnelOverride } from '../../cli/lab/system.ts';
 import { waitForPods } from '../../cli/wait.ts';
+import { orAborted } from '../abortable.ts';
 import { HTTP_PORT, NAMESPACES, PODS, topologyFiles } from './topology.ts';
 import type { Namespace, PodName } from './topology.ts';
 
@@ -21,6 +22,8 @@ export const ROOT = resolve(import.meta.dirname, '..', '..');
 /** Milliseconds. */
 const READY_TIMEOUT = 60_000;
 const TUNNEL_TIMEOUT = 20_000;
+/** Nodes of the two ends of a tunnel. */
+const PLACES = [PODS.client, PODS.far];
 
 export interface BenchPod {
   readonly ip: string;
@@ -29,15 +32,24 @@ export interface BenchPod {
 }
 
 export interface PathLab extends AsyncDisposable {
-  /** Process ids of the two ztunnels. */
+  /** Process ids of the two ztunnels, the client's node first. */
   readonly ztunnels: readonly number[];
+  /** Of everything that the mesh consists of: ztunnels, agents, control plane. */
+  readonly programs: readonly number[];
   pod(namespace: Namespace, name: PodName): BenchPod;
-  /** Runs a program in the pod to its end; throws when it fails. */
+  /** Runs a program in the pod to its end; rejects when it fails, or at once when the benchmark is to stop. */
   exec(namespace: Namespace, name: PodName, argv: readonly string[]): Promise<string>;
 }
 
+export interface LabOptions {
+  readonly ztunnel: ZtunnelOverride;
+  readonly progress: (line: string) => void;
+  /** Ends the start, and whatever runs in a pod. What was started is gone when the start has rejected. */
+  readonly signal: AbortSignal;
+}
+
 /** Starts it; resolves when pods are ready and a request has gone through a tunnel. */
-export async function startPathLab(ztunnel: ZtunnelOverride, progress: (line: string) => void): Promise<PathLab> {
+export async function startPathLab({ ztunnel, progress, signal }: LabOptions): Promise<PathLab> {
   await using cleanup = new AsyncDisposableStack();
   const base = await realpath(await mkdtemp(join(tmpdir(), 'culvert-bench-')));
   cleanup.defer(() => rm(base, { recursive: true, force: true }));
@@ -59,9 +71,9 @@ export async function startPathLab(ztunnel: ZtunnelOverride, progress: (line: st
     ztunnel,
   });
   cleanup.defer(() => lab.close());
-  await lab.start();
-  await waitForPods(runDir, { timeout: READY_TIMEOUT });
-  await waitForPods(runDir, { timeout: READY_TIMEOUT, namespaces: ['mesh'], lacks: lacksEnrolment });
+  await orAborted(lab.start(), signal);
+  await orAborted(waitForPods(runDir, { timeout: READY_TIMEOUT }), signal);
+  await orAborted(waitForPods(runDir, { timeout: READY_TIMEOUT, namespaces: ['mesh'], lacks: lacksEnrolment }), signal);
   const pods = await findPods(runDir);
   const pod = (namespace: Namespace, name: PodName): BenchPod => {
     const found = pods.get(`${namespace}/${name}`);
@@ -69,16 +81,20 @@ export async function startPathLab(ztunnel: ZtunnelOverride, progress: (line: st
     return found;
   };
   const exec = async (namespace: Namespace, name: PodName, argv: readonly string[]): Promise<string> => {
-    const result = await runProgram(enterContainer(pod(namespace, name).pid, argv), { timeout: 120_000 });
+    const program = runProgram(enterContainer(pod(namespace, name).pid, argv), { timeout: 120_000 });
+    const result = await orAborted(program, signal);
     if (result.code !== 0) throw new MeshError('internal', `${argv.join(' ')} in ${namespace}/${name}: ${failure(result)}`);
     return result.stdout;
   };
   const state = await readLabState(runDir);
-  const system = (state?.system ?? []).filter(({ name }) => name === 'ztunnel');
-  await untilTunnelled(() => exec('mesh', 'client', fetchArgv(pod('mesh', 'far').ip)), system[0]?.log ?? '');
+  const system = state?.system ?? [];
+  const ztunnels = PLACES.flatMap((node) => system.find((program) => program.name === 'ztunnel' && program.node === node) ?? []);
+  const reached = untilTunnelled(() => exec('mesh', 'client', fetchArgv(pod('mesh', 'far').ip)), ztunnels[0]?.log ?? '');
+  await orAborted(reached, signal);
   const held = cleanup.move();
   return {
-    ztunnels: system.flatMap(({ process }) => process?.pid ?? []),
+    ztunnels: ztunnels.flatMap(({ process }) => process?.pid ?? []),
+    programs: system.flatMap(({ process }) => process?.pid ?? []),
     pod,
     exec,
     [Symbol.asyncDispose]: () => held.disposeAsync(),

@@ -7,8 +7,10 @@ import type { PathLab } from './lab.ts';
 import { HTTP_PORT, IPERF_PORT } from './topology.ts';
 import type { Namespace, PodName } from './topology.ts';
 
-export const LOADS = ['stream-1', 'stream-8', 'requests-16', 'requests-64', 'connections', 'new-connection'] as const;
-export type Load = (typeof LOADS)[number];
+/** Traffic, of which each round has some. */
+export type Traffic = 'stream-1' | 'stream-8' | 'requests-16' | 'requests-64' | 'connections' | 'new-connection';
+/** `idle`, `stalled` and `held` are measured once. */
+export type Load = Traffic | 'stalled' | 'idle' | 'handshake' | 'held';
 
 /** From whom to whom, in which lab, and whose CPU is counted. */
 export interface Path {
@@ -23,7 +25,8 @@ export interface Path {
 }
 
 /**
- * Any of: gbps; rps; p50 and p99 (us); errors; cpuPerGb (s); cpuPerRequest (us, of a connection where each request opens one).
+ * Numbers by name, as each measurement says.
+ * Of traffic any of: gbps; rps; p50 and p99 (us); errors; cpuPerGb (s); cpuPerRequest (us, of a connection where each request opens one).
  * Always: cores (that the proxies used), user (share of their CPU in user mode), machine (share of all cores in use).
  */
 export type Sample = Readonly<Record<string, number>>;
@@ -31,7 +34,7 @@ export type Sample = Readonly<Record<string, number>>;
 /** Connections opened one after the other, with a pause between them so that none meets a busy proxy. */
 const PROBES_PER_SECOND = 200;
 
-export async function measure(path: Path, load: Load, seconds: number): Promise<Sample> {
+export async function measureTraffic(path: Path, load: Traffic, seconds: number): Promise<Sample> {
   const before = await readCpu(path.proxies);
   const output = await path.lab.exec(path.from, 'client', commandOf(path, load, seconds));
   const use = cpuBetween(before, await readCpu(path.proxies));
@@ -55,7 +58,7 @@ export async function measure(path: Path, load: Load, seconds: number): Promise<
   }
 }
 
-function commandOf(path: Path, load: Load, seconds: number): string[] {
+function commandOf(path: Path, load: Traffic, seconds: number): string[] {
   const { ip, port } = path.via ?? { ip: path.lab.pod(path.to, path.target).ip, port: HTTP_PORT };
   const url = `http://${ip}:${port}/`;
   const wrk = (connections: number): string[] => ['wrk', '--latency', '-t', '1', '-c', String(connections), '-d', `${seconds}s`];

@@ -1,9 +1,12 @@
 // The rows of the path benchmark: what is measured where, and the bar of each. Pure: medians to rows.
+import { limitOf } from './limits.ts';
 import type { Load, Sample } from './loads.ts';
 
-/** A way through the lab. `direct*` pass no proxy; `http2` a pair of proxies over node:http2; the others our ztunnels or a peer's. */
-export const ROUTES = ['hbone', 'same-node', 'passthrough', 'plaintext', 'direct', 'direct-near', 'http2'] as const;
-export type Route = (typeof ROUTES)[number];
+/**
+ * A way through the lab. `direct*` pass no proxy; `http2` a pair of proxies over node:http2; `tls` needs no lab; the others pass our
+ * ztunnels or a peer's.
+ */
+export type Route = 'hbone' | 'same-node' | 'passthrough' | 'plaintext' | 'direct' | 'direct-near' | 'http2' | 'tls';
 export type Subject = 'culvert' | 'ztunnel';
 
 export interface Measurement {
@@ -24,10 +27,11 @@ export interface Row {
   limit?: string;
 }
 
-type Metric = 'gbps' | 'cpuPerGb' | 'rps' | 'cpuPerRequest' | 'p50' | 'p99';
+/** A field of a sample. */
+export type Metric = keyof typeof UNITS;
 
 /** `times`: at least (min) or at most (max) so many times what the peer has. */
-type Bar =
+export type Bar =
   | { readonly max: number }
   | { readonly min: number }
   | { readonly minTimes: number; readonly of: Route }
@@ -42,73 +46,28 @@ export interface RowSpec {
   readonly bar: Bar;
 }
 
-const UNITS: Record<Metric, string> = {
+const UNITS = {
   gbps: 'Gbit/s',
   cpuPerGb: 'CPU s/GB',
   rps: '1/s',
   cpuPerRequest: 'CPU us',
   p50: 'us',
   p99: 'us',
-};
+  worst: 'ms',
+  held: 'MiB',
+  idle: 'MB',
+  perConnection: 'KB',
+  cpuPerPair: 'CPU ms',
+  perSecond: '1/s',
+  perEndpoint: 'KB',
+} as const;
 
-/** Issue "The native data plane", table of bars. */
-export const ROWS: readonly RowSpec[] = [
-  ...(['stream-1', 'stream-8'] as const).flatMap((load): RowSpec[] => [
-    { name: `hbone ${load} against direct`, route: 'hbone', load, metric: 'gbps', bar: { minTimes: 0.4, of: 'direct' } },
-    { name: `hbone ${load} cpu`, route: 'hbone', load, metric: 'cpuPerGb', bar: { max: 1.6 } },
-  ]),
-  ...(['requests-16', 'requests-64'] as const).flatMap((load): RowSpec[] => [
-    { name: `hbone ${load} against node:http2`, route: 'hbone', load, metric: 'rps', bar: { minTimes: 2.5, of: 'http2' } },
-    { name: `hbone ${load} cpu`, route: 'hbone', load, metric: 'cpuPerRequest', bar: { max: 20 } },
-  ]),
-  {
-    name: 'hbone connections against node:http2',
-    route: 'hbone',
-    load: 'connections',
-    metric: 'rps',
-    bar: { minTimes: 4, of: 'http2' },
-  },
-  { name: 'hbone connections cpu', route: 'hbone', load: 'connections', metric: 'cpuPerRequest', bar: { max: 100 } },
-  { name: 'hbone new-connection p50', route: 'hbone', load: 'new-connection', metric: 'p50', bar: { max: 300 } },
-  { name: 'hbone new-connection p99', route: 'hbone', load: 'new-connection', metric: 'p99', bar: { max: 800 } },
-  {
-    name: 'same-node stream-1 against direct',
-    route: 'same-node',
-    load: 'stream-1',
-    metric: 'gbps',
-    bar: { minTimes: 0.6, of: 'direct-near' },
-  },
-  { name: 'same-node stream-1 cpu', route: 'same-node', load: 'stream-1', metric: 'cpuPerGb', bar: { max: 0.55 } },
-  { name: 'same-node requests-16', route: 'same-node', load: 'requests-16', metric: 'rps', bar: { min: 60_000 } },
-  ...(['passthrough', 'plaintext'] as const).flatMap((route): RowSpec[] => [
-    { name: `${route} stream-1 against direct`, route, load: 'stream-1', metric: 'gbps', bar: { minTimes: 0.7, of: 'direct' } },
-    { name: `${route} stream-1 cpu`, route, load: 'stream-1', metric: 'cpuPerGb', bar: { max: 0.5 } },
-    { name: `${route} new-connection p50`, route, load: 'new-connection', metric: 'p50', bar: { max: 150 } },
-  ]),
-];
-
-/** Beside another ztunnel. */
-export const PEER_ROWS: readonly RowSpec[] = [
-  peerRow('hbone', 'stream-1', 'gbps', { peerMin: 1.4 }),
-  peerRow('hbone', 'stream-8', 'gbps', { peerMin: 1.4 }),
-  peerRow('hbone', 'requests-16', 'rps', { peerMin: 1.8 }),
-  peerRow('hbone', 'requests-64', 'rps', { peerMin: 1.8 }),
-  peerRow('hbone', 'requests-16', 'cpuPerRequest', { peerMax: 0.5 }),
-  peerRow('hbone', 'connections', 'rps', { peerMin: 1.7 }),
-  peerRow('same-node', 'stream-1', 'gbps', { peerMin: 2 }),
-  peerRow('same-node', 'requests-16', 'rps', { peerMin: 2 }),
-];
-
-function peerRow(route: Route, load: Load, metric: Metric, bar: Bar): RowSpec {
-  return { name: `${route} ${load} ${metric === 'cpuPerRequest' ? 'cpu ' : ''}against ztunnel`, route, load, metric, bar };
-}
-
-/** What must be measured for these rows; each once. With a peer, it is measured wherever we are. */
+/** What must be measured for these rows; each once. With a peer, it is measured wherever our ztunnels are. */
 export function measurementsOf(specs: readonly RowSpec[], withPeer: boolean): Measurement[] {
   const wanted = specs.flatMap(({ route, load, bar }): Measurement[] => [
     ...('of' in bar ? [{ route: bar.of, load, subject: 'culvert' as const }] : []),
     { route, load, subject: 'culvert' },
-    ...(withPeer ? [{ route, load, subject: 'ztunnel' as const }] : []),
+    ...(withPeer && route !== 'tls' ? [{ route, load, subject: 'ztunnel' as const }] : []),
   ]);
   return [...new Map(wanted.map((one) => [keyOf(one), one])).values()];
 }
@@ -132,7 +91,7 @@ export function rowOf(spec: RowSpec, samples: ReadonlyMap<string, Sample>): Row 
     value,
     ...(peer && { peer: peer.name, peerValue: peer.value }),
     ...verdict,
-    ...(!verdict.ok && { limit: limitOf(own) }),
+    ...(!verdict.ok && { limit: limitOf(metric, own) }),
   };
 }
 
@@ -153,13 +112,4 @@ function judge(value: number, bar: Bar, peer: number | undefined): { bar: string
   if ('peerMax' in bar) return { bar: `<= ${bar.peerMax.toFixed(2)} x peer`, ok: value <= bar.peerMax * peer };
   const times = 'peerMin' in bar ? bar.peerMin : bar.minTimes;
   return { bar: `>= ${times.toFixed(2)} x peer`, ok: value >= times * peer };
-}
-
-/** Where the CPU went while it was measured. */
-export function limitOf({ cores = 0, user = 0, machine = 0 }: Sample): string {
-  const percent = (share: number): string => `${Math.round(share * 100)} %`;
-  const proxies = `proxies used ${cores.toFixed(2)} cores, ${percent(user)} of it in user mode, ${percent(1 - user)} in the kernel`;
-  if (machine > 0.95) return `CPU: the machine had none left; ${proxies}`;
-  if (cores > 1.7) return `CPU: both proxies at one full core; ${proxies}`;
-  return `waiting: the machine was ${percent(machine)} busy; ${proxies}`;
 }

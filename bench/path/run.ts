@@ -1,91 +1,107 @@
-// One run: labs up, everything once to warm up, then rounds in which every measurement comes once, so that a noisy minute of the
-// machine meets all of them alike.
-import { MeshError } from '#shared/errors.ts';
+// One run: what is measured once, then rounds in which every measurement comes once, so that a noisy minute of the machine meets all of
+// them alike.
+import { orAborted } from '../abortable.ts';
 import { medians } from '../statistics.ts';
+import { measureHandshakes, measureHeld } from '../tls/measure.ts';
 import { startHttp2Pair } from './http2-peer.ts';
 import type { Http2Pair } from './http2-peer.ts';
+import { measureIdle } from './idle.ts';
 import { startPathLab } from './lab.ts';
 import type { PathLab } from './lab.ts';
-import { measure } from './loads.ts';
-import type { Path, Sample } from './loads.ts';
+import { measureTraffic } from './loads.ts';
+import type { Sample } from './loads.ts';
+import { Bystanders } from './bystanders.ts';
+import { pathOf } from './paths.ts';
 import { keyOf } from './rows.ts';
-import type { Measurement, Route, Subject } from './rows.ts';
-import type { Namespace, PodName } from './topology.ts';
+import type { Measurement, Subject } from './rows.ts';
+import { measureStalled } from './stalled.ts';
+import { ztunnelOf } from './subjects.ts';
+import type { Subjects } from './subjects.ts';
 
-export interface RunOptions {
+export interface RunOptions extends Subjects {
   readonly measurements: readonly Measurement[];
   readonly rounds: number;
+  /** Of one measurement. */
   readonly seconds: number;
-  readonly backend: 'native' | 'portable';
-  /** Binary of another ztunnel. */
-  readonly peerZtunnel?: string | undefined;
   readonly progress: (line: string) => void;
   readonly signal: AbortSignal;
 }
 
-const ENDS: Record<Route, { from: Namespace; to: Namespace; target: PodName }> = {
-  hbone: { from: 'mesh', to: 'mesh', target: 'far' },
-  'same-node': { from: 'mesh', to: 'mesh', target: 'near' },
-  passthrough: { from: 'mesh', to: 'plain', target: 'far' },
-  plaintext: { from: 'plain', to: 'mesh', target: 'far' },
-  direct: { from: 'plain', to: 'plain', target: 'far' },
-  'direct-near': { from: 'plain', to: 'plain', target: 'near' },
-  http2: { from: 'plain', to: 'plain', target: 'far' },
-};
+export interface RunResult {
+  /** Medians by key of the measurement. */
+  readonly samples: ReadonlyMap<string, Sample>;
+  /** Share of one core that a lab used while another one was measured, on average; undefined with one lab. */
+  readonly bystanders: number | undefined;
+}
 
 /** Of the warm-up, s. */
 const WARM_UP = 1;
+/** Only a fresh process shows its memory, and the slowest answer of a probe has no median. */
+const ONCE = new Set<string>(['idle', 'stalled', 'held']);
 
-/** The medians by key of the measurement. Everything that was started is gone afterwards. */
-export async function runRounds(options: RunOptions): Promise<Map<string, Sample>> {
-  const { measurements, rounds, seconds, progress, signal } = options;
-  await using cleanup = new AsyncDisposableStack();
-  const labs = await startLabs(options, cleanup);
-  const http2 = measurements.some(({ route }) => route === 'http2') ? cleanup.use(await startHttp2Pair(labs.culvert)) : undefined;
+/** Everything that was started is gone afterwards. */
+export async function runPath(options: RunOptions): Promise<RunResult> {
   const samples = new Map<string, Sample[]>();
-  for (let round = 0; round <= rounds; round += 1)
-    for (const measurement of measurements) {
-      signal.throwIfAborted();
-      const { route, load, subject } = measurement;
-      const lab = labs[subject];
-      if (!lab) continue;
-      const sample = await measure(pathOf(route, lab, http2), load, round === 0 ? WARM_UP : seconds);
-      if (round === 0) continue;
-      const key = keyOf(measurement);
-      samples.set(key, [...(samples.get(key) ?? []), sample]);
-      progress(`round ${round}  ${key.padEnd(36)} ${describe(sample)}`);
-    }
-  return new Map([...samples].map(([key, list]) => [key, medians(list)]));
+  const note = (measurement: Measurement, sample: Sample, when: string): void => {
+    const key = keyOf(measurement);
+    samples.set(key, [...(samples.get(key) ?? []), sample]);
+    options.progress(`${when.padEnd(7)}  ${key.padEnd(36)} ${describe(sample)}`);
+  };
+  const once = options.measurements.filter(({ load }) => ONCE.has(load));
+  for (const measurement of once.filter(({ load }) => load !== 'stalled'))
+    note(measurement, await measureStill(measurement, options), 'once');
+  const bystanders = await measureInLabs(options, note);
+  return { samples: new Map([...samples].map(([key, list]) => [key, medians(list)])), bystanders };
 }
 
-async function startLabs(
-  { backend, peerZtunnel, progress }: RunOptions,
-  cleanup: AsyncDisposableStack,
-): Promise<Partial<Record<Subject, PathLab>> & { culvert: PathLab }> {
-  progress(`starting a lab with the ${backend} backend`);
-  const culvert = cleanup.use(await startPathLab({ env: { CULVERT_BACKEND: backend } }, progress));
-  if (peerZtunnel === undefined) return { culvert };
-  progress('starting a lab with the peer');
-  // The peer's own DNS capture would need a resolver in each pod; ours is off here too.
-  const peer = { argv: [peerZtunnel], env: { ISTIO_META_DNS_CAPTURE: 'false' } };
-  return { culvert, ztunnel: cleanup.use(await startPathLab(peer, progress)) };
+/** An idle ztunnel has one worker, whatever serves in the other measurements: that is what its bar says. */
+async function measureStill({ load, subject }: Measurement, options: RunOptions): Promise<Sample> {
+  const { signal, progress } = options;
+  if (load === 'held') return await orAborted(measureHeld(), signal);
+  progress(`starting a lab to see the memory of ${subject}`);
+  await using lab = await startPathLab({ ztunnel: ztunnelOf(subject, { ...options, workers: '1' }), progress, signal });
+  return await orAborted(measureIdle(lab), signal);
 }
 
-function pathOf(route: Route, lab: PathLab, http2: Http2Pair | undefined): Path {
-  const ends = { lab, ...ENDS[route] };
-  switch (route) {
-    case 'direct':
-    case 'direct-near':
-      return { ...ends, proxies: [] };
-    case 'http2':
-      if (!http2) throw new MeshError('internal', 'the node:http2 pair was not started');
-      return { ...ends, proxies: http2.pids, via: http2.via };
-    case 'hbone':
-    case 'same-node':
-    case 'passthrough':
-    case 'plaintext':
-      return { ...ends, proxies: lab.ztunnels };
+type Note = (measurement: Measurement, sample: Sample, when: string) => void;
+
+async function measureInLabs(options: RunOptions, note: Note): Promise<number | undefined> {
+  const { measurements, rounds, seconds, signal } = options;
+  await using cleanup = new AsyncDisposableStack();
+  const wanted = measurements.filter(({ load }) => load !== 'idle' && load !== 'held');
+  const labs = new Map<Subject, PathLab>();
+  for (const subject of new Set(wanted.filter(({ route }) => route !== 'tls').map(({ subject }) => subject))) {
+    options.progress(`starting the lab of ${subject}`);
+    labs.set(subject, cleanup.use(await startPathLab({ ...options, ztunnel: ztunnelOf(subject, options) })));
   }
+  const own = labs.get('culvert');
+  const http2 = own && wanted.some(({ route }) => route === 'http2') ? cleanup.use(await startHttp2Pair(own)) : undefined;
+  const bystanders = new Bystanders(labs);
+  const one = (measurement: Measurement, length: number): Promise<Sample> =>
+    bystanders.beside(measurement.subject, orAborted(measure(measurement, labs, http2, length), signal));
+
+  for (const measurement of wanted.filter(({ load }) => load === 'stalled'))
+    note(measurement, await one(measurement, seconds), 'once');
+  const inRounds = wanted.filter(({ load }) => load !== 'stalled');
+  for (let round = 0; round <= rounds; round += 1)
+    for (const measurement of inRounds) {
+      const sample = await one(measurement, round === 0 ? WARM_UP : seconds);
+      if (round > 0) note(measurement, sample, `round ${round}`);
+    }
+  return bystanders.average;
+}
+
+async function measure(
+  { route, load, subject }: Measurement,
+  labs: ReadonlyMap<Subject, PathLab>,
+  http2: Http2Pair | undefined,
+  seconds: number,
+): Promise<Sample> {
+  if (load === 'handshake') return await measureHandshakes(seconds);
+  const lab = labs.get(subject);
+  if (!lab || load === 'idle' || load === 'held' || route === 'tls') throw new Error(`${route} ${load} is not measured in a lab`);
+  if (load === 'stalled') return await measureStalled(lab, seconds);
+  return await measureTraffic(pathOf(route, lab, http2), load, seconds);
 }
 
 function describe(sample: Sample): string {

@@ -1,6 +1,8 @@
 import t from 'tap';
 import type { Sample } from '../../bench/path/loads.ts';
-import { keyOf, limitOf, measurementsOf, PEER_ROWS, rowOf, ROWS } from '../../bench/path/rows.ts';
+import { PEER_ROWS, ROWS } from '../../bench/path/bars.ts';
+import { limitOf } from '../../bench/path/limits.ts';
+import { keyOf, measurementsOf, rowOf } from '../../bench/path/rows.ts';
 import type { RowSpec } from '../../bench/path/rows.ts';
 import { formatRows, rowsSvg, shortNumber } from '../../bench/report.ts';
 
@@ -73,8 +75,8 @@ t.test('names of rows are unique', (t) => {
 });
 
 t.test('limits', (t) => {
-  t.match(limitOf({ cores: 1, user: 0.5, machine: 0.99 }), /machine had none left/);
-  t.match(limitOf({ cores: 0.3, user: 0.5, machine: 0.4 }), /waiting: the machine was 40 % busy/);
+  t.match(limitOf('rps', { cores: 1, user: 0.5, machine: 0.99 }), /machine had none left/);
+  t.match(limitOf('p50', { cores: 0.3, user: 0.5, machine: 0.4 }), /waiting: the machine was 40 % busy/);
   t.end();
 });
 

@@ -1,0 +1,65 @@
+// The memory of a ztunnel that has nothing to do, and what a connection adds that goes through a tunnel and is silent.
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { readMemory } from '../measure/memory.ts';
+import type { Memory } from '../measure/memory.ts';
+import { startInPod } from './inpod/start.ts';
+import { ROOT } from './lab.ts';
+import type { PathLab } from './lab.ts';
+import type { Sample } from './loads.ts';
+
+const PORT = '19101';
+/** The first ones open tunnels and compile code; they stay open, so that the others find no room that was given back. */
+const FIRST = 200;
+const CONNECTIONS = 2000;
+/** Quiet: anonymous memory has not moved by more than this for so long, ms; at most LONGEST. */
+const STILL = 128 * 1024;
+const QUIET = 4000;
+const LONGEST = 30_000;
+const PROGRAMS = join(ROOT, 'bench', 'path', 'inpod');
+
+/**
+ * idle (MB of RSS, of the ztunnel that has more), idleAnonymous (MB, of the same); perConnection (KB of anonymous memory of both ends),
+ * outboundEnd and inboundEnd (KB, of each).
+ */
+export async function measureIdle(lab: PathLab): Promise<Sample> {
+  const idle = await quiet(lab);
+  const [client, far] = [lab.pod('mesh', 'client'), lab.pod('mesh', 'far')];
+  await using _server = await startInPod(far.pid, join(PROGRAMS, 'silent-server.ts'), [PORT]);
+  await using clients = await startInPod(client.pid, join(PROGRAMS, 'idle-connections.ts'), [
+    far.ip,
+    PORT,
+    String(FIRST),
+    String(CONNECTIONS),
+  ]);
+  clients.signal('SIGUSR2');
+  await clients.line();
+  const before = await quiet(lab);
+  clients.signal('SIGUSR2');
+  await clients.line();
+  const after = await quiet(lab);
+  const ends = after.map(({ anonymous }, end) => (anonymous - (before[end]?.anonymous ?? 0)) / CONNECTIONS / 1000);
+  const [outboundEnd = 0, inboundEnd = 0] = ends;
+  const largest = idle.toSorted((a, b) => b.rss - a.rss)[0];
+  return {
+    idle: (largest?.rss ?? 0) / 1e6,
+    idleAnonymous: (largest?.anonymous ?? 0) / 1e6,
+    perConnection: outboundEnd + inboundEnd,
+    outboundEnd,
+    inboundEnd,
+  };
+}
+
+/** The memory of each ztunnel once garbage collection has settled. */
+async function quiet(lab: PathLab): Promise<Memory[]> {
+  const end = performance.now() + LONGEST;
+  let since = performance.now();
+  let reference = await Promise.all(lab.ztunnels.map(readMemory));
+  for (;;) {
+    await sleep(250);
+    const now = await Promise.all(lab.ztunnels.map(readMemory));
+    const moved = now.some(({ anonymous }, index) => Math.abs(anonymous - (reference[index]?.anonymous ?? 0)) > STILL);
+    if (moved) [since, reference] = [performance.now(), now];
+    if (performance.now() - since >= QUIET || performance.now() >= end) return now;
+  }
+}

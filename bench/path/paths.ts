@@ -1,0 +1,36 @@
+// The two ends of each way through a lab, and whose CPU counts on it.
+import { MeshError } from '#shared/errors.ts';
+import type { Http2Pair } from './http2-peer.ts';
+import type { PathLab } from './lab.ts';
+import type { Path } from './loads.ts';
+import type { Route } from './rows.ts';
+import type { Namespace, PodName } from './topology.ts';
+
+type LabRoute = Exclude<Route, 'tls'>;
+
+const ENDS: Record<LabRoute, { from: Namespace; to: Namespace; target: PodName }> = {
+  hbone: { from: 'mesh', to: 'mesh', target: 'far' },
+  'same-node': { from: 'mesh', to: 'mesh', target: 'near' },
+  passthrough: { from: 'mesh', to: 'plain', target: 'far' },
+  plaintext: { from: 'plain', to: 'mesh', target: 'far' },
+  direct: { from: 'plain', to: 'plain', target: 'far' },
+  'direct-near': { from: 'plain', to: 'plain', target: 'near' },
+  http2: { from: 'plain', to: 'plain', target: 'far' },
+};
+
+export function pathOf(route: LabRoute, lab: PathLab, http2: Http2Pair | undefined): Path {
+  const ends = { lab, ...ENDS[route] };
+  switch (route) {
+    case 'direct':
+    case 'direct-near':
+      return { ...ends, proxies: [] };
+    case 'http2':
+      if (!http2) throw new MeshError('internal', 'the node:http2 pair was not started');
+      return { ...ends, proxies: http2.pids, via: http2.via };
+    case 'hbone':
+    case 'same-node':
+    case 'passthrough':
+    case 'plaintext':
+      return { ...ends, proxies: lab.ztunnels };
+  }
+}
