@@ -12,3 +12,9 @@ export function handlerFault(remote: HostPort, thrown: unknown): MeshError {
 export function warnOf(error: MeshError): void {
   process.emitWarning(error);
 }
+
+/** A fault as fields of a log line: where it happened counts as much as what it says. */
+export function faultFields(error: MeshError): { error: string; stack: string } {
+  const { cause } = error;
+  return { error: error.message, stack: (cause instanceof Error ? cause.stack : error.stack) ?? '' };
+}

@@ -1,10 +1,18 @@
 // How many connections this ztunnel holds at a time. Beyond that new ones are refused and counted, before descriptors or memory run out
 // and everything suffers.
 import { MeshError } from '#shared/errors.ts';
+import { PORT } from '#shared/ports.ts';
 import type { Family, Metrics } from '#shared/telemetry/metrics.ts';
 
 /** What the connection came in by: a listener of the pod, or a tunnel of an accepted connection. */
 export type Entrance = 'outbound' | 'plaintext' | 'hbone' | 'tunnel';
+
+/** What the listeners of a pod are to its connections, by port. */
+export const ENTRANCES: ReadonlyMap<number, Entrance> = new Map([
+  [PORT.outbound, 'outbound'],
+  [PORT.inboundPlaintext, 'plaintext'],
+  [PORT.hbone, 'hbone'],
+]);
 
 /** Places taken, one cell for each thread that serves; over shared memory when there are several. */
 export interface Places {
@@ -26,13 +34,18 @@ export class ConnectionLimit {
     ]);
   }
 
+  /** Counts a connection that was refused before it came here, because no descriptor was left. */
+  refused(entrance: Entrance): void {
+    this.#shed.add(1, entrance);
+  }
+
   /** A place until the token is disposed; throws `limit_reached` when all are taken. */
   take(entrance: Entrance): Disposable {
     const { held, own } = this.#places;
     let open = 0;
     for (let i = 0; i < held.length; i++) open += Atomics.load(held, i);
     if (open >= this.#max) {
-      this.#shed.add(1, entrance);
+      this.refused(entrance);
       throw new MeshError('limit_reached', `too many connections: ${open} are open (MAX_CONNECTIONS)`);
     }
     Atomics.add(held, own, 1);

@@ -4,11 +4,12 @@ import { ConnectionPool } from '#shared/hbone/pool.ts';
 import { BufferPool } from '#shared/http2/output.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
 import { createReactor } from '#shared/reactor/create.ts';
+import { faultFields } from '#shared/reactor/fault.ts';
 import type { Logging } from '#shared/telemetry/log.ts';
 import type { Metrics } from '#shared/telemetry/metrics.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import type { Places } from '../proxy/connection-limit.ts';
-import { ConnectionLimit } from '../proxy/connection-limit.ts';
+import { ConnectionLimit, ENTRANCES } from '../proxy/connection-limit.ts';
 import { ConnectionTracker } from '../proxy/connection-tracker.ts';
 import type { ProxyContext } from '../proxy/pod.ts';
 import { PodDirectory } from '../proxy/pod.ts';
@@ -39,9 +40,13 @@ export interface Serving extends Disposable {
 /** Every change of the store asks all of the thread's connections again. Dispose it to close them all. */
 export function createServing(deps: ServingDeps): Serving {
   const { config, store, certificates, metrics, logging, clock } = deps;
+  const limit = new ConnectionLimit(deps.maxConnections, metrics, deps.places);
+  const log = logging.scope('proxy');
   const reactor = createReactor({
     ...(config.backend ? { backend: config.backend } : {}),
     ...(deps.ledger ? { ledger: deps.ledger } : {}),
+    onShed: ({ port }) => limit.refused(ENTRANCES.get(port) ?? 'outbound'),
+    onFault: (error) => log.error('a fault of this process closed a connection', faultFields(error)),
   });
   const tracker = new ConnectionTracker();
   const unfollow = store.onChange(() => tracker.recheckAll());
@@ -53,10 +58,10 @@ export function createServing(deps: ServingDeps): Serving {
     certificates,
     telemetry: new ConnectionTelemetry(new TrafficMetrics(metrics), logging.scope('access'), clock),
     tracker,
-    limit: new ConnectionLimit(deps.maxConnections, metrics, deps.places),
+    limit,
     pods: new PodDirectory(),
     clock,
-    log: logging.scope('proxy'),
+    log,
     buffers,
     newPool: () =>
       new ConnectionPool(
