@@ -1,5 +1,4 @@
 // The waypoint put together: configuration and identity from the control plane, tunnels in, requests through, tunnels out.
-import { randomUUID } from 'node:crypto';
 import { systemClock } from '#shared/clock.ts';
 import type { HostPort } from '#shared/address.ts';
 import { ConnectionPool as TunnelPool } from '#shared/hbone/pool.ts';
@@ -10,23 +9,16 @@ import { spiffeId, type SpiffeId } from '#shared/ids.ts';
 import { Drain } from '#shared/lifecycle/drain.ts';
 import { Readiness } from '#shared/lifecycle/readiness.ts';
 import type { App } from '#shared/lifecycle/run.ts';
-import type { Reactor } from '#shared/reactor/api.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import type { Logging, LogSink } from '#shared/telemetry/log.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
 import { DeltaClient } from '#shared/xds/delta-client.ts';
 import { xdsNode } from '#shared/xds/node.ts';
 import { type AdminPorts, startAdmin } from './admin.ts';
-import { ConnectionPool } from './cluster/pool.ts';
-import { connectUpstream, type UpstreamDeps, upstreamKey } from './cluster/upstream.ts';
 import type { WaypointConfig } from './config.ts';
-import type { ExchangeDeps } from './http/exchange.ts';
-import { Router } from './http/router.ts';
+import { chainsListener, createDataPath, terminateListener } from './data-path.ts';
 import { HboneListener } from './listener/hbone.ts';
-import { type CurrentChains, type Drainable, serveTunnel, type TunnelDeps } from './listener/tunnel.ts';
-import { formatAccessLog } from './telemetry/access-log.ts';
-import { TrafficMetrics } from './telemetry/metrics.ts';
-import type { TrafficRecord } from './telemetry/record.ts';
+import { serveTunnel } from './listener/tunnel.ts';
 import { ConfigStore } from './xds/config-store.ts';
 import { subscribeConfig } from './xds/subscriptions.ts';
 
@@ -60,7 +52,17 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
   const starting = readiness.block('xds');
 
   const tunnels = new TunnelPool({ reactor, certificates, clock: systemClock });
-  const { tunnelDeps, connections } = dataPath({ config, deps, store, reactor, tunnels, identity, metrics, logging });
+  const path = createDataPath({
+    store,
+    reactor,
+    tunnels,
+    clock: systemClock,
+    metrics,
+    log: logging.scope('access'),
+    accessLog: deps.accessLog,
+    identity,
+    instanceIp: config.instanceIp,
+  });
   const hbone = new HboneListener({
     reactor,
     clock: systemClock,
@@ -69,7 +71,7 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
     identity,
     trustDomains: [config.trustDomain],
     maxStreams: () => terminateListener(store)?.maxStreams ?? 100,
-    onTunnel: (tunnel, conn) => void serveTunnel(tunnel, conn, () => chainsListener(store), tunnelDeps),
+    onTunnel: (tunnel, conn) => void serveTunnel(tunnel, conn, () => chainsListener(store), path.tunnels),
   });
 
   // The port is fixed, so it is bound before anything else: a taken port must stop the start.
@@ -87,7 +89,7 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
   });
   const onChange = (): void => {
     if (chainsListener(store)) starting[Symbol.dispose]();
-    for (const recheck of tunnelDeps.tcp.rechecks) recheck();
+    for (const recheck of path.tunnels.tcp.rechecks) recheck();
   };
   subscribeConfig(client, store, onChange);
   const admin = await startAdmin({
@@ -101,7 +103,7 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
   });
   client.start();
   void awaitCertificate(certificates, identity, readiness);
-  log.info('waypoint is up', { identity, xds: config.xdsAddress });
+  log.info('waypoint is up', { identity, xds: config.xdsAddress, backend: reactor.backend });
 
   return {
     ports: admin.ports,
@@ -110,7 +112,7 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
     async stop() {
       const drain = new Drain(systemClock);
       readiness.block('draining');
-      const drainHttp = (): void => tunnelDeps.http.forEach((server) => server.drain());
+      const drainHttp = (): void => path.tunnels.http.forEach((server) => server.drain());
       drainHttp();
       await new Promise<void>((resolve) => setTimeout(resolve, config.minimumDrain));
       drainHttp();
@@ -120,84 +122,14 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
       log.info('drained', { outcome });
       client.close();
       hbone.close();
-      for (const server of tunnelDeps.http) server.close();
-      connections.close();
+      for (const server of path.tunnels.http) server.close();
+      path.connections.close();
       tunnels.close();
       reactor.close();
       await admin.close();
       if (certificates instanceof CertificateCache) certificates[Symbol.dispose]();
     },
   };
-}
-
-interface DataPathInput {
-  readonly config: WaypointConfig;
-  readonly deps: WaypointDeps;
-  readonly store: ConfigStore;
-  readonly reactor: Reactor;
-  readonly tunnels: TunnelPool;
-  readonly identity: SpiffeId;
-  readonly metrics: Metrics;
-  readonly logging: Logging;
-}
-
-/** Everything between a tunnel that came and a connection that goes on. */
-function dataPath(input: DataPathInput): { tunnelDeps: TunnelDeps; connections: ConnectionPool } {
-  const { config, deps, store, reactor, tunnels, identity, metrics, logging } = input;
-  const clock = systemClock;
-  const defer = (task: () => void): void => reactor.defer(task);
-  const connections = new ConnectionPool({ clock, defer });
-  const traffic = new TrafficMetrics(metrics);
-  const upstream: UpstreamDeps = {
-    reactor,
-    tunnels,
-    identity,
-    instanceIp: config.instanceIp,
-    listener: (name) => store.listener(name),
-    cluster: (name) => store.cluster(name)?.config,
-  };
-  const writeLog = (record: TrafficRecord, chain: { accessLog: boolean }): void => {
-    if (chain.accessLog) deps.accessLog.write(formatAccessLog(record));
-  };
-  const router = new Router({
-    clock,
-    random: Math.random,
-    cluster: (name) => store.cluster(name),
-    connect: (cluster, endpoint, { connection, chain }) => {
-      const context = { connection, identity: chain.identity };
-      const key = upstreamKey(cluster, endpoint, context);
-      return connections.acquire(key, cluster.http2, () => connectUpstream(upstream, cluster, endpoint, context));
-    },
-  });
-  const exchange: ExchangeDeps = {
-    clock,
-    router,
-    identity,
-    routes: (name) => store.routes(name),
-    requestId: randomUUID,
-    record: (record, chain) => {
-      traffic.request(record);
-      writeLog(record, chain);
-    },
-  };
-  const tunnelDeps: TunnelDeps = {
-    clock,
-    log: logging.scope('access'),
-    defer,
-    exchange,
-    http: new Set<Drainable>(),
-    tcp: {
-      clock,
-      cluster: (name) => store.cluster(name),
-      connect: (cluster, endpoint, context) => connectUpstream(upstream, cluster, endpoint, context),
-      rechecks: new Set(),
-      record: (record, chain) => {
-        traffic.connection(record);
-        writeLog(record, chain);
-      },
-    },
-  };
-  return { tunnelDeps, connections };
 }
 
 /** Ready is only who can prove its identity; a failed request is repeated by the cache, so asking again waits for that. */
@@ -235,17 +167,4 @@ function waypointNode(config: WaypointConfig): ReturnType<typeof xdsNode> {
     clusterId: config.clusterId,
     clusterDomain: config.clusterDomain,
   });
-}
-
-function terminateListener(store: ConfigStore): { maxStreams: number; cluster: string } | undefined {
-  for (const listener of store.listeners) if (listener.kind === 'terminate') return listener;
-  return undefined;
-}
-
-/** The listener that ended tunnels are handed to: the internal one that the CONNECT route's cluster leads to. */
-function chainsListener(store: ConfigStore): ReturnType<CurrentChains> {
-  const terminate = terminateListener(store);
-  const endpoint = terminate && store.cluster(terminate.cluster)?.pick();
-  const listener = endpoint?.address.kind === 'internal' ? store.listener(endpoint.address.listener) : undefined;
-  return listener?.kind === 'chains' ? listener : undefined;
 }

@@ -58,3 +58,19 @@ function parseJson(text: string): unknown {
     throw new MeshError('internal', `iperf3: not a report: ${text.trim().slice(-300)}`, { cause: error });
   }
 }
+
+/** The report of `h2load`. */
+export function parseH2load(text: string): Requests {
+  const number = (pattern: RegExp): number => Number(pattern.exec(text)?.[1] ?? 0);
+  const perSecond = number(/^finished in \S+, ([\d.]+) req\/s/mu);
+  if (perSecond === 0) throw new MeshError('internal', `h2load: no answers: ${text.trim().slice(-300)}`);
+  // It gives the mean and no quantiles.
+  const mean = microseconds(/^time for request:\s+\S+\s+\S+\s+(\S+)/mu.exec(text)?.[1] ?? '');
+  return {
+    requests: number(/ (\d+) succeeded/u),
+    perSecond,
+    p50: mean,
+    p99: microseconds(/^time for request:\s+\S+\s+(\S+)/mu.exec(text)?.[1] ?? ''),
+    errors: number(/ (\d+) errored/u) + number(/ (\d+) failed/u) + number(/ (\d+) timeout/u),
+  };
+}

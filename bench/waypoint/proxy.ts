@@ -1,0 +1,110 @@
+// Our waypoint as it is measured: the data path of waypoint/ on one thread, with metrics and the access log on standard output. Takes
+// tunnels as the product does, and connections without a tunnel at the services' addresses, so that the core is measured alone too.
+// `proxy.ts JSON` (ProxyOptions) prints `ready` on standard error when the configuration has come.
+import { systemClock } from '#shared/clock.ts';
+import { formatHostPort, type HostPort } from '#shared/address.ts';
+import type { IncomingTunnel } from '#shared/hbone/api.ts';
+import { ConnectionPool } from '#shared/hbone/pool.ts';
+import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
+import type { Conn, Reactor, TlsConn } from '#shared/reactor/api.ts';
+import { type Backend, createReactor } from '#shared/reactor/create.ts';
+import { Logging } from '#shared/telemetry/log.ts';
+import { Metrics } from '#shared/telemetry/metrics.ts';
+import { stdoutSink } from '#shared/telemetry/stdout-sink.ts';
+import { DeltaClient } from '#shared/xds/delta-client.ts';
+import { xdsNode } from '#shared/xds/node.ts';
+import { chainsListener, createDataPath, type DataPath } from '../../waypoint/data-path.ts';
+import { HboneListener } from '../../waypoint/listener/hbone.ts';
+import { serveTunnel } from '../../waypoint/listener/tunnel.ts';
+import { ConfigStore } from '../../waypoint/xds/config-store.ts';
+import { subscribeConfig } from '../../waypoint/xds/subscriptions.ts';
+
+export interface ProxyOptions {
+  readonly backend: Backend;
+  readonly xdsPort: number;
+  readonly certificate: WorkloadCertificate;
+  /** Where tunnels are taken. */
+  readonly tunnelsAt: HostPort;
+  /** Where connections without a tunnel are taken, meant for just that address. */
+  readonly plainAt: readonly HostPort[];
+}
+
+await startProxy(JSON.parse(process.argv[2] ?? '') as ProxyOptions);
+
+async function startProxy({ backend, xdsPort, certificate, tunnelsAt, plainAt }: ProxyOptions): Promise<void> {
+  const logging = new Logging({ level: 'warn', sink: { write: (line) => process.stderr.write(line) } });
+  const log = logging.scope('waypoint');
+  const metrics = new Metrics();
+  const reactor = createReactor({ backend });
+  const certificates = { get: async () => certificate };
+  const store = new ConfigStore();
+  const { identity } = certificate;
+  const instanceIp = tunnelsAt.ip;
+  const tunnels = new ConnectionPool({ reactor, certificates, clock: systemClock });
+  const path = createDataPath({
+    store,
+    reactor,
+    tunnels,
+    clock: systemClock,
+    metrics,
+    log,
+    identity,
+    instanceIp,
+    accessLog: stdoutSink(),
+  });
+  const hbone = new HboneListener({
+    reactor,
+    clock: systemClock,
+    log,
+    certificates,
+    identity,
+    trustDomains: ['cluster.local'],
+    maxStreams: () => 100,
+    onTunnel: (tunnel, conn) => void serveTunnel(tunnel, conn, () => chainsListener(store), path.tunnels),
+  });
+  await hbone.listen(tunnelsAt);
+  for (const address of plainAt) await listenPlain(reactor, address, store, path);
+  const client = new DeltaClient({
+    endpoint: { address: `http://127.0.0.1:${xdsPort}`, rootCert: '', authToken: undefined, clusterId: 'Kubernetes' },
+    node: xdsNode({
+      kind: 'waypoint',
+      instanceIp,
+      podName: 'waypoint-0',
+      podNamespace: 'bench',
+      nodeName: undefined,
+      serviceAccount: 'waypoint',
+      clusterId: 'Kubernetes',
+      clusterDomain: 'cluster.local',
+    }),
+    log,
+    metrics,
+  });
+  let ready = false;
+  subscribeConfig(client, store, () => {
+    if (ready || !chainsListener(store)) return;
+    ready = true;
+    process.stderr.write('ready\n');
+  });
+  client.start();
+}
+
+/** Each connection as if it had come through a tunnel to this address, without the cost of one. */
+async function listenPlain(reactor: Reactor, address: HostPort, store: ConfigStore, path: DataPath): Promise<void> {
+  const peer = { uris: [], serial: '' };
+  await reactor.listen({ address }, (conn: Conn) => {
+    const tunnel: IncomingTunnel = {
+      method: 'CONNECT',
+      authority: formatHostPort(address),
+      headers: [],
+      accept: () => conn,
+      refuse: () => conn.reset(),
+      signal: new AbortController().signal,
+    };
+    void serveTunnel(
+      tunnel,
+      Object.assign(conn, { peer, alpn: '' }) satisfies TlsConn,
+      () => chainsListener(store),
+      path.tunnels,
+    );
+  });
+}

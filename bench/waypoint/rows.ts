@@ -1,0 +1,102 @@
+// The rows of the waypoint: CPU that one worker spends on a request, beside an Envoy with the same configuration in the same run.
+import { execFile } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { formatHostPort } from '#shared/address.ts';
+import { MeshError } from '#shared/errors.ts';
+import type { Backend } from '#shared/reactor/create.ts';
+import { cpuBetween, readCpu } from '../measure/cpu.ts';
+import { parseH2load, parseWrk } from '../measure/tools.ts';
+import { limitOf } from '../path/limits.ts';
+import type { Row } from '../path/rows.ts';
+import { medians } from '../statistics.ts';
+import { startWaypointLab, type Subject, SUBJECTS, type WaypointLab } from './lab.ts';
+import { GRPC_PATH, HTTP_PATH } from './mesh.ts';
+
+export interface WaypointRow {
+  readonly name: string;
+  readonly route: 'plain' | 'tunnelled' | 'grpc';
+  /** At most so many times what Envoy needs. */
+  readonly most: number;
+}
+
+/** Issue "The native data plane", table of bars. */
+export const WAYPOINT_ROWS: readonly WaypointRow[] = [
+  { name: 'waypoint http/1.1 requests-64 cpu', route: 'plain', most: 0.6 },
+  { name: 'waypoint hbone requests-64 cpu', route: 'tunnelled', most: 0.5 },
+  { name: 'waypoint grpc streams cpu', route: 'grpc', most: 0.6 },
+];
+
+export interface WaypointRun {
+  readonly rows: readonly WaypointRow[];
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly backend: Backend;
+  readonly progress: (line: string) => void;
+  readonly signal: AbortSignal;
+}
+
+type Sample = Readonly<Record<string, number>>;
+
+/** Warm-up, s: the optimising compiler needs some ten thousand requests. */
+const WARM_UP = 2;
+/** Share of requests that may fail. */
+const MOST_ERRORS = 0.001;
+
+export async function runWaypointRows(run: WaypointRun): Promise<Row[]> {
+  const { rows, rounds, seconds, backend, progress, signal } = run;
+  if (rows.length === 0) return [];
+  progress(`starting waypoints: ours with the ${backend} backend, and Envoy`);
+  await using lab = await startWaypointLab(backend, progress);
+  const samples = new Map<string, Sample[]>();
+  for (let round = 0; round <= rounds; round += 1)
+    for (const row of rows)
+      // In turns, so that neither always comes behind the other.
+      for (const subject of round % 2 === 0 ? SUBJECTS : SUBJECTS.toReversed()) {
+        signal.throwIfAborted();
+        const sample = await measure(lab, row, subject, round === 0 ? WARM_UP : seconds);
+        if (round === 0) continue;
+        const key = `${row.name} ${subject}`;
+        samples.set(key, [...(samples.get(key) ?? []), sample]);
+        const numbers = Object.entries(sample).map(([field, value]) => `${field} ${value.toFixed(value < 10 ? 2 : 0)}`);
+        progress(`round ${round}  ${key.padEnd(44)} ${numbers.join('  ')}`);
+      }
+  const sampleOf = (row: WaypointRow, subject: Subject): Sample => medians(samples.get(`${row.name} ${subject}`) ?? []);
+  return rows.map((row) => rowOf(row, sampleOf(row, 'culvert'), sampleOf(row, 'envoy')));
+}
+
+function rowOf({ name, most }: WaypointRow, own: Sample, envoy: Sample): Row {
+  const value = own['cpuPerRequest'] ?? NaN;
+  const peerValue = envoy['cpuPerRequest'] ?? NaN;
+  const ok = value <= most * peerValue;
+  const bar = `<= ${most.toFixed(2)} x peer`;
+  return { name, unit: 'CPU us', value, peer: 'envoy', peerValue, bar, ok, ...(!ok && { limit: limitOf('cpuPerRequest', own) }) };
+}
+
+async function measure(lab: WaypointLab, { name, route }: WaypointRow, subject: Subject, seconds: number): Promise<Sample> {
+  const command = await commandOf(lab, route, subject, seconds);
+  const pids = [lab.pid(subject)];
+  const before = await readCpu(pids);
+  const { stdout } = await promisify(execFile)(command[0] ?? '', command.slice(1), { timeout: (seconds + 20) * 1000 });
+  const use = cpuBetween(before, await readCpu(pids));
+  await lab.check();
+  const { requests, perSecond, p50, p99, errors } = route === 'grpc' ? parseH2load(stdout) : parseWrk(stdout);
+  if (errors > requests * MOST_ERRORS)
+    throw new MeshError('internal', `${name}, ${subject}: ${errors} of ${requests} requests failed:\n${stdout.slice(-800)}`);
+  const { cores, user, machine } = use;
+  return { cpuPerRequest: (use.cpu * 1e6) / requests, rps: perSecond, p50, p99, cores, user, machine };
+}
+
+/** 64 connections that keep alive; or four connections with 16 requests at a time on each. */
+async function commandOf(lab: WaypointLab, route: WaypointRow['route'], subject: Subject, seconds: number): Promise<string[]> {
+  const url = `http://${formatHostPort(lab.target(subject, route))}`;
+  const flags = (headers: readonly string[]): string[] => headers.flatMap((header) => ['-H', header]);
+  const headers = ['accept: */*', 'user-agent: bench/1.0', 'authorization: Bearer 0123456789abcdef'];
+  if (route !== 'grpc')
+    return ['wrk', '--latency', '-t', '1', '-c', '64', '-d', `${seconds}s`, ...flags(headers), url + HTTP_PATH];
+  const message = join(lab.folder, 'message');
+  await writeFile(message, Buffer.from([0, 0, 0, 0, 32, ...Buffer.alloc(32, 'x')]));
+  const grpc = flags([...headers, 'content-type: application/grpc', 'te: trailers']);
+  return ['h2load', '-t', '1', '-c', '4', '-m', '16', '-D', String(seconds), '-d', message, ...grpc, url + GRPC_PATH];
+}

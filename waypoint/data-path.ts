@@ -1,0 +1,109 @@
+// From the configuration in effect to what serves a tunnel: the router, the connections to backends, metrics and the access log.
+import { randomUUID } from 'node:crypto';
+import type { Clock } from '#shared/clock.ts';
+import type { HbonePool } from '#shared/hbone/api.ts';
+import type { SpiffeId } from '#shared/ids.ts';
+import type { Reactor } from '#shared/reactor/api.ts';
+import type { Log, LogSink } from '#shared/telemetry/log.ts';
+import type { Metrics } from '#shared/telemetry/metrics.ts';
+import { ConnectionPool } from './cluster/pool.ts';
+import { connectUpstream, type UpstreamDeps, upstreamKey } from './cluster/upstream.ts';
+import type { ExchangeDeps } from './http/exchange.ts';
+import { Router } from './http/router.ts';
+import { type CurrentChains, type Drainable, type TunnelDeps } from './listener/tunnel.ts';
+import { formatAccessLog } from './telemetry/access-log.ts';
+import { TrafficMetrics } from './telemetry/metrics.ts';
+import type { TrafficRecord } from './telemetry/record.ts';
+import type { ConfigStore } from './xds/config-store.ts';
+
+export interface DataPathInput {
+  readonly store: ConfigStore;
+  readonly reactor: Reactor;
+  readonly tunnels: HbonePool;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  /** Of what is refused before it is a request. */
+  readonly log: Log;
+  /** Where access log lines go. */
+  readonly accessLog: LogSink;
+  readonly identity: SpiffeId;
+  readonly instanceIp: string;
+}
+
+export interface DataPath {
+  readonly tunnels: TunnelDeps;
+  /** Kept connections to backends. */
+  readonly connections: ConnectionPool;
+}
+
+/** Everything between a tunnel that came and a connection that goes on. */
+export function createDataPath(input: DataPathInput): DataPath {
+  const { store, reactor, tunnels, clock, identity, instanceIp, accessLog } = input;
+  const defer = (task: () => void): void => reactor.defer(task);
+  const connections = new ConnectionPool({ clock, defer });
+  const traffic = new TrafficMetrics(input.metrics);
+  const upstream: UpstreamDeps = {
+    reactor,
+    tunnels,
+    identity,
+    instanceIp,
+    listener: (name) => store.listener(name),
+    cluster: (name) => store.cluster(name)?.config,
+  };
+  const writeLog = (record: TrafficRecord, chain: { accessLog: boolean }): void => {
+    if (chain.accessLog) accessLog.write(formatAccessLog(record));
+  };
+  const router = new Router({
+    clock,
+    random: Math.random,
+    cluster: (name) => store.cluster(name),
+    connect: (cluster, endpoint, { connection, chain }) => {
+      const context = { connection, identity: chain.identity };
+      const key = upstreamKey(cluster, endpoint, context);
+      return connections.acquire(key, cluster.http2, () => connectUpstream(upstream, cluster, endpoint, context));
+    },
+  });
+  const exchange: ExchangeDeps = {
+    clock,
+    router,
+    identity,
+    routes: (name) => store.routes(name),
+    requestId: randomUUID,
+    record: (record, chain) => {
+      traffic.request(record);
+      writeLog(record, chain);
+    },
+  };
+  const tunnelDeps: TunnelDeps = {
+    clock,
+    log: input.log,
+    defer,
+    exchange,
+    http: new Set<Drainable>(),
+    tcp: {
+      clock,
+      cluster: (name) => store.cluster(name),
+      connect: (cluster, endpoint, context) => connectUpstream(upstream, cluster, endpoint, context),
+      rechecks: new Set(),
+      record: (record, chain) => {
+        traffic.connection(record);
+        writeLog(record, chain);
+      },
+    },
+  };
+  return { tunnels: tunnelDeps, connections };
+}
+
+/** The listener that ends tunnels. */
+export function terminateListener(store: ConfigStore): { maxStreams: number; cluster: string } | undefined {
+  for (const listener of store.listeners) if (listener.kind === 'terminate') return listener;
+  return undefined;
+}
+
+/** The listener that ended tunnels are handed to: the internal one that the CONNECT route's cluster leads to. */
+export function chainsListener(store: ConfigStore): ReturnType<CurrentChains> {
+  const terminate = terminateListener(store);
+  const endpoint = terminate && store.cluster(terminate.cluster)?.pick();
+  const listener = endpoint?.address.kind === 'internal' ? store.listener(endpoint.address.listener) : undefined;
+  return listener?.kind === 'chains' ? listener : undefined;
+}
