@@ -1,30 +1,41 @@
 // A real Envoy as one end of an HBONE tunnel: plain TCP in and HBONE out (as a ztunnel's outbound side), or the reverse.
 import type { HostPort } from '#shared/address.ts';
 import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
-import { ENVOY, type JsonEnvoy, jsonEnvoy, socketAddress, typed } from './envoy-json.ts';
+import { ENVOY, type EnvoyPlace, type JsonEnvoy, jsonEnvoy, socketAddress, typed } from './envoy-json.ts';
 
 const HTTP_OPTIONS = 'extensions.upstreams.http.v3.HttpProtocolOptions';
 
 export type EnvoyRole =
-  /** Plain TCP in, a CONNECT to `authority` at `peer` out. */
-  | { kind: 'client'; peer: HostPort; authority: string }
-  /** HBONE in, plain TCP to `upstream` out. */
-  | { kind: 'server'; upstream: HostPort };
+  /** Plain TCP in, a CONNECT to an authority at `peer` out: the first one on the port it listens on, the others on the next ports. */
+  | { kind: 'client'; peer: HostPort; authorities: readonly string[] }
+  /** HBONE in, plain TCP out, to the address that is listed for the authority; '*' for any. */
+  | { kind: 'server'; upstreams: Readonly<Record<string, HostPort>> };
 
 /** See jsonEnvoy(). */
-export function hboneEnvoy(role: EnvoyRole, certificate: WorkloadCertificate): Promise<JsonEnvoy> {
-  return jsonEnvoy((listen) => bootstrap(role, listen, certificate));
+export function hboneEnvoy(role: EnvoyRole, certificate: WorkloadCertificate, place?: EnvoyPlace): Promise<JsonEnvoy> {
+  return jsonEnvoy((listen) => bootstrap(role, listen, certificate), place);
 }
 
-function bootstrap(role: EnvoyRole, listen: HostPort, certificate: WorkloadCertificate): object {
-  const filters = role.kind === 'client' ? [tunnelOut(role.authority)] : [connectIn()];
-  const clusters = role.kind === 'client' ? [hbonePeer(role.peer, certificate)] : [cluster('app', role.upstream)];
+function bootstrap(role: EnvoyRole, { ip, port }: HostPort, certificate: WorkloadCertificate): object {
+  const listener = (at: number, chain: object): object => ({
+    name: `in-${at}`,
+    address: socketAddress({ ip, port: port + at }),
+    filter_chains: [chain],
+  });
+  if (role.kind === 'client')
+    return {
+      static_resources: {
+        listeners: role.authorities.map((authority, i) => listener(i, { filters: [tunnelOut(authority)] })),
+        clusters: [hbonePeer(role.peer, certificate)],
+      },
+    };
   const inboundTls = typed('tls', 'transport_sockets.tls.v3.DownstreamTlsContext', {
     common_tls_context: tlsContext(certificate),
     require_client_certificate: true,
   });
-  const chain = { filters, ...(role.kind === 'server' ? { transport_socket: inboundTls } : {}) };
-  return { static_resources: { listeners: [{ name: 'in', address: socketAddress(listen), filter_chains: [chain] }], clusters } };
+  const filters = [connectIn(Object.keys(role.upstreams))];
+  const clusters = Object.entries(role.upstreams).map(([authority, address]) => cluster(authority, address));
+  return { static_resources: { listeners: [listener(0, { filters, transport_socket: inboundTls })], clusters } };
 }
 
 function tunnelOut(authority: string): object {
@@ -38,14 +49,23 @@ function tunnelOut(authority: string): object {
   });
 }
 
-function connectIn(): object {
-  const route = { cluster: 'app', upgrade_configs: [{ upgrade_type: 'CONNECT', connect_config: {} }] };
+function connectIn(authorities: readonly string[]): object {
+  const toApp = (name: string): object => ({
+    name,
+    domains: [name],
+    routes: [
+      {
+        match: { connect_matcher: {} },
+        route: { cluster: name, timeout: '0s', upgrade_configs: [{ upgrade_type: 'CONNECT', connect_config: {} }] },
+      },
+    ],
+  });
   return typed('http', 'filters.network.http_connection_manager.v3.HttpConnectionManager', {
     stat_prefix: 'in',
     stream_idle_timeout: '0s',
     http2_protocol_options: { allow_connect: true },
     upgrade_configs: [{ upgrade_type: 'CONNECT' }],
-    route_config: { virtual_hosts: [{ name: 'any', domains: ['*'], routes: [{ match: { connect_matcher: {} }, route }] }] },
+    route_config: { virtual_hosts: authorities.map(toApp) },
     http_filters: [typed('router', 'filters.http.router.v3.Router', {})],
   });
 }

@@ -17,14 +17,24 @@ export interface JsonEnvoy extends AsyncDisposable {
   readonly log: () => string;
 }
 
-/** Runs `configure(address)` and waits until it listens there, on a port of loopback; fails after ten seconds with what Envoy said. */
-export async function jsonEnvoy(configure: (listen: HostPort) => object): Promise<JsonEnvoy> {
+/** Where an Envoy runs. */
+export interface EnvoyPlace {
+  /** A network namespace by name; default this process's own. */
+  readonly netns: string;
+  readonly address: HostPort;
+  /** Whether it listens there now. */
+  answers(): Promise<boolean>;
+}
+
+/** Runs `configure(address)` and waits until it listens there, by default on a port of loopback; fails after ten seconds with what Envoy said. */
+export async function jsonEnvoy(configure: (listen: HostPort) => object, place?: EnvoyPlace): Promise<JsonEnvoy> {
   const folder = mkdtempSync(path.join(tmpdir(), 'culvert-envoy-'));
-  const address = { ip: '127.0.0.1', port: await freePort() };
+  const address = place?.address ?? { ip: '127.0.0.1', port: await freePort() };
   const file = path.join(folder, 'envoy.json');
   writeFileSync(file, JSON.stringify(configure(address)));
   const args = ['-c', file, '-l', 'warning', '--concurrency', '1', '--use-dynamic-base-id'];
-  const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const [program = binary, ...before] = place ? ['ip', 'netns', 'exec', place.netns, binary] : [binary];
+  const child = spawn(program, [...before, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => void (log += chunk.toString()));
   const exited = once(child, 'exit');
@@ -34,7 +44,8 @@ export async function jsonEnvoy(configure: (listen: HostPort) => object): Promis
     rmSync(folder, { recursive: true, force: true });
   };
   const deadline = Date.now() + 10_000;
-  while (!(await answers(address))) {
+  const ready = (): Promise<boolean> => place?.answers() ?? answers(address);
+  while (!(await ready())) {
     if (Date.now() < deadline && child.exitCode === null) continue;
     await dispose();
     throw new Error(`Envoy does not listen:\n${log}`);

@@ -59,7 +59,7 @@ for (const backend of BACKENDS) {
     const reactor = createReactor({ backend });
     t.teardown(() => reactor.close());
     const app = await reactor.listen({ address: ANY }, echo);
-    await using envoy = await hboneEnvoy({ kind: 'server', upstream: app.address }, ca.issue(identity('server')));
+    await using envoy = await hboneEnvoy({ kind: 'server', upstreams: { '*': app.address } }, ca.issue(identity('server')));
     const pool = new ConnectionPool({ reactor, certificates: { get: async (id) => ca.issue(id) }, clock: systemClock });
     t.teardown(() => pool.close());
     const peer = { source: identity('client'), accepted: [identity('server')], to: envoy.address, sourceIp: '10.0.0.1' };
@@ -95,7 +95,7 @@ for (const backend of BACKENDS) {
         () => {},
       );
     });
-    const role = { kind: 'client', peer: hbone.address, authority: '10.0.0.2:8080' } as const;
+    const role = { kind: 'client', peer: hbone.address, authorities: ['10.0.0.2:8080'] } as const;
     await using envoy = await hboneEnvoy(role, ca.issue(identity('client')));
     const one = async (size: number): Promise<void> => {
       const payload = randomBytes(size);
