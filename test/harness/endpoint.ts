@@ -1,0 +1,49 @@
+// One end of a TCP connection as an application has it, and what it sees of the other: bytes, an end, a reset.
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** How long something may take to be seen, ms. */
+const PATIENCE = 4000;
+
+export class Endpoint {
+  readonly socket: Socket;
+  bytes = 0;
+  /** In order, each once. */
+  readonly seen: ('end' | 'reset' | 'closed')[] = [];
+  /** The error behind a reset. */
+  code = '';
+
+  /** Reads from now on. */
+  constructor(socket: Socket) {
+    this.socket = socket;
+    socket.on('data', (chunk) => (this.bytes += chunk.length));
+    socket.on('end', () => this.seen.push('end'));
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      this.code = error.code ?? error.message;
+      this.seen.push('reset');
+    });
+    socket.on('close', () => this.seen.push('closed'));
+  }
+
+  async until(what: 'end' | 'reset' | 'closed'): Promise<void> {
+    await this.#wait(() => this.seen.includes(what), what);
+  }
+
+  async untilBytes(count: number): Promise<void> {
+    await this.#wait(() => this.bytes >= count, `${count} bytes`);
+  }
+
+  /** Writes a little again and again until the reset comes: who has read the end hears of it only so. */
+  async writeUntilReset(): Promise<void> {
+    await this.#wait(() => {
+      if (this.socket.writable) this.socket.write('x');
+      return this.seen.includes('reset');
+    }, 'a reset');
+  }
+
+  async #wait(ready: () => boolean, what: string): Promise<void> {
+    for (const end = performance.now() + PATIENCE; !ready(); await sleep(3))
+      if (performance.now() > end)
+        throw new Error(`waited for ${what}; saw ${this.bytes} bytes, ${this.seen.join(', ')} ${this.code}`);
+  }
+}
