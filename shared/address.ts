@@ -33,6 +33,35 @@ export function ipFromBytes(bytes: Uint8Array): string | undefined {
 
 /** Canonical or any other valid IP text to its 4 or 16 network-order bytes; undefined when it is not an IP address. */
 export function ipToBytes(text: string): Uint8Array | undefined {
+  return dottedToBytes(text) ?? anyToBytes(text);
+}
+
+/** The four bytes of a dotted IPv4 address, read digit by digit: each connection converts several, and a regular expression costs more. */
+function dottedToBytes(text: string): Uint8Array | undefined {
+  const bytes = new Uint8Array(4);
+  let part = 0;
+  let digits = 0;
+  let value = 0;
+  for (let i = 0; i <= text.length; i++) {
+    const digit = i === text.length ? DOT : text.charCodeAt(i) - ZERO;
+    if (digit >= 0 && digit <= 9) {
+      if (digits > 0 && value === 0) return undefined;
+      value = value * 10 + digit;
+      digits++;
+    } else if (digit === DOT && digits > 0 && value <= 255 && part < 4) {
+      bytes[part++] = value;
+      value = 0;
+      digits = 0;
+    } else return undefined;
+  }
+  return part === 4 ? bytes : undefined;
+}
+
+const ZERO = 0x30;
+/** The dot's code as a digit. */
+const DOT = 0x2e - ZERO;
+
+function anyToBytes(text: string): Uint8Array | undefined {
   const canonical = canonicalIp(text);
   if (canonical === undefined) return undefined;
   if (isIPv4(canonical)) return Uint8Array.from(canonical.split('.'), Number);

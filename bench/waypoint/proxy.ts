@@ -6,6 +6,7 @@ import { formatHostPort, type HostPort } from '#shared/address.ts';
 import type { IncomingTunnel } from '#shared/hbone/api.ts';
 import { ConnectionPool } from '#shared/hbone/pool.ts';
 import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
+import { CancelScope } from '#shared/lifecycle/cancel.ts';
 import type { Conn, Reactor, TlsConn } from '#shared/reactor/api.ts';
 import { type Backend, createReactor } from '#shared/reactor/create.ts';
 import { Logging } from '#shared/telemetry/log.ts';
@@ -98,7 +99,7 @@ async function listenPlain(reactor: Reactor, address: HostPort, store: ConfigSto
       headers: [],
       accept: () => conn,
       refuse: () => conn.reset(),
-      signal: new AbortController().signal,
+      cancel: new CancelScope(),
     };
     void serveTunnel(
       tunnel,

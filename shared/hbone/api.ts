@@ -3,6 +3,7 @@
 import type { HostPort } from '../address.ts';
 import type { HeaderList } from '../http2/headers.ts';
 import type { SpiffeId } from '../ids.ts';
+import type { CancelSignal } from '../lifecycle/cancel.ts';
 import type { ByteStream, ConnectOptions, PeerCertificate, TlsConn } from '../reactor/api.ts';
 
 export type { HeaderList } from '../http2/headers.ts';
@@ -26,7 +27,8 @@ export interface OpenTunnel {
   headers: HeaderList;
   /** Socket options of a new connection. */
   socket: Pick<ConnectOptions, 'netns' | 'mark' | 'keepalive'>;
-  signal?: AbortSignal;
+  /** Gives up, with its reason. */
+  cancel?: CancelSignal;
 }
 
 /** An open tunnel: the peer answered 200. */
@@ -58,8 +60,8 @@ export interface IncomingTunnel {
   accept(headers: HeaderList): ByteStream;
   /** Answers the status with END_STREAM. */
   refuse(status: number, headers?: HeaderList): void;
-  /** Aborted when the peer gave up (RST_STREAM, connection lost) before an answer. */
-  readonly signal: AbortSignal;
+  /** Ends when the peer gives up (RST_STREAM, connection lost) before an answer. */
+  readonly cancel: CancelSignal;
 }
 
 export interface HboneServerSession {

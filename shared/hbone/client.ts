@@ -12,6 +12,8 @@ import type { LocalSettings } from '../http2/settings.ts';
 import type { Http2Stream } from '../http2/stream.ts';
 import type { CertificateSource } from '../identity/certificate.ts';
 import type { SpiffeId } from '../ids.ts';
+import type { CancelSignal } from '../lifecycle/cancel.ts';
+import { Deadlines } from '../lifecycle/deadlines.ts';
 import type { ByteStream, CloseReason, PeerCertificate, Reactor, TlsConn } from '../reactor/api.ts';
 import type { OpenTunnel, PeerKey, Tunnel } from './api.ts';
 
@@ -44,14 +46,14 @@ export class HboneConnection {
   readonly conn: TlsConn;
   #session: Http2Session;
   #keepalive: Keepalive;
-  #clock: Clock;
   #answerTimeout: number;
+  #answers: Deadlines;
 
   /** Takes over `conn`, which must not have been started. */
   constructor(conn: TlsConn, deps: Omit<HboneDeps, 'certificates'>, options: HboneClientOptions = {}) {
     this.conn = conn;
-    this.#clock = deps.clock;
     this.#answerTimeout = options.answerTimeout ?? ANSWER_TIMEOUT;
+    this.#answers = new Deadlines(deps.clock, this.#answerTimeout);
     this.#session = new Http2Session(conn, {
       role: 'client',
       clock: deps.clock,
@@ -83,28 +85,28 @@ export class HboneConnection {
   }
 
   /** Sends CONNECT and waits for the answer. Rejects with tunnel_refused, NotProcessed, or what ended the connection. */
-  open(authority: string, headers: HeaderList, signal?: AbortSignal): Promise<Tunnel> {
+  open(authority: string, headers: HeaderList, cancel?: CancelSignal): Promise<Tunnel> {
+    if (cancel?.reason) return Promise.reject(cancel.reason);
     return new Promise((resolve, reject) => {
-      signal?.throwIfAborted();
       const stream = this.#session.request([[':method', 'CONNECT'], [':authority', authority], ...headers]);
-      const settled = (): void => {
-        timer.cancel();
-        signal?.removeEventListener('abort', abort);
-      };
       const giveUp = (error: MeshError): void => {
-        settled();
+        settle();
         stream.reset();
         reject(error);
       };
-      const abort = (): void => giveUp(MeshError.from(signal?.reason, 'reset'));
-      const timer = this.#clock.after(this.#answerTimeout, () => giveUp(this.#late()));
-      signal?.addEventListener('abort', abort, { once: true });
+      const waiting = { onCancel: giveUp, onDeadline: () => giveUp(this.#late()) };
+      const settle = (): void => {
+        this.#answers.delete(waiting);
+        cancel?.delete(waiting);
+      };
+      this.#answers.add(waiting);
+      cancel?.add(waiting);
       stream.onAbandoned = (reason) => {
-        settled();
+        settle();
         reject(this.#unanswered(reason));
       };
       stream.onResponse = (response) => {
-        settled();
+        settle();
         const refusal = this.#refusal(stream, response);
         if (refusal) reject(refusal);
         else resolve({ stream, peer: this.conn.peer, headers: response.slice(1), local: this.conn.local });

@@ -3,6 +3,7 @@
 import { formatHostPort } from '../address.ts';
 import type { Timer } from '../clock.ts';
 import { MeshError } from '../errors.ts';
+import type { CancelSignal } from '../lifecycle/cancel.ts';
 import type { CloseReason } from '../reactor/api.ts';
 import type { HbonePool, OpenTunnel, PeerKey, Tunnel } from './api.ts';
 import { dialHbone, type HboneConnection, type HboneClientOptions, type HboneDeps, NotProcessed } from './client.ts';
@@ -68,16 +69,16 @@ export class ConnectionPool implements HbonePool {
     const key = poolKey(request.peer);
     let refusals = 0;
     for (;;) {
-      request.signal?.throwIfAborted();
+      if (request.cancel?.reason) throw request.cancel.reason;
       if (this.#state !== 'open') throw new MeshError('draining', 'this proxy is shutting down and opens no new tunnels');
       const entry = this.#pick(key);
       if (!entry) {
-        await abortable(this.#connect(key, request), request.signal);
+        await unlessCancelled(this.#connect(key, request), request.cancel);
         continue;
       }
       try {
         // From the pick to the request nothing else runs, so that nobody else takes the slot.
-        return await this.#use(entry).open(request.authority, request.headers, request.signal);
+        return await this.#use(entry).open(request.authority, request.headers, request.cancel);
       } catch (error) {
         if (!(error instanceof NotProcessed) || refusals++ === RETRIES) throw error;
       }
@@ -182,15 +183,16 @@ export class ConnectionPool implements HbonePool {
 }
 
 function poolKey(peer: PeerKey): string {
-  return [peer.source, peer.accepted.toSorted().join(','), peer.sourceIp, formatHostPort(peer.to)].join('|');
+  const accepted = peer.accepted.length === 1 ? peer.accepted[0] : peer.accepted.toSorted().join(',');
+  return `${peer.source}|${accepted}|${peer.sourceIp}|${formatHostPort(peer.to)}`;
 }
 
-/** The promise, or the reason of the signal when that comes first. */
-function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return promise;
+/** The promise, or the reason of whatever cancels it when that comes first. */
+function unlessCancelled<T>(promise: Promise<T>, cancel: CancelSignal | undefined): Promise<T> {
+  if (!cancel) return promise;
   return new Promise((resolve, reject) => {
-    const abort = (): void => reject(MeshError.from(signal.reason, 'reset'));
-    signal.addEventListener('abort', abort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+    const listener = { onCancel: reject };
+    cancel.add(listener);
+    promise.then(resolve, reject).finally(() => cancel.delete(listener));
   });
 }

@@ -8,6 +8,7 @@ import type { BufferPool } from '../http2/output.ts';
 import { Http2Session } from '../http2/session.ts';
 import type { LocalSettings } from '../http2/settings.ts';
 import type { Http2Stream } from '../http2/stream.ts';
+import { CancelScope, type CancelSignal } from '../lifecycle/cancel.ts';
 import type { ByteStream, CloseReason, Reactor, TlsConn } from '../reactor/api.ts';
 import type { HboneServerSession, IncomingTunnel } from './api.ts';
 
@@ -59,7 +60,7 @@ class ServerTunnel implements IncomingTunnel {
   readonly authority: string;
   readonly headers: HeaderList;
   #stream: Http2Stream;
-  #abort: AbortController | undefined;
+  #gone: CancelScope | undefined;
 
   constructor(stream: Http2Stream) {
     this.#stream = stream;
@@ -67,7 +68,7 @@ class ServerTunnel implements IncomingTunnel {
     this.authority = header(stream.headers, ':authority') ?? '';
     this.headers = stream.headers.filter(([name]) => !name.startsWith(':'));
     stream.onAbandoned = () => {
-      if (!stream.answered) this.#abort?.abort(gone());
+      if (!stream.answered) this.#gone?.cancel(gone());
     };
   }
 
@@ -75,13 +76,12 @@ class ServerTunnel implements IncomingTunnel {
     return this.method === 'CONNECT' && header(this.#stream.headers, ':protocol') === undefined;
   }
 
-  /** Made when first asked for: most tunnels never need it. */
-  get signal(): AbortSignal {
-    if (!this.#abort) {
-      this.#abort = new AbortController();
-      if (this.#stream.closed && !this.#stream.answered) this.#abort.abort(gone());
+  get cancel(): CancelSignal {
+    if (!this.#gone) {
+      this.#gone = new CancelScope();
+      if (this.#stream.closed && !this.#stream.answered) this.#gone.cancel(gone());
     }
-    return this.#abort.signal;
+    return this.#gone;
   }
 
   accept(headers: HeaderList): ByteStream {

@@ -2,6 +2,8 @@
 import { setMaxListeners } from 'node:events';
 import { systemClock } from '../clock.ts';
 import type { Clock, Timer } from '../clock.ts';
+import { MeshError } from '../errors.ts';
+import { CancelScope, type CancelSignal } from './cancel.ts';
 
 /** How a drain ended. */
 export type DrainOutcome = 'drained' | 'forced';
@@ -13,6 +15,7 @@ export type DrainOutcome = 'drained' | 'forced';
 export class Drain {
   #draining = new AbortController();
   #force = new AbortController();
+  #cut = new CancelScope();
   #clock: Clock;
   #holds = 0;
   #idle = Promise.withResolvers<void>();
@@ -32,6 +35,11 @@ export class Drain {
   /** Aborted at the deadline: drop what is left. */
   get force(): AbortSignal {
     return this.#force.signal;
+  }
+
+  /** As `force`, for each of many connections. */
+  get cut(): CancelSignal {
+    return this.#cut;
   }
 
   /** How many tokens are out. */
@@ -60,7 +68,7 @@ export class Drain {
    */
   start(deadline: number): Promise<DrainOutcome> {
     this.#draining.abort();
-    if (deadline <= 0) this.#force.abort();
+    if (deadline <= 0) this.#drop();
     this.#outcome ??= this.#run(deadline);
     return this.#outcome;
   }
@@ -71,12 +79,17 @@ export class Drain {
     const forced = Promise.withResolvers<void>();
     this.#force.signal.addEventListener('abort', () => forced.resolve(), { once: true });
     if (this.#force.signal.aborted) forced.resolve();
-    else timer = this.#clock.after(deadline, () => this.#force.abort());
+    else timer = this.#clock.after(deadline, () => this.#drop());
     const outcome = await Promise.race([
       this.#idle.promise.then(() => 'drained' as const),
       forced.promise.then(() => 'forced' as const),
     ]);
     timer?.cancel();
     return outcome;
+  }
+
+  #drop(): void {
+    this.#force.abort();
+    this.#cut.cancel(new MeshError('draining', 'connection closed due to connection drain'));
   }
 }

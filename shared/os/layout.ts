@@ -70,9 +70,17 @@ export function encodeSockaddr(address: HostPort): Uint8Array {
 /** Canonical address (v4-mapped becomes IPv4); undefined for any other family. */
 export function decodeSockaddr(bytes: Buffer): HostPort | undefined {
   const family = bytes.readUInt16LE(0);
-  const raw = family === AF.INET ? bytes.subarray(4, 8) : family === AF.INET6 ? bytes.subarray(8, 24) : undefined;
-  const ip = raw && ipFromBytes(raw);
-  return ip === undefined ? undefined : { ip, port: bytes.readUInt16BE(2) };
+  const port = bytes.readUInt16BE(2);
+  // Nearly all addresses are of these two forms, and each connection decodes several.
+  const dotted = family === AF.INET ? 4 : family === AF.INET6 && isMapped(bytes) ? 20 : 0;
+  if (dotted > 0) return { ip: `${bytes[dotted]}.${bytes[dotted + 1]}.${bytes[dotted + 2]}.${bytes[dotted + 3]}`, port };
+  const ip = family === AF.INET6 ? ipFromBytes(bytes.subarray(8, 24)) : undefined;
+  return ip === undefined ? undefined : { ip, port };
+}
+
+/** Whether a sockaddr_in6 holds an IPv4 address (::ffff:a.b.c.d). */
+function isMapped(bytes: Buffer): boolean {
+  return bytes.readUInt32LE(8) === 0 && bytes.readUInt32LE(12) === 0 && bytes.readUInt32BE(16) === 0xffff;
 }
 
 /** sockaddr_un of a path. */

@@ -9,7 +9,6 @@ import {
   encodeSockaddr,
   F_DUPFD_CLOEXEC,
   familyOf,
-  i32,
   IP,
   IPV6,
   SHUT_RD,
@@ -23,6 +22,10 @@ import { inNetns } from './netns.ts';
 import { check, errno, libc } from './syscalls.ts';
 
 const DEFAULT_BACKLOG = 1024;
+/** Places for what goes in and out of one system call: nothing else runs between filling and reading them, and arrays cost more than most calls. */
+const VALUE = Buffer.alloc(4);
+const LENGTH = Buffer.alloc(4);
+const ADDRESS = Buffer.alloc(SOCKADDR_SIZE);
 /** onoff = 1, seconds = 0. */
 const LINGER_ZERO = Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]);
 
@@ -113,9 +116,9 @@ export interface AcceptedSocket {
 
 /** The next connection in the queue; undefined with errno when there is none, or none can be had. */
 export function acceptTcp(listener: number): AcceptedSocket | undefined {
-  const bytes = Buffer.alloc(SOCKADDR_SIZE);
-  const fd = libc().accept4(listener, bytes, i32(bytes.length), SOCK.NONBLOCK | SOCK.CLOEXEC);
-  return fd < 0 ? undefined : { fd, remote: decodeSockaddr(bytes) ?? { ip: '0.0.0.0', port: 0 } };
+  LENGTH.writeInt32LE(SOCKADDR_SIZE);
+  const fd = libc().accept4(listener, ADDRESS, LENGTH, SOCK.NONBLOCK | SOCK.CLOEXEC);
+  return fd < 0 ? undefined : { fd, remote: decodeSockaddr(ADDRESS) ?? { ip: '0.0.0.0', port: 0 } };
 }
 
 /** The local address of a socket; undefined when it has none. */
@@ -130,9 +133,9 @@ export function remoteAddress(fd: number): HostPort | undefined {
 
 /** The error that a socket has pending (SO_ERROR), as errno; 0 when there is none. Reading it clears it. */
 export function socketError(fd: number): number {
-  const value = Buffer.alloc(4);
-  libc().getsockopt(fd, SOL.SOCKET, SO.ERROR, value, i32(4));
-  return value.readInt32LE();
+  LENGTH.writeInt32LE(VALUE.length);
+  libc().getsockopt(fd, SOL.SOCKET, SO.ERROR, VALUE, LENGTH);
+  return VALUE.readInt32LE();
 }
 
 /** Makes the coming close(2) send RST and drop what is unsent. */
@@ -163,7 +166,8 @@ function setKeepalive(fd: number, { time, interval, retries }: Keepalive, what: 
 function makeTransparent(fd: number, family: number, mode: 'no' | 'try' | 'require', what: string): boolean {
   if (mode === 'no') return false;
   const [level, name] = family === AF.INET6 ? ([SOL.IPV6, IPV6.TRANSPARENT] as const) : ([SOL.IP, IP.TRANSPARENT] as const);
-  if (mode === 'try') return libc().setsockopt(fd, level, name, i32(1), 4) === 0;
+  VALUE.writeInt32LE(1);
+  if (mode === 'try') return libc().setsockopt(fd, level, name, VALUE, VALUE.length) === 0;
   setOption(fd, level, name, 1, what);
   return true;
 }
@@ -188,12 +192,13 @@ function sockaddr(address: HostPort): [Uint8Array, number] {
 }
 
 function readAddress(call: (bytes: Uint8Array, length: Uint8Array) => number): HostPort | undefined {
-  const bytes = Buffer.alloc(SOCKADDR_SIZE);
-  return call(bytes, i32(bytes.length)) < 0 ? undefined : decodeSockaddr(bytes);
+  LENGTH.writeInt32LE(SOCKADDR_SIZE);
+  return call(ADDRESS, LENGTH) < 0 ? undefined : decodeSockaddr(ADDRESS);
 }
 
 function setOption(fd: number, level: number, name: number, value: number, what: string): void {
-  check(libc().setsockopt(fd, level, name, i32(value), 4), what, 'setsockopt');
+  VALUE.writeInt32LE(value);
+  check(libc().setsockopt(fd, level, name, VALUE, VALUE.length), what, 'setsockopt');
 }
 
 function orClose<T>(fd: number, use: () => T): T {

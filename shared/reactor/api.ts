@@ -9,6 +9,7 @@
 import type { HostPort } from '../address.ts';
 import type { MeshError } from '../errors.ts';
 import type { WorkloadCertificate } from '../identity/certificate.ts';
+import type { CancelSignal } from '../lifecycle/cancel.ts';
 
 export type CloseReason =
   /** Both directions ended in order. */
@@ -115,7 +116,8 @@ export interface ConnectOptions extends SocketOptions {
   from?: HostPort;
   /** Milliseconds until `connect_timeout`; default 10,000. */
   timeout?: number;
-  signal?: AbortSignal;
+  /** Gives up, with its reason. */
+  cancel?: CancelSignal;
 }
 
 export interface TlsOptions {

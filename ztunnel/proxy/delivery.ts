@@ -4,6 +4,7 @@ import type { HostPort } from '#shared/address.ts';
 import { formatHostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { SpiffeId } from '#shared/ids.ts';
+import { CancelScope, type CancelSignal } from '#shared/lifecycle/cancel.ts';
 import type { Conn } from '#shared/reactor/api.ts';
 import type { PolicyContext } from '../policy/match.ts';
 import { policyContext } from '../policy/match.ts';
@@ -26,8 +27,8 @@ export interface DeliveryRequest {
 
 /** An inbound connection that was let in. Dispose it at its end. */
 export interface Admission extends Disposable {
-  /** Aborted with the reason when it must end: a policy change, or the end of the pod. */
-  readonly signal: AbortSignal;
+  /** Ends when the connection must: a policy change, or the end of the pod. */
+  readonly cancel: CancelSignal;
 }
 
 export class Delivery {
@@ -45,7 +46,7 @@ export class Delivery {
   admit(request: DeliveryRequest): Admission {
     const { tracker } = this.#context;
     const subject = policyContext({ source: request.source, destination: request.to, identity: request.identity });
-    const cut = new AbortController();
+    const scope = new CancelScope(this.#pod.drain.cut);
     const tracked = tracker.add({
       pod: this.#pod.uid,
       direction: 'inbound',
@@ -54,20 +55,24 @@ export class Delivery {
       actualDestination: formatHostPort(request.to),
       protocol: request.protocol,
       recheck: () => (this.#denial(request, subject) === undefined ? undefined : policyChanged()),
-      cut: (reason) => cut.abort(reason),
+      cut: (reason) => scope.cancel(reason),
     });
+    const release = (): void => {
+      scope[Symbol.dispose]();
+      tracked[Symbol.dispose]();
+    };
     const denial = this.#denial(request, subject);
     if (denial !== undefined) {
-      tracked[Symbol.dispose]();
+      release();
       throw new MeshError('policy_denied', `connection closed due to policy rejection: ${denial}`);
     }
-    return { signal: AbortSignal.any([cut.signal, this.#pod.drain.force]), [Symbol.dispose]: () => tracked[Symbol.dispose]() };
+    return { cancel: scope, [Symbol.dispose]: release };
   }
 
-  /** Opens the socket to the application; rejects with `connect_failed`, `connect_timeout`, or the signal's reason. */
-  async connect(to: HostPort, source: HostPort, signal: AbortSignal): Promise<Conn> {
+  /** Opens the socket to the application; rejects with `connect_failed`, `connect_timeout`, or the reason of `cancel`. */
+  async connect(to: HostPort, source: HostPort, cancel: CancelSignal): Promise<Conn> {
     const { reactor } = this.#context;
-    const options = { ...podSocket(this.#pod, this.#context), to, signal };
+    const options = { ...podSocket(this.#pod, this.#context), to, cancel };
     try {
       // The client's port is taken: its own connection to this address has it.
       return await reactor.connect(this.#spoofs(to, source) ? { ...options, from: { ip: source.ip, port: 0 } } : options);

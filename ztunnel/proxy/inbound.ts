@@ -7,6 +7,7 @@ import { parseAuthority } from '#shared/hbone/authority.ts';
 import { formatBaggage } from '#shared/hbone/baggage.ts';
 import { serveHbone } from '#shared/hbone/server.ts';
 import { parseSpiffeId } from '#shared/ids.ts';
+import { CancelScope, type CancelSignal } from '#shared/lifecycle/cancel.ts';
 import type { Conn, PeerCertificate, TlsConn } from '#shared/reactor/api.ts';
 import type { Workload } from '../state/model.ts';
 import type { ConnectionFacts } from '../telemetry/connection-result.ts';
@@ -115,14 +116,15 @@ export class Inbound {
     let app: Conn | undefined;
     try {
       using admission = this.#admit(peer, request);
-      app = await this.#connect(peer, request, AbortSignal.any([admission.signal, tunnel.signal]));
+      using scope = new CancelScope(admission.cancel, tunnel.cancel);
+      app = await this.#connect(peer, request, scope);
       const stream = tunnel.accept(this.#answerHeaders(peer));
       answered = true;
       if (request.target.proxyHeader)
         app.write(
           proxyHeader({ source: peer.conn.remote, destination: request.target.asked, identity: request.origin.identity }),
         );
-      await join(stream, app, [result], admission.signal);
+      await join(stream, app, [result], admission.cancel);
       result.end();
     } catch (thrown) {
       const error = MeshError.from(thrown);
@@ -161,11 +163,11 @@ export class Inbound {
   }
 
   /** An application that speaks PROXY may listen on loopback only; it learns the client's address from the header. */
-  #connect({ conn }: PeerConnection, { target }: Request, signal: AbortSignal): Promise<Conn> {
+  #connect({ conn }: PeerConnection, { target }: Request, cancel: CancelSignal): Promise<Conn> {
     const { to, proxyHeader: announced } = target;
-    if (!announced || !this.#context.config.localhostAppTunnel) return this.#delivery.connect(to, conn.remote, signal);
+    if (!announced || !this.#context.config.localhostAppTunnel) return this.#delivery.connect(to, conn.remote, cancel);
     const ip = to.ip.includes(':') ? '::1' : '127.0.0.1';
-    return this.#delivery.connect({ ip, port: to.port }, { ip, port: 0 }, signal);
+    return this.#delivery.connect({ ip, port: to.port }, { ip, port: 0 }, cancel);
   }
 
   #answerHeaders({ workload }: PeerConnection): HeaderList {

@@ -3,11 +3,12 @@ import type { HostPort } from '#shared/address.ts';
 import { formatHostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { WorkloadUid } from '#shared/ids.ts';
+import { CancelScope } from '#shared/lifecycle/cancel.ts';
 import type { ByteStream, Conn } from '#shared/reactor/api.ts';
 import type { Workload } from '../state/model.ts';
 import type { ConnectionFacts, ConnectionResult } from '../telemetry/connection-result.ts';
 import { peerOf } from '../telemetry/peer.ts';
-import { cutReason, join } from './join.ts';
+import { join } from './join.ts';
 import type { Pod, ProxyContext } from './pod.ts';
 import { isCapturePort, podSocket, workloadOf } from './pod.ts';
 import { openSameNode, sameNodePod } from './same-node.ts';
@@ -83,7 +84,7 @@ export class Outbound {
       try {
         return { route, upstream: await this.#connect(client, route) };
       } catch (thrown) {
-        const error = this.#pod.drain.force.aborted ? cutReason(this.#pod.drain.force) : MeshError.from(thrown);
+        const error = this.#pod.drain.cut.reason ?? MeshError.from(thrown);
         if (!error.retry || route.kind === 'passthrough' || attempt === MAX_ATTEMPTS) return { route, error };
         exclude.add(route.workload.uid);
         failed = { route, error };
@@ -105,8 +106,8 @@ export class Outbound {
 
   async #connect(client: Client, route: Route): Promise<Upstream> {
     const socket = podSocket(this.#pod, this.#context);
-    const signal = this.#pod.drain.force;
-    if (route.kind !== 'hbone') return { stream: await this.#context.reactor.connect({ ...socket, to: route.to, signal }) };
+    const { cut: cancel } = this.#pod.drain;
+    if (route.kind !== 'hbone') return { stream: await this.#context.reactor.connect({ ...socket, to: route.to, cancel }) };
     const { conn, source, startedAt } = client;
     const pod = sameNodePod(this.#context, route);
     if (pod) {
@@ -118,7 +119,7 @@ export class Outbound {
       authority: formatHostPort(route.authority),
       headers: tunnelHeaders(source, conn.remote, route.service?.hostname),
       socket,
-      signal,
+      cancel,
     });
     return { stream };
   }
@@ -126,7 +127,7 @@ export class Outbound {
   async #relay(client: Client, { stream, local }: Upstream, route: Route | undefined, result: ConnectionResult): Promise<void> {
     const { conn, to } = client;
     using cleanup = new DisposableStack();
-    const cut = new AbortController();
+    const scope = cleanup.use(new CancelScope(this.#pod.drain.cut, ...(local ? [local.cancel] : [])));
     cleanup.use(
       this.#context.tracker.add({
         pod: this.#pod.uid,
@@ -135,15 +136,14 @@ export class Outbound {
         originalDestination: formatHostPort(to),
         actualDestination: formatHostPort(route?.to ?? to),
         protocol: route?.kind === 'hbone' && !local ? 'HBONE' : 'TCP',
-        cut: (reason) => cut.abort(reason),
+        cut: (reason) => scope.cancel(reason),
       }),
     );
     if (local) cleanup.use(local);
-    const signals = [cut.signal, this.#pod.drain.force, ...(local ? [local.signal] : [])];
     const results = local ? [result, local.result] : [result];
     let error: MeshError | undefined;
     try {
-      await join(conn, stream, results, AbortSignal.any(signals));
+      await join(conn, stream, results, scope);
     } catch (thrown) {
       error = MeshError.from(thrown);
     }

@@ -55,8 +55,8 @@ export class Passthrough {
       originalDestination: formatHostPort(to),
       protocol: 'TCP',
     });
-    const app = await this.#delivery.connect(to, conn.remote, admission.signal);
-    await join(conn, app, [result], admission.signal);
+    const app = await this.#delivery.connect(to, conn.remote, admission.cancel);
+    await join(conn, app, [result], admission.cancel);
   }
 
   #open(from: HostPort, to: HostPort, workload: Workload, startedAt: number): ConnectionResult {

@@ -3,6 +3,7 @@
 import type { HostPort } from '#shared/address.ts';
 import { formatHostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
+import type { CancelSignal } from '#shared/lifecycle/cancel.ts';
 import type { Conn } from '#shared/reactor/api.ts';
 import type { Workload } from '../state/model.ts';
 import type { ConnectionResult } from '../telemetry/connection-result.ts';
@@ -27,8 +28,8 @@ export interface SameNodeEnd extends Disposable {
   readonly app: Conn;
   /** The line and counts of the destination's side. */
   readonly result: ConnectionResult;
-  /** Aborted when the destination's side must stop. */
-  readonly signal: AbortSignal;
+  /** Ends when the destination's side must stop. */
+  readonly cancel: CancelSignal;
 }
 
 export interface SameNodeRequest {
@@ -72,9 +73,9 @@ export async function openSameNode(context: ProxyContext, request: SameNodeReque
         protocol: 'TCP',
       }),
     );
-    const app = await delivery.connect(to, from, admission.signal);
+    const app = await delivery.connect(to, from, admission.cancel);
     const held = cleanup.move();
-    return { app, result, signal: admission.signal, [Symbol.dispose]: () => held.dispose() };
+    return { app, result, cancel: admission.cancel, [Symbol.dispose]: () => held.dispose() };
   } catch (thrown) {
     const error = MeshError.from(thrown);
     result.end(error);

@@ -1,56 +1,130 @@
 // Opening a TCP connection: with a deadline, and a way to give up.
 import { formatHostPort } from '../../address.ts';
+import { systemClock, type Timer } from '../../clock.ts';
 import { MeshError } from '../../errors.ts';
+import type { CancelListener, CancelSignal } from '../../lifecycle/cancel.ts';
+import { Deadlines, type Waiting } from '../../lifecycle/deadlines.ts';
 import { systemError } from '../../os/errno.ts';
 import { EPOLL, ERRNO } from '../../os/layout.ts';
 import { clientTcp, socketError, startConnect } from '../../os/socket-factory.ts';
 import { libc } from '../../os/syscalls.ts';
 import type { ConnectOptions } from '../api.ts';
-import type { Loop } from './loop.ts';
+import type { Loop, Watch } from './loop.ts';
 
 const DEFAULT_TIMEOUT = 10_000;
 
-/**
- * Resolves to a connected descriptor; rejects with connect_failed, connect_timeout, or the MeshError a signal was aborted with.
- * `closed` is the reactor's own signal.
- */
-export function openTcp(loop: Loop, options: ConnectOptions, closed: AbortSignal): Promise<number> {
-  const { to, timeout = DEFAULT_TIMEOUT } = options;
-  const signals = options.signal ? [closed, options.signal] : [closed];
-  const what = `connect to ${formatHostPort(to)}`;
-  return new Promise((resolve, reject) => {
-    for (const signal of signals) signal.throwIfAborted();
-    const fd = clientTcp(options);
-    let watchId = 0;
-    const finish = (error?: MeshError): void => {
-      clearTimeout(timer);
-      for (const signal of signals) signal.removeEventListener('abort', onAbort);
-      if (watchId) loop.unwatch(fd, watchId);
-      if (!error) return resolve(fd);
-      libc().close(fd);
-      return reject(error);
-    };
-    const onResult = (code: number): void => finish(code === 0 ? undefined : connectError(what, code));
-    const onAbort = (event: Event): void => finish(abortError((event.target as AbortSignal).reason, what));
-    const timer = setTimeout(() => finish(new MeshError('connect_timeout', `${what}: no answer within ${timeout} ms`)), timeout);
-    const started = startConnect(fd, to);
-    if (started !== ERRNO.EINPROGRESS) return onResult(started);
-    for (const signal of signals) signal.addEventListener('abort', onAbort);
-    const onFault = (thrown: unknown): MeshError => {
-      const error = MeshError.from(thrown);
-      finish(error);
-      return error;
-    };
-    watchId = loop.watch(fd, EPOLL.OUT, { onEvents: () => onResult(socketError(fd)), onFault });
+/** A connected descriptor. `watchId`: what the loop watches it by; 0 when it does not. */
+export interface ConnectedSocket {
+  readonly fd: number;
+  readonly watchId: number;
+}
+
+/** Opens the connections of one reactor. */
+export class Connector {
+  readonly #loop: Loop;
+  readonly #closed: CancelSignal;
+  readonly #deadlines = new Deadlines(systemClock, DEFAULT_TIMEOUT);
+
+  /** `closed` is the reactor's end. */
+  constructor(loop: Loop, closed: CancelSignal) {
+    this.#loop = loop;
+    this.#closed = closed;
+  }
+
+  /** Rejects with connect_failed, connect_timeout, or the reason of whatever cancels it. */
+  open(options: ConnectOptions): Promise<ConnectedSocket> {
+    const reason = this.#closed.reason ?? options.cancel?.reason;
+    if (reason) return Promise.reject(reason);
+    const attempt = new Attempt(this.#loop, options, this.#deadlines, this.#closed);
+    return attempt.done;
+  }
+}
+
+/** One connect(2) under way. */
+class Attempt implements Watch, CancelListener, Waiting {
+  readonly done: Promise<ConnectedSocket>;
+  readonly #loop: Loop;
+  readonly #options: ConnectOptions;
+  readonly #deadlines: Deadlines;
+  readonly #closed: CancelSignal;
+  #fd = -1;
+  #watchId = 0;
+  #timer: Timer | undefined;
+  #resolve!: (socket: ConnectedSocket) => void;
+  #reject!: (error: MeshError) => void;
+
+  constructor(loop: Loop, options: ConnectOptions, deadlines: Deadlines, closed: CancelSignal) {
+    this.#loop = loop;
+    this.#options = options;
+    this.#deadlines = deadlines;
+    this.#closed = closed;
+    this.done = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+      this.#start();
+    });
+  }
+
+  onEvents(): void {
+    this.#finish(socketError(this.#fd));
+  }
+
+  onFault(thrown: unknown): MeshError {
+    const error = MeshError.from(thrown);
+    this.#fail(error);
+    return error;
+  }
+
+  onCancel(reason: MeshError): void {
+    this.#fail(reason);
+  }
+
+  onDeadline(): void {
+    this.#fail(new MeshError('connect_timeout', `${this.#what()}: no answer within ${this.#timeout} ms`));
+  }
+
+  #start(): void {
+    this.#fd = clientTcp(this.#options);
+    const started = startConnect(this.#fd, this.#options.to);
+    if (started !== ERRNO.EINPROGRESS) return this.#finish(started);
+    this.#closed.add(this);
+    this.#options.cancel?.add(this);
+    if (this.#timeout === DEFAULT_TIMEOUT) this.#deadlines.add(this);
+    else this.#timer = systemClock.after(this.#timeout, () => this.onDeadline());
+    this.#watchId = this.#loop.watch(this.#fd, EPOLL.OUT, this);
     return undefined;
-  });
+  }
+
+  #finish(code: number): void {
+    if (code !== 0) return this.#fail(connectError(this.#what(), code));
+    this.#settle();
+    return this.#resolve({ fd: this.#fd, watchId: this.#watchId });
+  }
+
+  #fail(error: MeshError): void {
+    this.#settle();
+    if (this.#watchId) this.#loop.unwatch(this.#fd, this.#watchId);
+    libc().close(this.#fd);
+    this.#reject(error);
+  }
+
+  #settle(): void {
+    this.#closed.delete(this);
+    this.#options.cancel?.delete(this);
+    this.#deadlines.delete(this);
+    this.#timer?.cancel();
+  }
+
+  get #timeout(): number {
+    return this.#options.timeout ?? DEFAULT_TIMEOUT;
+  }
+
+  #what(): string {
+    return `connect to ${formatHostPort(this.#options.to)}`;
+  }
 }
 
 function connectError(what: string, code: number): MeshError {
   const error = systemError(what, 'connect', code);
   return error.code === 'connect_timeout' ? error : new MeshError('connect_failed', error.message, { cause: error.cause });
-}
-
-function abortError(reason: unknown, what: string): MeshError {
-  return reason instanceof MeshError ? reason : new MeshError('connect_failed', `${what}: cancelled`, { cause: reason });
 }

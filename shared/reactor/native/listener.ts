@@ -2,7 +2,7 @@
 import { formatHostPort, type HostPort } from '../../address.ts';
 import { MeshError } from '../../errors.ts';
 import { EPOLL, ERRNO } from '../../os/layout.ts';
-import { acceptTcp, localAddress, resetOnClose, type AcceptedSocket, type ListeningSocket } from '../../os/socket-factory.ts';
+import { acceptTcp, resetOnClose, type AcceptedSocket, type ListeningSocket } from '../../os/socket-factory.ts';
 import type { SpareDescriptor } from '../../os/spare-descriptor.ts';
 import { errno, libc } from '../../os/syscalls.ts';
 import type { Listener } from '../api.ts';
@@ -24,7 +24,7 @@ export class NativeListener implements Listener, Watch {
   readonly transparent: boolean;
   readonly #fd: number;
   readonly #loop: Loop;
-  readonly #onAccept: (socket: AcceptedSocket, local: HostPort) => void;
+  readonly #onAccept: (socket: AcceptedSocket) => void;
   readonly #shedding: Shedding;
   readonly #watchId: number;
   #timer: NodeJS.Timeout | undefined;
@@ -33,7 +33,7 @@ export class NativeListener implements Listener, Watch {
   constructor(
     loop: Loop,
     { fd, address, transparent }: ListeningSocket,
-    onAccept: (socket: AcceptedSocket, local: HostPort) => void,
+    onAccept: (socket: AcceptedSocket) => void,
     shedding: Shedding,
   ) {
     this.#loop = loop;
@@ -53,7 +53,7 @@ export class NativeListener implements Listener, Watch {
         if ((code === ERRNO.EMFILE || code === ERRNO.ENFILE) && this.#shed()) continue;
         return this.#pauseUnlessEmpty(code);
       }
-      this.#onAccept(socket, localAddress(socket.fd) ?? this.address);
+      this.#onAccept(socket);
     }
     return undefined;
   }

@@ -83,10 +83,15 @@ export class Loop {
     this.#epoll.modify(fd, id, mask);
   }
 
-  /** Before close(2) of the descriptor. Events already fetched for it are dropped. */
-  unwatch(fd: number, id: number): void {
+  /** Hands what is watched over to another watch, as it is. */
+  pass(id: number, watch: Watch): void {
+    this.#watches.set(id, watch);
+  }
+
+  /** From now on nothing is told of the descriptor, events already fetched included. `closing`: close(2) follows, which ends it for epoll. */
+  unwatch(fd: number, id: number, closing = false): void {
     if (!this.#watches.delete(id)) return;
-    this.#epoll.remove(fd);
+    if (!closing) this.#epoll.remove(fd);
     if (this.#ledger) this.#ledger[fd] = 0;
     if (this.#watches.size > 0) return;
     clearInterval(this.#alive);
@@ -137,6 +142,8 @@ export class Loop {
     const mayBlock = this.#deferred.length === 0 && this.#watches.size > 0;
     const count = this.#epoll.wait(mayBlock ? timeout : 0, this.#dispatch);
     if (count === 0 && mayBlock) this.#nodeIsDue = true;
+    // What events and their promises put off goes out in this turn.
+    if (count > 0) runTicks();
     this.#runDeferred();
     return !this.#nodeIsDue && this.#hasWork();
   }

@@ -1,12 +1,14 @@
 // The Reactor over epoll and OpenSSL, on the loop of the thread that makes it.
 import type { HostPort } from '../../address.ts';
 import { MeshError } from '../../errors.ts';
-import { listenTcp, localAddress, type AcceptedSocket } from '../../os/socket-factory.ts';
+import { CancelScope } from '../../lifecycle/cancel.ts';
+import { listenTcp, type AcceptedSocket } from '../../os/socket-factory.ts';
 import { SpareDescriptor } from '../../os/spare-descriptor.ts';
 import type { TlsSettings } from '../../tls/context.ts';
-import { SslContexts, type SslSession } from '../../tls/openssl-session.ts';
+import { SslContexts } from '../../tls/openssl-context.ts';
+import type { SslSession } from '../../tls/openssl-session.ts';
 import type { ByteStream, Conn, ConnectOptions, Listener, ListenOptions, Reactor, TlsConn, TlsOptions } from '../api.ts';
-import { openTcp } from './connect.ts';
+import { Connector } from './connect.ts';
 import { NativeListener, type Shedding } from './listener.ts';
 import { threadLoop } from './loop.ts';
 import { NativeConn } from './tcp.ts';
@@ -26,20 +28,21 @@ export class NativeReactor implements Reactor {
   readonly #shedding: Shedding;
   readonly #listeners = new Set<NativeListener>();
   readonly #conns = new Set<NativeConn>();
-  readonly #closed = new AbortController();
+  readonly #closed = new CancelScope();
+  readonly #connector = new Connector(this.#loop, this.#closed);
 
   constructor(settings: TlsSettings = {}, { onShed = () => undefined, onFault }: NativeHooks = {}) {
     this.#contexts = new SslContexts(settings);
     this.#shedding = { spare: new SpareDescriptor(), onShed };
     if (!onFault) return;
     this.#loop.faultListeners.add(onFault);
-    this.#closed.signal.addEventListener('abort', () => this.#loop.faultListeners.delete(onFault));
+    this.#closed.add({ onCancel: () => this.#loop.faultListeners.delete(onFault) });
   }
 
   async listen(options: ListenOptions, onConn: (conn: Conn) => void): Promise<Listener> {
-    this.#closed.signal.throwIfAborted();
-    const onAccept = ({ fd, remote }: AcceptedSocket, local: HostPort): void => {
-      const conn = this.#adopt(fd, local, remote);
+    if (this.#closed.reason) throw this.#closed.reason;
+    const onAccept = ({ fd, remote }: AcceptedSocket): void => {
+      const conn = this.#adopt(fd, remote);
       try {
         onConn(conn);
       } catch (thrown) {
@@ -56,8 +59,8 @@ export class NativeReactor implements Reactor {
   }
 
   async connect(options: ConnectOptions): Promise<Conn> {
-    const fd = await openTcp(this.#loop, options, this.#closed.signal);
-    return this.#adopt(fd, localAddress(fd) ?? { ip: '0.0.0.0', port: 0 }, options.to);
+    const { fd, watchId } = await this.#connector.open(options);
+    return this.#adopt(fd, options.to, watchId);
   }
 
   tlsClient(conn: Conn, options: TlsOptions): Promise<TlsConn> {
@@ -83,8 +86,8 @@ export class NativeReactor implements Reactor {
   }
 
   close(): void {
-    if (this.#closed.signal.aborted) return;
-    this.#closed.abort(new MeshError('draining', 'the reactor is closed'));
+    if (this.#closed.reason) return;
+    this.#closed.cancel(new MeshError('draining', 'the reactor is closed'));
     for (const listener of this.#listeners) listener.close();
     this.#listeners.clear();
     for (const conn of this.#conns) conn.reset();
@@ -100,8 +103,8 @@ export class NativeReactor implements Reactor {
     return NativeTlsConn.open(this.#loop, transport, session, ends, options);
   }
 
-  #adopt(fd: number, local: HostPort, remote: HostPort): NativeConn {
-    const conn = new NativeConn(this.#loop, fd, local, remote, (closed) => this.#conns.delete(closed));
+  #adopt(fd: number, remote: HostPort, watchId = 0): NativeConn {
+    const conn = new NativeConn(this.#loop, fd, remote, this.#conns, watchId);
     this.#conns.add(conn);
     return conn;
   }

@@ -5,7 +5,7 @@ import { MeshError } from '../../errors.ts';
 import { SystemError } from '../../os/errno.ts';
 import { EPOLL, ERRNO, MSG, SHUT_WR } from '../../os/layout.ts';
 import { originalDestination } from '../../os/original-dst.ts';
-import { resetOnClose, socketError } from '../../os/socket-factory.ts';
+import { localAddress, resetOnClose, socketError } from '../../os/socket-factory.ts';
 import { errno, libc } from '../../os/syscalls.ts';
 import type { CloseReason, Conn, StreamHandler } from '../api.ts';
 import { handlerFault } from '../fault.ts';
@@ -13,19 +13,20 @@ import type { Loop, Watch } from './loop.ts';
 
 /** Bytes held back for the kernel at which write() asks for a pause. */
 export const HIGH_WATER = 64 * 1024;
+const NOWHERE: HostPort = { ip: '0.0.0.0', port: 0 };
 /** Bytes that a connection may read in one turn of the loop. */
 const READ_BUDGET = 256 * 1024;
 
 export class NativeConn implements Conn, Watch {
-  readonly local: HostPort;
   readonly remote: HostPort;
   readonly #fd: number;
   readonly #loop: Loop;
-  readonly #onClosed: (conn: NativeConn) => void;
+  readonly #all: Set<NativeConn>;
   #handler: StreamHandler | undefined;
   /** 0: not watched. */
-  #watchId = 0;
+  #watchId: number;
   #mask = 0;
+  #local: HostPort | undefined;
   #pending: Uint8Array[] = [];
   #buffered = 0;
   #wantDrain = false;
@@ -37,13 +38,22 @@ export class NativeConn implements Conn, Watch {
   #told = false;
   #original: HostPort | undefined;
 
-  /** Takes the descriptor over. `onClosed` is for the reactor's books. */
-  constructor(loop: Loop, fd: number, local: HostPort, remote: HostPort, onClosed: (conn: NativeConn) => void) {
+  /** Takes the descriptor over, and the loop's watch of it when there is one. `all` are the reactor's books. */
+  constructor(loop: Loop, fd: number, remote: HostPort, all: Set<NativeConn>, watchId: number) {
     this.#loop = loop;
     this.#fd = fd;
-    this.local = local;
     this.remote = remote;
-    this.#onClosed = onClosed;
+    this.#all = all;
+    this.#watchId = watchId;
+    if (watchId === 0) return;
+    this.#mask = EPOLL.OUT;
+    loop.pass(watchId, this);
+  }
+
+  /** Asked for by few, and kept from then on; a closed connection has none. */
+  get local(): HostPort {
+    if (!this.#closed) this.#local ??= localAddress(this.#fd);
+    return this.#local ?? NOWHERE;
   }
 
   get buffered(): number {
@@ -96,6 +106,7 @@ export class NativeConn implements Conn, Watch {
   }
 
   onEvents(mask: number): void {
+    if (!this.#handler) return this.#rest();
     if (mask & EPOLL.ERR) return this.#broken();
     if (mask & EPOLL.OUT) this.#flush();
     if (this.#closed) return undefined;
@@ -146,6 +157,12 @@ export class NativeConn implements Conn, Watch {
     this.#watch();
     handler.onEnd();
     this.#closeIfEnded();
+  }
+
+  /** Not started yet, so what the connect was watched for is told in every turn: not watched until then. */
+  #rest(): void {
+    this.#loop.unwatch(this.#fd, this.#watchId);
+    this.#watchId = 0;
   }
 
   /** Nothing more will come, which a level-triggered epoll tells a paused reader again and again: watched again when it resumes. */
@@ -203,12 +220,12 @@ export class NativeConn implements Conn, Watch {
   #close(reason: CloseReason): void {
     if (this.#closed) return;
     this.#closed = reason;
-    if (this.#watchId) this.#loop.unwatch(this.#fd, this.#watchId);
+    if (this.#watchId) this.#loop.unwatch(this.#fd, this.#watchId, true);
     this.#watchId = 0;
     libc().close(this.#fd);
     this.#pending = [];
     this.#buffered = 0;
-    this.#onClosed(this);
+    this.#all.delete(this);
     this.#loop.defer(() => this.#tell());
   }
 

@@ -2,6 +2,7 @@
 import { Socket } from 'node:net';
 import { formatHostPort } from '../../address.ts';
 import { MeshError } from '../../errors.ts';
+import type { CancelSignal } from '../../lifecycle/cancel.ts';
 import { errorCode } from '../../os/errno.ts';
 import { clientTcp } from '../../os/socket-factory.ts';
 import type { ConnectOptions } from '../api.ts';
@@ -9,18 +10,18 @@ import { PortableConn } from './conn.ts';
 
 const DEFAULT_TIMEOUT = 10_000;
 
-/** Rejects with connect_failed, connect_timeout, or the MeshError that a signal was aborted with. `closed` is the reactor's own signal. */
-export function openTcp(options: ConnectOptions, closed: AbortSignal): Promise<PortableConn> {
+/** Rejects with connect_failed, connect_timeout, or the reason of whatever cancels it. `closed` is the reactor's end. */
+export function openTcp(options: ConnectOptions, closed: CancelSignal): Promise<PortableConn> {
   const { to, timeout = DEFAULT_TIMEOUT } = options;
-  const signals = options.signal ? [closed, options.signal] : [closed];
+  const signals = options.cancel ? [closed, options.cancel] : [closed];
   const what = `connect to ${formatHostPort(to)}`;
   return new Promise((resolve, reject) => {
-    for (const signal of signals) signal.throwIfAborted();
+    for (const { reason } of signals) if (reason) throw reason;
     const socket = new Socket({ fd: clientTcp(options), allowHalfOpen: true });
     socket.pause();
     const finish = (result: PortableConn | MeshError): void => {
       clearTimeout(timer);
-      for (const signal of signals) signal.removeEventListener('abort', onAbort);
+      for (const signal of signals) signal.delete(listener);
       socket.removeListener('error', onError);
       if (result instanceof PortableConn) return resolve(result);
       // The connection attempt may still fail after this, and nobody is left to hear it.
@@ -28,19 +29,15 @@ export function openTcp(options: ConnectOptions, closed: AbortSignal): Promise<P
       socket.destroy();
       return reject(result);
     };
-    const onAbort = (event: Event): void => finish(abortError((event.target as AbortSignal).reason, what));
+    const listener = { onCancel: finish };
     const onError = (error: Error): void => finish(connectError(error, what));
     const timer = setTimeout(() => finish(new MeshError('connect_timeout', `${what}: no answer within ${timeout} ms`)), timeout);
-    for (const signal of signals) signal.addEventListener('abort', onAbort);
+    for (const signal of signals) signal.add(listener);
     socket.once('error', onError);
     socket.connect({ host: to.ip, port: to.port }, () => {
       finish(PortableConn.of(socket) ?? new MeshError('connect_failed', `${what}: the peer closed the connection at once`));
     });
   });
-}
-
-function abortError(reason: unknown, what: string): MeshError {
-  return reason instanceof MeshError ? reason : new MeshError('connect_failed', `${what}: cancelled`, { cause: reason });
 }
 
 function connectError(error: Error, what: string): MeshError {

@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream';
 import type { SecureContext } from 'node:tls';
 import type { HostPort } from '../../address.ts';
 import { MeshError } from '../../errors.ts';
+import { CancelScope } from '../../lifecycle/cancel.ts';
 import { listenTcp } from '../../os/socket-factory.ts';
 import { TlsContexts, type TlsSettings } from '../../tls/context.ts';
 import { clientHandshake, serverHandshake, type Secured } from '../../tls/handshake.ts';
@@ -22,7 +23,7 @@ export class PortableReactor implements Reactor {
   readonly #contexts: TlsContexts;
   readonly #servers = new Set<Server>();
   readonly #conns = new Set<ByteStream>();
-  readonly #closed = new AbortController();
+  readonly #closed = new CancelScope();
 
   readonly #onFault: (error: MeshError) => void;
 
@@ -33,7 +34,7 @@ export class PortableReactor implements Reactor {
   }
 
   async listen(options: ListenOptions, onConn: (conn: Conn) => void): Promise<Listener> {
-    this.#closed.signal.throwIfAborted();
+    if (this.#closed.reason) throw this.#closed.reason;
     const { fd, address, transparent } = listenTcp(options);
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
       const conn = PortableConn.of(socket);
@@ -58,7 +59,7 @@ export class PortableReactor implements Reactor {
   }
 
   async connect(options: ConnectOptions): Promise<Conn> {
-    const conn = await openTcp(options, this.#closed.signal);
+    const conn = await openTcp(options, this.#closed);
     this.#track(conn, conn.socket);
     return conn;
   }
@@ -90,7 +91,7 @@ export class PortableReactor implements Reactor {
   }
 
   close(): void {
-    this.#closed.abort(new MeshError('draining', 'the reactor is closed'));
+    this.#closed.cancel(new MeshError('draining', 'the reactor is closed'));
     for (const server of this.#servers) server.close();
     this.#servers.clear();
     for (const conn of this.#conns) conn.reset();

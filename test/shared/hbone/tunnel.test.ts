@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { test } from 'tap';
 import { MeshError } from '#shared/errors.ts';
+import { CancelScope } from '#shared/lifecycle/cancel.ts';
 import type { Tunnel } from '#shared/hbone/api.ts';
 import { relay } from '#shared/hbone/relay.ts';
 import type { Conn } from '#shared/reactor/api.ts';
@@ -59,14 +60,14 @@ for (const backend of BACKENDS) {
     for (const result of results) t.match(result, { status: 'rejected', reason: { code: 'connect_failed' } });
   });
 
-  test(`${backend}: a signal gives up; the server hears of it`, async (t) => {
+  test(`${backend}: a cancelled open gives up; the server hears of it`, async (t) => {
     const seen = Promise.withResolvers<void>();
     const { pool, request } = await mesh(t, (tunnel) => {
-      tunnel.signal.addEventListener('abort', () => seen.resolve());
-      abort.abort(new MeshError('reset', 'the client left'));
+      tunnel.cancel.add({ onCancel: () => seen.resolve() });
+      scope.cancel(new MeshError('reset', 'the client left'));
     });
-    const abort = new AbortController();
-    await t.rejects(pool.open({ ...request, signal: abort.signal }), { message: 'the client left' });
+    const scope = new CancelScope();
+    await t.rejects(pool.open({ ...request, cancel: scope }), { message: 'the client left' });
     await seen.promise;
   });
 

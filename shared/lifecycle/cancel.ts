@@ -1,0 +1,63 @@
+// Ending early, for things that come by the thousand a second: connections, tunnels, connects. An AbortController with AbortSignal.any does
+// the same with weak references and events, at more cost than all of the system calls of a connection together.
+import type { MeshError } from '../errors.ts';
+
+/** Hears of the end. A listener is called at most once, and never from inside add(). */
+export interface CancelListener {
+  onCancel(reason: MeshError): void;
+}
+
+/** Tells whether something must end, and why. */
+export interface CancelSignal {
+  /** Set from the moment of the end. */
+  readonly reason: MeshError | undefined;
+  /** The caller has asked for `reason` before: whoever comes after the end is not told. */
+  add(listener: CancelListener): void;
+  /** Safe to call for a listener that was told, or never added. */
+  delete(listener: CancelListener): void;
+}
+
+/** One life that ends when somebody cancels it, or when one of those that it depends on ends. Dispose it when it is over by itself. */
+export class CancelScope implements CancelSignal, CancelListener, Disposable {
+  #reason: MeshError | undefined;
+  #listeners: Set<CancelListener> | undefined;
+  readonly #parents: readonly CancelSignal[];
+
+  constructor(...parents: readonly CancelSignal[]) {
+    this.#parents = parents;
+    for (const parent of parents) {
+      this.#reason ??= parent.reason;
+      parent.add(this);
+    }
+  }
+
+  get reason(): MeshError | undefined {
+    return this.#reason;
+  }
+
+  add(listener: CancelListener): void {
+    (this.#listeners ??= new Set()).add(listener);
+  }
+
+  delete(listener: CancelListener): void {
+    this.#listeners?.delete(listener);
+  }
+
+  /** Only the first reason counts. */
+  cancel(reason: MeshError): void {
+    if (this.#reason) return;
+    this.#reason = reason;
+    for (const listener of this.#listeners ?? []) {
+      this.#listeners?.delete(listener);
+      listener.onCancel(reason);
+    }
+  }
+
+  onCancel(reason: MeshError): void {
+    this.cancel(reason);
+  }
+
+  [Symbol.dispose](): void {
+    for (const parent of this.#parents) parent.delete(this);
+  }
+}

@@ -1,0 +1,46 @@
+// Many waits of one length, nearly all of which end before it: one timer for all of them, and two operations of a set for each.
+import type { Clock, Timer } from '../clock.ts';
+
+/** Waits for something that should come within the time. */
+export interface Waiting {
+  /** Once, unless it was deleted before. */
+  onDeadline(): void;
+}
+
+export class Deadlines {
+  readonly #clock: Clock;
+  /** Milliseconds. */
+  readonly #length: number;
+  /** By due time, which is the order of insertion. */
+  readonly #due = new Map<Waiting, number>();
+  #timer: Timer | undefined;
+
+  constructor(clock: Clock, length: number) {
+    this.#clock = clock;
+    this.#length = length;
+  }
+
+  add(waiting: Waiting): void {
+    this.#due.set(waiting, this.#clock.monotonic() + this.#length);
+    this.#timer ??= this.#clock.after(this.#length, () => this.#expire());
+  }
+
+  /** Safe to call twice, and after the deadline. */
+  delete(waiting: Waiting): void {
+    this.#due.delete(waiting);
+  }
+
+  /** The timer is not moved when its first wait ends: it finds out here who is next, if anybody is. */
+  #expire(): void {
+    this.#timer = undefined;
+    const now = this.#clock.monotonic();
+    for (const [waiting, due] of this.#due) {
+      if (due > now) {
+        this.#timer = this.#clock.after(due - now, () => this.#expire());
+        return;
+      }
+      this.#due.delete(waiting);
+      waiting.onDeadline();
+    }
+  }
+}

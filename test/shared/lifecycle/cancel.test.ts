@@ -1,0 +1,45 @@
+import t from 'tap';
+import { MeshError } from '#shared/errors.ts';
+import { CancelScope } from '#shared/lifecycle/cancel.ts';
+
+const over = new MeshError('draining', 'over');
+
+t.test('a scope ends once, and tells each listener once', async (t) => {
+  const scope = new CancelScope();
+  const heard: MeshError[] = [];
+  const listener = { onCancel: (reason: MeshError) => void heard.push(reason) };
+  scope.add(listener);
+  scope.add(listener);
+  t.equal(scope.reason, undefined);
+  scope.cancel(over);
+  scope.cancel(new MeshError('reset', 'later'));
+  t.strictSame(heard, [over]);
+  t.equal(scope.reason, over);
+});
+
+t.test('who leaves while others are told is not told', async (t) => {
+  const scope = new CancelScope();
+  const heard: string[] = [];
+  const second = { onCancel: () => void heard.push('second') };
+  scope.add({
+    onCancel: () => {
+      heard.push('first');
+      scope.delete(second);
+    },
+  });
+  scope.add(second);
+  scope.cancel(over);
+  t.strictSame(heard, ['first']);
+});
+
+t.test('a scope ends with any of its parents, and not after it was disposed', async (t) => {
+  const [pod, policy] = [new CancelScope(), new CancelScope()];
+  const living = new CancelScope(pod, policy);
+  const gone = new CancelScope(pod, policy);
+  gone[Symbol.dispose]();
+  policy.cancel(over);
+  t.equal(living.reason, over);
+  t.equal(gone.reason, undefined);
+  t.equal(pod.reason, undefined);
+  t.equal(new CancelScope(pod, policy).reason, over, 'one that begins after the end has ended');
+});

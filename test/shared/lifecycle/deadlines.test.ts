@@ -1,0 +1,41 @@
+import t from 'tap';
+import { FakeClock } from '#shared/clock.ts';
+import { Deadlines } from '#shared/lifecycle/deadlines.ts';
+
+function waits(clock: FakeClock, told: string[]) {
+  const deadlines = new Deadlines(clock, 100);
+  return (name: string) => {
+    const waiting = { onDeadline: () => void told.push(`${name} at ${clock.monotonic()}`) };
+    deadlines.add(waiting);
+    return () => deadlines.delete(waiting);
+  };
+}
+
+t.test('each is told at its own time, in order', async (t) => {
+  const [clock, told] = [new FakeClock(), [] as string[]];
+  const wait = waits(clock, told);
+  wait('first');
+  clock.advance(30);
+  wait('second');
+  clock.advance(69);
+  t.strictSame(told, []);
+  clock.advance(1000);
+  t.strictSame(told, ['first at 100', 'second at 130']);
+  wait('third');
+  clock.advance(100);
+  t.equal(told.at(-1), 'third at 1230');
+});
+
+t.test('what came in time is not told, and later ones still are', async (t) => {
+  const [clock, told] = [new FakeClock(), [] as string[]];
+  const wait = waits(clock, told);
+  const done = wait('first');
+  clock.advance(50);
+  wait('second');
+  done();
+  done();
+  clock.advance(99);
+  t.strictSame(told, []);
+  clock.advance(1);
+  t.strictSame(told, ['second at 150']);
+});
