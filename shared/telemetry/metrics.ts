@@ -1,7 +1,8 @@
 // Metrics of one process. prom-client keeps and renders them; counters and gauges that the data path touches are plain numbers in
 // cells, looked up once per label set and read only when somebody scrapes.
-import { Histogram, Registry } from 'prom-client';
 import type { OpenMetricsContentType, RegistryContentType } from 'prom-client';
+import Histogram from 'prom-client/lib/histogram.js';
+import Registry from 'prom-client/lib/registry.js';
 import { Distribution } from './distribution.ts';
 import { isRoomFor, overflowLabels } from './label-sets.ts';
 
