@@ -22,7 +22,7 @@ export class Deadlines {
 
   add(waiting: Waiting): void {
     this.#due.set(waiting, this.#clock.monotonic() + this.#length);
-    this.#timer ??= this.#clock.after(this.#length, () => this.#expire());
+    if (!this.#timer) this.#wait(this.#length);
   }
 
   /** Safe to call twice, and after the deadline. */
@@ -30,17 +30,19 @@ export class Deadlines {
     this.#due.delete(waiting);
   }
 
+  #wait(ms: number): void {
+    this.#timer = this.#clock.after(ms, () => this.#expire());
+  }
+
   /** The timer is not moved when its first wait ends: it finds out here who is next, if anybody is. */
   #expire(): void {
     this.#timer = undefined;
     const now = this.#clock.monotonic();
     for (const [waiting, due] of this.#due) {
-      if (due > now) {
-        this.#timer = this.#clock.after(due - now, () => this.#expire());
-        return;
-      }
+      if (due > now) return this.#wait(due - now);
       this.#due.delete(waiting);
       waiting.onDeadline();
     }
+    return undefined;
   }
 }

@@ -1,9 +1,11 @@
-// Where log lines go by default: standard output, the lines of one turn of the event loop together.
+// Where log lines go by default: standard output, those of a few milliseconds together.
 import { writeSync } from 'node:fs';
 import type { LogSink } from './log.ts';
 
 /** PIPE_BUF: the kernel does not mix a write of up to this many bytes with those of other threads and processes. */
 const BATCH = 4096;
+/** Lines wait for others to be written with, ms. A timer, as an immediate would end the turn of a native reactor for each line. */
+const DELAY = 5;
 /** Between two tries when a non-blocking pipe is full, ms. */
 const PAUSE = 1;
 
@@ -22,7 +24,7 @@ export function stdoutSink(fd = 1): LogSink {
     size = 0;
     writeAll(fd, bytes);
   };
-  const endOfTurn = (): void => {
+  const onTime = (): void => {
     scheduled = false;
     flush();
   };
@@ -34,7 +36,7 @@ export function stdoutSink(fd = 1): LogSink {
       size += length;
       if (scheduled) return;
       scheduled = true;
-      setImmediate(endOfTurn);
+      setTimeout(onTime, DELAY);
     },
     flush,
   };

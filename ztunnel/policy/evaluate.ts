@@ -1,5 +1,6 @@
 // The verdict of all policies on one connection: any DENY that matches refuses; else, where an ALLOW policy exists, one of them must match.
 import type { Policy } from '../state/model.ts';
+import { compile } from './compile.ts';
 import type { PolicyContext } from './match.ts';
 import { matches } from './match.ts';
 
@@ -54,9 +55,9 @@ function dryRunNotes(policies: readonly Policy[], context: PolicyContext): strin
   return notes;
 }
 
-/** A policy without rules matches nothing, a rule without clauses everything, a clause without matches everything. */
+/** A policy without rules matches nothing, a rule without clauses everything, a clause without matches everything, an empty match nothing. */
 export function policyMatches(policy: Policy, context: PolicyContext): boolean {
-  return policy.rules.some((rule) =>
-    rule.every((clause) => clause.length === 0 || clause.some((match) => matches(match, context))),
+  return compile(policy).some(context.principal, (rule) =>
+    rule.every((clause) => clause.some((match) => matches(match, context))),
   );
 }

@@ -41,7 +41,7 @@ export function policyContext({ source, destination, identity }: PolicySubject):
   };
 }
 
-/** Every kind of field that is set must have a hit and no not* field may have one; a match that sets nothing hits nothing. */
+/** Every kind of field that is set must have a hit and no not* field may have one. Compiled rules hold no match that sets nothing. */
 export function matches(match: Match, context: PolicyContext): boolean {
   const { principal, namespace } = context;
   const isNamespace = (m: StringMatch): boolean => matchesText(m, namespace);
@@ -52,7 +52,6 @@ export function matches(match: Match, context: PolicyContext): boolean {
   const isDestination = (cidr: Cidr): boolean => contains(cidr, context.destinationIp);
   const isPort = (port: number): boolean => port === context.destinationPort;
   return (
-    !isEmpty(match) &&
     fits(match.namespaces, match.notNamespaces, isNamespace) &&
     fits(match.principals, match.notPrincipals, isPrincipal) &&
     fits(match.serviceAccounts, match.notServiceAccounts, isAccount) &&
@@ -64,10 +63,6 @@ export function matches(match: Match, context: PolicyContext): boolean {
 
 function fits<T>(wanted: readonly T[], unwanted: readonly T[], hit: (value: T) => boolean): boolean {
   return (wanted.length === 0 || wanted.some(hit)) && !unwanted.some(hit);
-}
-
-function isEmpty(match: Match): boolean {
-  return Object.values(match).every((list: readonly unknown[]) => list.length === 0);
 }
 
 function matchesText(match: StringMatch, text: string): boolean {

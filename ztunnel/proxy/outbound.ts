@@ -13,7 +13,7 @@ import type { Pod, ProxyContext } from './pod.ts';
 import { isCapturePort, podSocket, workloadOf } from './pod.ts';
 import { openSameNode, sameNodePod } from './same-node.ts';
 import type { SameNodeEnd } from './same-node.ts';
-import { tunnelHeaders } from './tunnel-headers.ts';
+import { TunnelHeaders } from './tunnel-headers.ts';
 import type { Route } from './upstream.ts';
 import { decideRoute } from './upstream.ts';
 
@@ -41,6 +41,7 @@ type Attempt = { readonly route: Route | undefined } & ({ readonly upstream: Ups
 export class Outbound {
   readonly #context: ProxyContext;
   readonly #pod: Pod;
+  readonly #headers = new TunnelHeaders();
 
   constructor(context: ProxyContext, pod: Pod) {
     this.#context = context;
@@ -117,7 +118,7 @@ export class Outbound {
     const { stream } = await this.#pod.pool.open({
       peer: { source: source.identity, accepted: route.accepted, to: route.to, sourceIp: conn.remote.ip },
       authority: formatHostPort(route.authority),
-      headers: tunnelHeaders(source, conn.remote, route.service?.hostname),
+      headers: this.#headers.of(source, conn.remote, route.service?.hostname),
       socket,
       cancel,
     });

@@ -32,8 +32,19 @@ export const UNKNOWN_PEER: Peer = {
   identity: undefined,
 };
 
+/** The last peer made of each workload: nearly all of its connections have the same identity, and metrics are found by this object. */
+const peers = new WeakMap<Workload, Peer>();
+
 export function peerOf(workload: Workload | undefined, identity?: SpiffeId): Peer {
   if (!workload) return identity === undefined ? UNKNOWN_PEER : { ...UNKNOWN_PEER, identity };
+  const known = peers.get(workload);
+  if (known && known.identity === identity) return known;
+  const peer = describe(workload, identity);
+  peers.set(workload, peer);
+  return peer;
+}
+
+function describe(workload: Workload, identity: SpiffeId | undefined): Peer {
   return {
     name: workload.name || workload.canonicalName,
     namespace: workload.namespace,

@@ -47,6 +47,8 @@ const LABELS: readonly string[] = [
 export class TrafficCells {
   readonly received: Cell;
   readonly sent: Cell;
+  readonly #opened: Cell;
+  readonly #closedInOrder: Cell;
   #metrics: TrafficMetrics;
   #values: readonly string[];
 
@@ -55,18 +57,29 @@ export class TrafficCells {
     this.#values = values;
     this.received = metrics.received.cell(...values, '-');
     this.sent = metrics.sent.cell(...values, '-');
+    this.#opened = metrics.opened.cell(...values, '-');
+    this.#closedInOrder = metrics.closed.cell(...values, '-');
   }
 
   opened(): void {
-    this.#metrics.opened.add(1, ...this.#values, '-');
+    this.#opened.value += 1;
   }
 
   /** `flags`: `-` for an orderly end. */
   closed(flags: string, failed: boolean): void {
-    this.#metrics.closed.add(1, ...this.#values, flags);
+    if (flags === '-') this.#closedInOrder.value += 1;
+    else this.#metrics.closed.add(1, ...this.#values, flags);
     if (failed) this.#metrics.failed.add(1, ...this.#values, flags);
   }
 }
+
+/** Cells found before, for one pair of peers. */
+interface KnownCells extends Pick<TrafficLabels, 'reporter' | 'service' | 'mutualTls'> {
+  readonly cells: TrafficCells;
+}
+
+/** Services that a pair talks through; of more, the first ones are looked up by their labels again. */
+const KNOWN_PER_PAIR = 8;
 
 export class TrafficMetrics {
   readonly opened: Family;
@@ -74,6 +87,7 @@ export class TrafficMetrics {
   readonly failed: Family;
   readonly received: Family;
   readonly sent: Family;
+  readonly #cells = new WeakMap<Peer, WeakMap<Peer, KnownCells[]>>();
   /** Called before counters of live connections are read. */
   beforeRead: () => void = () => undefined;
   /** How many connections are open now. */
@@ -91,8 +105,27 @@ export class TrafficMetrics {
     });
   }
 
+  /** Joining thirty labels for each of five counters is what a connection would spend most on, so cells are kept by the peer objects. */
   cells(labels: TrafficLabels): TrafficCells {
     const { reporter, source, destination, service, mutualTls } = labels;
+    const known = this.#known(source, destination);
+    for (const one of known)
+      if (one.service === service && one.reporter === reporter && one.mutualTls === mutualTls) return one.cells;
+    const cells = this.#cellsOf(labels);
+    if (known.length === KNOWN_PER_PAIR) known.shift();
+    known.push({ reporter, service, mutualTls, cells });
+    return cells;
+  }
+
+  #known(source: Peer, destination: Peer): KnownCells[] {
+    let ofSource = this.#cells.get(source);
+    if (!ofSource) this.#cells.set(source, (ofSource = new WeakMap()));
+    let known = ofSource.get(destination);
+    if (!known) ofSource.set(destination, (known = []));
+    return known;
+  }
+
+  #cellsOf({ reporter, source, destination, service, mutualTls }: TrafficLabels): TrafficCells {
     const values = [
       reporter,
       ...peerValues(source),
