@@ -1,4 +1,5 @@
 // The process of a ztunnel: environment in, signals, exit code.
+import { giveBackMemory } from '#shared/os/footprint.ts';
 import { raiseOpenFileLimit } from '#shared/os/rlimit.ts';
 import { run } from '#shared/lifecycle/run.ts';
 import { Logging } from '#shared/telemetry/log.ts';
@@ -16,4 +17,5 @@ await run({
     return await buildApp(config, { logging, requestStop, openFiles: raiseOpenFileLimit() });
   },
   flush: () => logging.flush(),
+  giveBack: giveBackMemory,
 });

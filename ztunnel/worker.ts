@@ -2,9 +2,11 @@
 // and the main thread starts another one.
 import { parentPort, workerData } from 'node:worker_threads';
 import { MeshError } from '#shared/errors.ts';
+import { releaseStartMemory, SETTLED } from '#shared/lifecycle/start-memory.ts';
 import type { WorkerStart } from './workers/protocol.ts';
 import { WorkerThread } from './workers/thread.ts';
 
 if (!parentPort) throw new MeshError('internal', 'worker.ts is started by the ztunnel as a thread, not as a program');
 const thread = new WorkerThread(workerData as WorkerStart, parentPort, () => process.exit(0));
 process.once('exit', () => thread[Symbol.dispose]());
+setTimeout(() => void releaseStartMemory(), SETTLED / 2).unref();

@@ -1,6 +1,7 @@
 // The life of a process: start the app, wait for a signal, stop it in order, exit with the right code. Used by each main.ts.
 import type { Log } from '../telemetry/log.ts';
 import { MeshError } from '../errors.ts';
+import { releaseStartMemory, SETTLED } from './start-memory.ts';
 
 /** A composed application. `stop` drains and resolves when every part has ended; it is called once. */
 export interface App {
@@ -20,6 +21,8 @@ export interface RunOptions {
   start(control: RunControl): Promise<App>;
   /** Called before the process exits: flush the log. */
   flush?(): void;
+  /** Called once when the start is some seconds past: gives memory back that only the start needed. */
+  giveBack?(): void;
   /** Seams for tests. */
   process?: Pick<NodeJS.Process, 'on' | 'exit'>;
 }
@@ -63,7 +66,8 @@ export async function run(options: RunOptions): Promise<void> {
     if (stopping.signal.aborted) return exit(0);
     return crash('start failed', error);
   }
-  releaseStartMemory();
+  void releaseStartMemory();
+  setTimeout(() => void giveBackMemory(options), SETTLED).unref();
   await aborted(stopping.signal);
   try {
     await app.stop();
@@ -74,12 +78,13 @@ export async function run(options: RunOptions): Promise<void> {
   exit(0);
 }
 
-/**
- * What was read, compiled and decoded on the way up would otherwise stay until the heap has grown again: 10 to 30 MB. Takes some
- * 30 ms in a task of its own; does nothing unless Node was started with --expose-gc.
- */
-function releaseStartMemory(): void {
-  void globalThis.gc?.({ type: 'major', flavor: 'last-resort', execution: 'async' });
+async function giveBackMemory(options: RunOptions): Promise<void> {
+  try {
+    await releaseStartMemory();
+    options.giveBack?.();
+  } catch (error) {
+    options.log.warn('the memory of the start is kept', describe(error));
+  }
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
