@@ -10,15 +10,16 @@ import { Drain } from '#shared/lifecycle/drain.ts';
 import { Readiness } from '#shared/lifecycle/readiness.ts';
 import type { App } from '#shared/lifecycle/run.ts';
 import { createReactor } from '#shared/reactor/create.ts';
-import type { Logging, LogSink } from '#shared/telemetry/log.ts';
+import type { Logging } from '#shared/telemetry/log.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
 import { DeltaClient } from '#shared/xds/delta-client.ts';
 import { xdsNode } from '#shared/xds/node.ts';
 import { type AdminPorts, startAdmin } from './admin.ts';
 import type { WaypointConfig } from './config.ts';
-import { chainsListener, createDataPath, terminateListener } from './data-path.ts';
+import { createDataPath, currentChains, terminateListener } from './data-path.ts';
 import { HboneListener } from './listener/hbone.ts';
 import { serveTunnel } from './listener/tunnel.ts';
+import type { LogLines } from './telemetry/log-lines.ts';
 import { ConfigStore } from './xds/config-store.ts';
 import { subscribeConfig } from './xds/subscriptions.ts';
 
@@ -26,7 +27,7 @@ import { subscribeConfig } from './xds/subscriptions.ts';
 export interface WaypointDeps {
   readonly logging: Logging;
   /** Where access log lines go. */
-  readonly accessLog: LogSink;
+  readonly accessLog: LogLines;
   readonly certificates?: CertificateSource;
   readonly requestStop?: (why: string) => void;
 }
@@ -63,6 +64,7 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
     identity,
     instanceIp: config.instanceIp,
   });
+  const chains = currentChains(store);
   const hbone = new HboneListener({
     reactor,
     clock: systemClock,
@@ -71,7 +73,7 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
     identity,
     trustDomains: [config.trustDomain],
     maxStreams: () => terminateListener(store)?.maxStreams ?? 100,
-    onTunnel: (tunnel, conn) => void serveTunnel(tunnel, conn, () => chainsListener(store), path.tunnels),
+    onTunnel: (tunnel, conn) => void serveTunnel(tunnel, conn, chains, path.tunnels),
   });
 
   // The port is fixed, so it is bound before anything else: a taken port must stop the start.
@@ -88,7 +90,7 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
     metrics,
   });
   const onChange = (): void => {
-    if (chainsListener(store)) starting[Symbol.dispose]();
+    if (chains()) starting[Symbol.dispose]();
     for (const recheck of path.tunnels.tcp.rechecks) recheck();
   };
   subscribeConfig(client, store, onChange);
@@ -126,6 +128,7 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
       path.connections.close();
       tunnels.close();
       reactor.close();
+      deps.accessLog.flush();
       await admin.close();
       if (certificates instanceof CertificateCache) certificates[Symbol.dispose]();
     },

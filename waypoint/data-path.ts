@@ -3,15 +3,18 @@ import { randomUUID } from 'node:crypto';
 import type { Clock } from '#shared/clock.ts';
 import type { HbonePool } from '#shared/hbone/api.ts';
 import type { SpiffeId } from '#shared/ids.ts';
-import type { Reactor } from '#shared/reactor/api.ts';
-import type { Log, LogSink } from '#shared/telemetry/log.ts';
+import type { ByteStream, Reactor } from '#shared/reactor/api.ts';
+import type { Log } from '#shared/telemetry/log.ts';
 import type { Metrics } from '#shared/telemetry/metrics.ts';
+import { BufferPool } from '#shared/http2/output.ts';
 import { ConnectionPool } from './cluster/pool.ts';
-import { connectUpstream, type UpstreamDeps, upstreamKey } from './cluster/upstream.ts';
+import { connectUpstream, type UpstreamDeps } from './cluster/upstream.ts';
+import { Expiry } from './expiry.ts';
 import type { ExchangeDeps } from './http/exchange.ts';
 import { Router } from './http/router.ts';
 import { type CurrentChains, type Drainable, type TunnelDeps } from './listener/tunnel.ts';
-import { formatAccessLog } from './telemetry/access-log.ts';
+import { AccessLog } from './telemetry/access-log.ts';
+import type { LogLines } from './telemetry/log-lines.ts';
 import { TrafficMetrics } from './telemetry/metrics.ts';
 import type { TrafficRecord } from './telemetry/record.ts';
 import type { ConfigStore } from './xds/config-store.ts';
@@ -25,7 +28,7 @@ export interface DataPathInput {
   /** Of what is refused before it is a request. */
   readonly log: Log;
   /** Where access log lines go. */
-  readonly accessLog: LogSink;
+  readonly accessLog: LogLines;
   readonly identity: SpiffeId;
   readonly instanceIp: string;
 }
@@ -36,11 +39,16 @@ export interface DataPath {
   readonly connections: ConnectionPool;
 }
 
+/** What HTTP/1.1 writers gather before they write. */
+const HTTP1_BUFFER_SIZE = 16_384;
+
 /** Everything between a tunnel that came and a connection that goes on. */
 export function createDataPath(input: DataPathInput): DataPath {
-  const { store, reactor, tunnels, clock, identity, instanceIp, accessLog } = input;
+  const { store, reactor, tunnels, clock, identity, instanceIp } = input;
   const defer = (task: () => void): void => reactor.defer(task);
-  const connections = new ConnectionPool({ clock, defer });
+  const expiry = new Expiry(clock);
+  const buffers = new BufferPool(HTTP1_BUFFER_SIZE);
+  const connections = new ConnectionPool({ clock, defer, expiry, buffers });
   const traffic = new TrafficMetrics(input.metrics);
   const upstream: UpstreamDeps = {
     reactor,
@@ -50,17 +58,20 @@ export function createDataPath(input: DataPathInput): DataPath {
     listener: (name) => store.listener(name),
     cluster: (name) => store.cluster(name)?.config,
   };
+  const accessLog = new AccessLog(input.accessLog);
   const writeLog = (record: TrafficRecord, chain: { accessLog: boolean }): void => {
-    if (chain.accessLog) accessLog.write(formatAccessLog(record));
+    if (chain.accessLog) accessLog.write(record);
   };
   const router = new Router({
     clock,
     random: Math.random,
     cluster: (name) => store.cluster(name),
     connect: (cluster, endpoint, { connection, chain }) => {
-      const context = { connection, identity: chain.identity };
-      const key = upstreamKey(cluster, endpoint, context);
-      return connections.acquire(key, cluster.http2, () => connectUpstream(upstream, cluster, endpoint, context));
+      const { config } = cluster;
+      const key = cluster.connectionKey(endpoint, connection.destination);
+      const dial = (): Promise<ByteStream> =>
+        connectUpstream(upstream, config, endpoint, { connection, identity: chain.identity });
+      return connections.acquire(key, config.http2, dial);
     },
   });
   const exchange: ExchangeDeps = {
@@ -78,6 +89,8 @@ export function createDataPath(input: DataPathInput): DataPath {
     clock,
     log: input.log,
     defer,
+    expiry,
+    buffers,
     exchange,
     http: new Set<Drainable>(),
     tcp: {
@@ -106,4 +119,17 @@ export function chainsListener(store: ConfigStore): ReturnType<CurrentChains> {
   const endpoint = terminate && store.cluster(terminate.cluster)?.pick();
   const listener = endpoint?.address.kind === 'internal' ? store.listener(endpoint.address.listener) : undefined;
   return listener?.kind === 'chains' ? listener : undefined;
+}
+
+/** The same for who asks with every request: looked up when the configuration has changed. */
+export function currentChains(store: ConfigStore): CurrentChains {
+  let version = -1;
+  let listener: ReturnType<CurrentChains>;
+  return () => {
+    if (version !== store.version) {
+      version = store.version;
+      listener = chainsListener(store);
+    }
+    return listener;
+  };
 }

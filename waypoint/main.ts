@@ -2,8 +2,13 @@
 import { MeshError } from '#shared/errors.ts';
 import { run } from '#shared/lifecycle/run.ts';
 import { Logging } from '#shared/telemetry/log.ts';
+import { systemClock } from '#shared/clock.ts';
+import { writeAll } from '#shared/telemetry/stdout-sink.ts';
+import { LogLines } from './telemetry/log-lines.ts';
 import { buildApp } from './app.ts';
 import { loadConfig, type WaypointConfig } from './config.ts';
+
+const STDOUT = 1;
 
 function readConfig(): WaypointConfig {
   try {
@@ -16,7 +21,12 @@ function readConfig(): WaypointConfig {
 
 const config = readConfig();
 const logging = new Logging({ level: config.logLevel, format: config.logFormat });
+const accessLog = new LogLines(systemClock, (lines) => writeAll(STDOUT, lines));
 await run({
   log: logging.scope('main'),
-  start: ({ requestStop }) => buildApp(config, { logging, requestStop, accessLog: process.stdout }),
+  start: ({ requestStop }) => buildApp(config, { logging, requestStop, accessLog }),
+  flush: () => {
+    accessLog.flush();
+    logging.flush();
+  },
 });

@@ -11,14 +11,17 @@ import type { Conn, Reactor, TlsConn } from '#shared/reactor/api.ts';
 import { type Backend, createReactor } from '#shared/reactor/create.ts';
 import { Logging } from '#shared/telemetry/log.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
-import { stdoutSink } from '#shared/telemetry/stdout-sink.ts';
+import { writeAll } from '#shared/telemetry/stdout-sink.ts';
 import { DeltaClient } from '#shared/xds/delta-client.ts';
 import { xdsNode } from '#shared/xds/node.ts';
-import { chainsListener, createDataPath, type DataPath } from '../../waypoint/data-path.ts';
+import { createDataPath, currentChains, type DataPath } from '../../waypoint/data-path.ts';
 import { HboneListener } from '../../waypoint/listener/hbone.ts';
-import { serveTunnel } from '../../waypoint/listener/tunnel.ts';
+import { type CurrentChains, serveTunnel } from '../../waypoint/listener/tunnel.ts';
+import { LogLines } from '../../waypoint/telemetry/log-lines.ts';
 import { ConfigStore } from '../../waypoint/xds/config-store.ts';
 import { subscribeConfig } from '../../waypoint/xds/subscriptions.ts';
+
+const STDOUT = 1;
 
 export interface ProxyOptions {
   readonly backend: Backend;
@@ -51,8 +54,9 @@ async function startProxy({ backend, xdsPort, certificate, tunnelsAt, plainAt }:
     log,
     identity,
     instanceIp,
-    accessLog: stdoutSink(),
+    accessLog: new LogLines(systemClock, (lines) => writeAll(STDOUT, lines)),
   });
+  const chains = currentChains(store);
   const hbone = new HboneListener({
     reactor,
     clock: systemClock,
@@ -61,10 +65,10 @@ async function startProxy({ backend, xdsPort, certificate, tunnelsAt, plainAt }:
     identity,
     trustDomains: ['cluster.local'],
     maxStreams: () => 100,
-    onTunnel: (tunnel, conn) => void serveTunnel(tunnel, conn, () => chainsListener(store), path.tunnels),
+    onTunnel: (tunnel, conn) => void serveTunnel(tunnel, conn, chains, path.tunnels),
   });
   await hbone.listen(tunnelsAt);
-  for (const address of plainAt) await listenPlain(reactor, address, store, path);
+  for (const address of plainAt) await listenPlain(reactor, address, chains, path);
   const client = new DeltaClient({
     endpoint: { address: `http://127.0.0.1:${xdsPort}`, rootCert: '', authToken: undefined, clusterId: 'Kubernetes' },
     node: xdsNode({
@@ -82,7 +86,7 @@ async function startProxy({ backend, xdsPort, certificate, tunnelsAt, plainAt }:
   });
   let ready = false;
   subscribeConfig(client, store, () => {
-    if (ready || !chainsListener(store)) return;
+    if (ready || !chains()) return;
     ready = true;
     process.stderr.write('ready\n');
   });
@@ -90,7 +94,7 @@ async function startProxy({ backend, xdsPort, certificate, tunnelsAt, plainAt }:
 }
 
 /** Each connection as if it had come through a tunnel to this address, without the cost of one. */
-async function listenPlain(reactor: Reactor, address: HostPort, store: ConfigStore, path: DataPath): Promise<void> {
+async function listenPlain(reactor: Reactor, address: HostPort, chains: CurrentChains, path: DataPath): Promise<void> {
   const peer = { uris: [], serial: '' };
   await reactor.listen({ address }, (conn: Conn) => {
     const tunnel: IncomingTunnel = {
@@ -101,11 +105,6 @@ async function listenPlain(reactor: Reactor, address: HostPort, store: ConfigSto
       refuse: () => conn.reset(),
       cancel: new CancelScope(),
     };
-    void serveTunnel(
-      tunnel,
-      Object.assign(conn, { peer, alpn: '' }) satisfies TlsConn,
-      () => chainsListener(store),
-      path.tunnels,
-    );
+    void serveTunnel(tunnel, Object.assign(conn, { peer, alpn: '' }) satisfies TlsConn, () => chains(), path.tunnels);
   });
 }

@@ -23,9 +23,9 @@ export interface BodyReader {
 export function bodyReader(framing: BodyFraming, limits: Http1Limits, status: number): BodyReader {
   switch (framing.kind) {
     case 'none':
-      return new LengthReader(0);
+      return NO_BODY;
     case 'length':
-      return new LengthReader(framing.length);
+      return framing.length === 0 ? NO_BODY : new LengthReader(framing.length);
     case 'chunked':
       return new ChunkedReader(limits, status);
     case 'until-close':
@@ -34,8 +34,10 @@ export function bodyReader(framing: BodyFraming, limits: Http1Limits, status: nu
   }
 }
 
+const NO_TRAILERS: HeaderList = [];
+
 class LengthReader implements BodyReader {
-  readonly trailers: HeaderList = [];
+  readonly trailers = NO_TRAILERS;
   #left: number;
 
   constructor(length: number) {
@@ -58,8 +60,11 @@ class LengthReader implements BodyReader {
   }
 }
 
+/** It is done from the start and holds nothing, so every message may have the same one. */
+const NO_BODY = new LengthReader(0);
+
 class OpenReader implements BodyReader {
-  readonly trailers: HeaderList = [];
+  readonly trailers = NO_TRAILERS;
   done = false;
 
   push(chunk: Buffer, from: number, sink: BodySink): number {
@@ -82,7 +87,7 @@ const MAX_SIZE_DIGITS = 13;
 type ChunkState = 'size' | 'extension' | 'size-lf' | 'data' | 'data-cr' | 'data-lf' | 'trailers' | 'done';
 
 class ChunkedReader implements BodyReader {
-  trailers: HeaderList = [];
+  trailers = NO_TRAILERS;
   #limits: Http1Limits;
   #status: number;
   #state: ChunkState = 'size';

@@ -11,14 +11,16 @@ export interface RequestHead {
   /** As it stood in the request line: `/path?query`, `*`, `http://host/path`, or `host:port` of CONNECT. */
   readonly target: string;
   readonly version: Version;
-  readonly headers: HeaderList;
+  /** The list is the receiver's own. */
+  readonly headers: Header[];
 }
 
 export interface ResponseHead {
   readonly status: number;
   readonly reason: string;
   readonly version: Version;
-  readonly headers: HeaderList;
+  /** The list is the receiver's own. */
+  readonly headers: Header[];
 }
 
 /** How the body's end is found. */
@@ -57,7 +59,9 @@ export function responseFraming(head: ResponseHead, method: string): BodyFraming
 function announcedFraming(head: RequestHead | ResponseHead, bad: number, unknown: number): BodyFraming | undefined {
   let length: string | undefined;
   let coding: string | undefined;
-  for (const [name, value] of head.headers) {
+  for (const field of head.headers) {
+    const name = field[0];
+    const value = field[1];
     if (name === 'content-length') {
       if (length !== undefined) throw new Http1Fault(bad, 'content-length twice');
       length = value;
@@ -82,10 +86,10 @@ function announcedFraming(head: RequestHead | ResponseHead, bad: number, unknown
 /** One Host field that is a host; HTTP/1.0 may leave it out (RFC 9112, section 3.2). Throws Http1Fault 400. */
 export function checkHost(head: RequestHead): void {
   let host: string | undefined;
-  for (const [name, value] of head.headers) {
-    if (name !== 'host') continue;
+  for (const field of head.headers) {
+    if (field[0] !== 'host') continue;
     if (host !== undefined) throw new Http1Fault(400, 'host twice');
-    host = value;
+    host = field[1];
   }
   if (host === undefined && head.version === '1.1') throw new Http1Fault(400, 'no host');
   if (host !== undefined && !isHost(host)) throw new Http1Fault(400, `host ${JSON.stringify(host.slice(0, 64))}`);
@@ -120,9 +124,9 @@ export function endToEnd(headers: HeaderList): Header[] {
 
 function connectionOptions(headers: HeaderList): string[] {
   let options: string[] | undefined;
-  for (const [name, value] of headers) {
-    if (name !== 'connection') continue;
-    (options ??= []).push(...value.split(',').map((option) => option.trim().toLowerCase()));
+  for (const field of headers) {
+    if (field[0] !== 'connection') continue;
+    (options ??= []).push(...field[1].split(',').map((option) => option.trim().toLowerCase()));
   }
   return options ?? EMPTY;
 }

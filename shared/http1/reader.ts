@@ -21,10 +21,7 @@ export class RequestReader {
 
   constructor(sink: MessageSink<RequestHead>, limits: Partial<Http1Limits> = {}) {
     const all = { ...DEFAULT_LIMITS, ...limits };
-    this.#core = new MessageReader(sink, new RequestScanner(all), all, 400, (head) => ({
-      framing: requestFraming(head),
-      interim: false,
-    }));
+    this.#core = new MessageReader(sink, new RequestScanner(all), all, 400, requestFraming);
   }
 
   /**
@@ -59,14 +56,7 @@ export class ResponseReader {
 
   constructor(sink: MessageSink<ResponseHead>, limits: Partial<Http1Limits> = {}) {
     const all = { ...DEFAULT_LIMITS, ...limits };
-    this.#core = new MessageReader(sink, new ResponseScanner(all), all, 502, (head) => {
-      const method = this.#methods[0];
-      if (method === undefined) throw new Http1Fault(502, 'a response without a request');
-      const framing = responseFraming(head, method);
-      const interim = head.status < 200 && head.status !== 101;
-      if (!interim) this.#methods.shift();
-      return { framing, interim };
-    });
+    this.#core = new MessageReader(sink, new ResponseScanner(all), all, 502, (head) => this.#framingOf(head));
   }
 
   /** A request was sent: its method decides how the response is framed. */
@@ -88,7 +78,18 @@ export class ResponseReader {
     this.#core.end();
     if (this.#methods.length > 0) throw new Http1Fault(502, 'the connection ended before the response');
   }
+
+  #framingOf(head: ResponseHead): BodyFraming | undefined {
+    const method = this.#methods[0];
+    if (method === undefined) throw new Http1Fault(502, 'a response without a request');
+    const framing = responseFraming(head, method);
+    if (head.status < 200 && head.status !== 101) return undefined;
+    this.#methods.shift();
+    return framing;
+  }
 }
+
+const NO_BODY: BodyFraming = { kind: 'none' };
 
 interface Scanner<Head> {
   head: Head | undefined;
@@ -101,7 +102,8 @@ class MessageReader<Head> {
   #scanner: Scanner<Head>;
   #limits: Http1Limits;
   #status: number;
-  #decide: (head: Head) => { framing: BodyFraming; interim: boolean };
+  /** Undefined for an interim head, behind which the message goes on. */
+  #framingOf: (head: Head) => BodyFraming | undefined;
   #body: BodyReader | undefined;
 
   constructor(
@@ -109,13 +111,13 @@ class MessageReader<Head> {
     scanner: Scanner<Head>,
     limits: Http1Limits,
     status: number,
-    decide: (head: Head) => { framing: BodyFraming; interim: boolean },
+    framingOf: (head: Head) => BodyFraming | undefined,
   ) {
     this.#sink = sink;
     this.#scanner = scanner;
     this.#limits = limits;
     this.#status = status;
-    this.#decide = decide;
+    this.#framingOf = framingOf;
   }
 
   get idle(): boolean {
@@ -149,9 +151,9 @@ class MessageReader<Head> {
   }
 
   #begin(head: Head): void {
-    const { framing, interim } = this.#decide(head);
-    if (!interim) this.#body = bodyReader(framing, this.#limits, this.#status);
-    this.#sink.onHead(head, framing);
+    const framing = this.#framingOf(head);
+    if (framing) this.#body = bodyReader(framing, this.#limits, this.#status);
+    this.#sink.onHead(head, framing ?? NO_BODY);
   }
 
   #finish(body: BodyReader): void {

@@ -8,6 +8,7 @@ import { Http1Fault, type Http1Limits, isTarget, isToken } from './strictness.ts
 const CR = 13;
 const LF = 10;
 const TAB = 9;
+const SPACE = 0x20;
 
 /** Empty lines that may stand before a request line (RFC 9112, section 2.2), in octets. */
 const MAX_LEADING = 8;
@@ -115,10 +116,14 @@ export class RequestScanner {
     const { at, text } = this.#scanner.scan(chunk, from);
     if (text === undefined) return at;
     this.#scanner.reset();
-    const end = lineEnd(text);
-    const [method = '', target = '', protocol = '', ...more] = text.slice(0, end).split(' ');
-    if (!isToken(method) || more.length > 0) throw new Http1Fault(400, 'no request line');
-    const version = requestVersion(protocol, this.#limits);
+    const end = lineEnd(text, 0);
+    const first = text.indexOf(' ');
+    const second = text.indexOf(' ', first + 1);
+    if (first < 0 || second < 0 || second > end) throw new Http1Fault(400, 'no request line');
+    const method = text.slice(0, first);
+    const target = text.slice(first + 1, second);
+    if (!isToken(method)) throw new Http1Fault(400, 'no request line');
+    const version = requestVersion(text.slice(second + 1, end), this.#limits);
     if (!isTarget(method, target)) throw new Http1Fault(400, `request target ${JSON.stringify(target.slice(0, 64))}`);
     this.head = { method, target, version, headers: parseFields(text, end + 2, this.#limits.headers, 400) };
     checkHost(this.head);
@@ -147,16 +152,14 @@ export class ResponseScanner {
     const { at, text } = this.#scanner.scan(chunk, from);
     if (text === undefined) return at;
     this.#scanner.reset();
-    const end = lineEnd(text);
-    const match = /^HTTP\/(1\.[01]) ([1-9]\d\d)(?: (.*))?$/u.exec(text.slice(0, end));
-    if (!match) throw new Http1Fault(502, 'no HTTP/1.x status line');
-    const [, version = '1.1', status = '', reason = ''] = match;
-    this.head = {
-      status: Number(status),
-      reason,
-      version: version as Version,
-      headers: parseFields(text, end + 2, this.#limits.headers, 502),
-    };
+    const end = lineEnd(text, 0);
+    const version = text.startsWith('HTTP/1.1 ') ? '1.1' : text.startsWith('HTTP/1.0 ') ? '1.0' : undefined;
+    const status = statusCode(text);
+    // Three digits, then the end or a space and the reason.
+    if (version === undefined || status === 0 || (end !== 12 && text.charCodeAt(12) !== SPACE))
+      throw new Http1Fault(502, 'no HTTP/1.x status line');
+    const headers = parseFields(text, end + 2, this.#limits.headers, 502);
+    this.head = { status, reason: text.slice(13, end), version, headers };
     return at;
   }
 }
@@ -170,9 +173,42 @@ function requestVersion(protocol: string, limits: Http1Limits): Version {
   throw new Http1Fault(/^HTTP\/\d\.\d$/u.test(protocol) ? 505 : 400, 'no HTTP/1.1 request line');
 }
 
-function lineEnd(text: string, from = 0): number {
-  const end = text.indexOf('\r\n', from);
+/** Of a status line: the number behind the version, 0 when there is none. */
+function statusCode(text: string): number {
+  let status = 0;
+  for (let at = 9; at < 12; at += 1) {
+    const digit = text.charCodeAt(at) - 0x30;
+    // Also what charCodeAt() gives behind the end, which is no number.
+    if (!(digit >= 0 && digit <= 9)) return 0;
+    status = status * 10 + digit;
+  }
+  return status < 100 ? 0 : status;
+}
+
+/** The scanner lets no CR pass that has no LF behind it. */
+function lineEnd(text: string, from: number): number {
+  const end = text.indexOf('\r', from);
   return end < 0 ? text.length : end;
+}
+
+/**
+ * Names that most fields have, as they are usually written, to their lower case. One from here needs no check, and comparing it with a
+ * literal compares two pointers.
+ */
+const COMMON_NAMES = new Map<string, string>();
+for (const name of (
+  'accept accept-encoding accept-language accept-ranges access-control-allow-origin age allow authorization baggage cache-control ' +
+  'connection content-disposition content-encoding content-language content-length content-type cookie date etag expect expires ' +
+  'forwarded grpc-encoding grpc-message grpc-status grpc-timeout host if-modified-since if-none-match keep-alive last-modified ' +
+  'location origin pragma range referer retry-after server set-cookie strict-transport-security te trailer transfer-encoding ' +
+  'traceparent tracestate upgrade user-agent vary via x-b3-sampled x-b3-spanid x-b3-traceid x-envoy-upstream-service-time ' +
+  'x-forwarded-for x-forwarded-host x-forwarded-proto x-powered-by x-real-ip x-request-id'
+).split(' ')) {
+  COMMON_NAMES.set(name, name);
+  COMMON_NAMES.set(
+    name.replaceAll(/\b[a-z]/gu, (letter) => letter.toUpperCase()),
+    name,
+  );
 }
 
 /** The field lines of `text` from `at` on; names become lower case. The scanner has refused control characters. */
@@ -181,23 +217,32 @@ export function parseFields(text: string, at: number, maxFields: number, status:
   while (at < text.length) {
     const end = lineEnd(text, at);
     const colon = text.indexOf(':', at);
-    const name = text.slice(at, colon < 0 || colon > end ? end : colon);
+    const written = text.slice(at, colon < 0 || colon > end ? end : colon);
     // A name is a token, so this also refuses white space before the colon and folded lines.
-    if (!isToken(name) || colon < 0 || colon > end)
-      throw new Http1Fault(status, `field line ${JSON.stringify(name.slice(0, 64))}`);
+    if (colon < 0 || colon > end) throw fieldFault(status, written);
+    const name = COMMON_NAMES.get(written) ?? lowerCase(written, status);
     if (headers.length === maxFields) throw new Http1Fault(status === 400 ? 431 : status, `more than ${maxFields} fields`);
-    headers.push([name.toLowerCase(), trim(text, colon + 1, end)]);
+    headers.push([name, trimmed(text, colon + 1, end)]);
     at = end + 2;
   }
   return headers;
 }
 
-function trim(text: string, from: number, to: number): string {
+function lowerCase(name: string, status: number): string {
+  if (!isToken(name)) throw fieldFault(status, name);
+  return name.toLowerCase();
+}
+
+function fieldFault(status: number, name: string): Http1Fault {
+  return new Http1Fault(status, `field line ${JSON.stringify(name.slice(0, 64))}`);
+}
+
+function trimmed(text: string, from: number, to: number): string {
   while (from < to && isSpace(text.charCodeAt(from))) from++;
   while (to > from && isSpace(text.charCodeAt(to - 1))) to--;
   return text.slice(from, to);
 }
 
 function isSpace(code: number): boolean {
-  return code === 0x20 || code === TAB;
+  return code === SPACE || code === TAB;
 }

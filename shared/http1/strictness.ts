@@ -37,22 +37,43 @@ export class Http1Fault extends MeshError {
   }
 }
 
-const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/u;
+// These run for every field of every message, where a loop over codes is several times faster than a regular expression.
+
+/** What each octet may be part of. */
+const OCTETS = new Uint8Array(128);
+const TOKEN = 1;
+const HOST = 2;
+const TARGET = 4;
+const ALPHANUMERIC = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
+for (const octet of `!#$%&'*+-.^_\`|~${ALPHANUMERIC}`) mark(octet.charCodeAt(0), TOKEN);
+for (const octet of `-._~!$&'()*+,;=%${ALPHANUMERIC}`) mark(octet.charCodeAt(0), HOST);
+for (let octet = 0x21; octet <= 0x7e; octet += 1) mark(octet, TARGET);
+
+function mark(octet: number, kind: number): void {
+  OCTETS[octet] = (OCTETS[octet] ?? 0) | kind;
+}
+
+function consistsOf(kind: number, text: string): boolean {
+  for (let i = 0; i < text.length; i += 1) if (((OCTETS[text.charCodeAt(i)] ?? 0) & kind) === 0) return false;
+  return true;
+}
 
 export function isToken(text: string): boolean {
-  return TOKEN.test(text);
+  return text.length > 0 && consistsOf(TOKEN, text);
 }
+
+const SLASH = 0x2f;
 
 /** A request target: visible ASCII, and of the form that its method calls for (RFC 9112, section 3.2). */
 export function isTarget(method: string, target: string): boolean {
-  if (!/^[\u0021-\u007e]+$/u.test(target)) return false;
+  if (!consistsOf(TARGET, target)) return false;
   if (method === 'CONNECT') return /^[^/?#@]+:\d+$/u.test(target);
-  return target.startsWith('/') || target === '*' || /^[A-Za-z][A-Za-z0-9+.-]*:\/\/[^/?#]+/u.test(target);
+  return target.charCodeAt(0) === SLASH || target === '*' || /^[A-Za-z][A-Za-z0-9+.-]*:\/\/[^/?#]+/u.test(target);
 }
 
 /** `name`, `name:port`, `[v6]:port`, or empty. */
 export function isHost(text: string): boolean {
-  return /^([A-Za-z0-9\-._~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(:\d*)?$/u.test(text);
+  return consistsOf(HOST, text) || /^([A-Za-z0-9\-._~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(:\d*)?$/u.test(text);
 }
 
 /** The length of a single content-length field; undefined when it is no plain decimal number. */

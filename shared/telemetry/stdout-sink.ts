@@ -42,7 +42,8 @@ export function stdoutSink(fd = 1): LogSink {
   };
 }
 
-function writeAll(fd: number, bytes: Uint8Array): void {
+/** Writes now, whatever the reader does. */
+export function writeAll(fd: number, bytes: Uint8Array): void {
   let done = 0;
   while (done < bytes.length)
     try {

@@ -29,6 +29,7 @@ import type { EnvoyResources } from '../../controlplane/translate/envoy/model.ts
 import { envoyRegistry } from '../../controlplane/translate/envoy/registry.ts';
 import { buildApp } from '../../waypoint/app.ts';
 import { loadConfig } from '../../waypoint/config.ts';
+import { LogLines } from '../../waypoint/telemetry/log-lines.ts';
 import { ServerCredentials } from '@grpc/grpc-js';
 import { runEnvoy } from './envoy.ts';
 import { adsBootstrap } from './envoy-bootstrap.ts';
@@ -121,7 +122,7 @@ export async function startWaypoint(
     const sink = { write: (line: string) => void (text += line) };
     const app = await buildApp(ownConfig(plane.port), {
       logging: new Logging({ level: 'debug', sink }),
-      accessLog: sink,
+      accessLog: new LogLines(systemClock, (lines) => sink.write(Buffer.from(lines).toString())),
       certificates,
     });
     stop = once(() => app.stop());

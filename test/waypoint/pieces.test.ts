@@ -7,7 +7,10 @@ import { createPicker } from '../../waypoint/cluster/picker.ts';
 import { normalizePath } from '../../waypoint/http/path.ts';
 import { Headers } from '../../waypoint/http/request.ts';
 import { detect } from '../../waypoint/listener/detect.ts';
-import { formatAccessLog } from '../../waypoint/telemetry/access-log.ts';
+import { FakeClock } from '#shared/clock.ts';
+import { Expiry, type Expiring } from '../../waypoint/expiry.ts';
+import { AccessLog } from '../../waypoint/telemetry/access-log.ts';
+import { LogLines } from '../../waypoint/telemetry/log-lines.ts';
 import { newRecord } from '../../waypoint/telemetry/record.ts';
 
 test('path normalisation', async (t) => {
@@ -52,6 +55,7 @@ test('protocol detection waits for what it needs and no longer', async (t) => {
 const endpoints = (weights: number[]): Endpoint[] =>
   weights.map((weight, index) => ({
     address: { kind: 'tcp', to: { ip: `10.0.0.${index}`, port: 80 } },
+    label: `10.0.0.${index}:80`,
     weight,
     identity: undefined,
     workload: undefined,
@@ -80,11 +84,66 @@ test('every balancer keeps to the weights, and has nothing to pick of nothing', 
   t.ok(chosen > 650, `the idle one is chosen whenever it is drawn: ${chosen}`);
 });
 
+/** What an access log writes, at the latest when its patience ends. */
+function linesOf(use: (log: AccessLog) => void): string {
+  const clock = new FakeClock();
+  let text = '';
+  use(new AccessLog(new LogLines(clock, (lines) => void (text += Buffer.from(lines).toString('latin1')))));
+  clock.advance(1000);
+  return text;
+}
+
+test('access log lines keep their order and none is lost, however many', async (t) => {
+  const connection = { peer: '', local: '', remote: { ip: 'fd00::1', port: 1 }, destination: { ip: '10.0.0.2', port: 80 } };
+  const count = 1000;
+  const text = linesOf((log) => {
+    for (let index = 0; index < count; index += 1) {
+      const record = newRecord(connection, {}, undefined, 1_700_000_000_000 + index);
+      record.received = index * 7_000_000;
+      record.details = 'x'.repeat(index);
+      log.write(record);
+    }
+  });
+  const lines = text.trimEnd().split('\n');
+  t.equal(lines.length, count);
+  for (const [index, line] of lines.entries()) {
+    const details = index === 0 ? '-' : 'x'.repeat(index);
+    const time = new Date(1_700_000_000_000 + index).toISOString();
+    const expected = `[${time}] "- - -" 0 - ${details} - "-" ${index * 7_000_000} 0 0 - "-" "-" "-" "-" "-" - - 10.0.0.2:80 [fd00::1]:1 - -`;
+    if (line !== expected) throw new Error(`${line}\n${expected}`);
+  }
+});
+
+test('what expires does so in time, and not when its time was moved on', async (t) => {
+  const clock = new FakeClock();
+  const expiry = new Expiry(clock);
+  const ended: string[] = [];
+  const member = (name: string): Expiring => {
+    const own = { deadline: Infinity, onDeadline: () => void ended.push(name) };
+    expiry.add(own);
+    return own;
+  };
+  const [late, early, moved, gone] = [member('late'), member('early'), member('moved'), member('gone')];
+  expiry.set(late, 60_000);
+  expiry.set(early, 1000);
+  expiry.set(moved, 1000);
+  expiry.set(gone, 1000);
+  clock.advance(900);
+  expiry.set(moved, 1000);
+  expiry.delete(gone);
+  clock.advance(200);
+  t.same(ended, ['early']);
+  clock.advance(900);
+  t.same(ended, ['early', 'moved']);
+  clock.advance(60_000);
+  t.same(ended, ['early', 'moved', 'late']);
+});
+
 test('a client cannot write into the access log', async (t) => {
   const connection = { peer: '', local: '', remote: { ip: '10.0.0.1', port: 1 }, destination: { ip: '10.0.0.2', port: 80 } };
   const headers = new Headers([['user-agent', 'x"\r\n[2026] "GET /fake HTTP/1.1" 200']]);
   const head = { method: 'GET', path: '/"\n', authority: 'a', scheme: 'http', protocol: 'HTTP/1.1' as const, headers };
-  const line = formatAccessLog(newRecord(connection, {}, head, 0));
+  const line = linesOf((log) => log.write(newRecord(connection, {}, head, 0)));
   t.equal(line.split('\n').length, 2);
   t.match(
     line,

@@ -9,6 +9,8 @@ export type EndpointAddress =
 
 export interface Endpoint {
   readonly address: EndpointAddress;
+  /** Of the address: what log lines show. */
+  readonly label: string;
   readonly weight: number;
   /** The only identity that the far end of the tunnel may have. */
   readonly identity: string | undefined;
@@ -44,8 +46,7 @@ export interface Cluster {
   readonly service: ServiceName | undefined;
 }
 
-/** The name without the port: what log lines and metrics show. */
-export function describeAddress(address: EndpointAddress): string {
+export function labelOf(address: EndpointAddress): string {
   const where = address.kind === 'tcp' ? address.to : address.destination;
   const text = where ? (where.ip.includes(':') ? `[${where.ip}]:${where.port}` : `${where.ip}:${where.port}`) : '';
   return address.kind === 'tcp' ? text : `envoy://${address.listener}/${text}`;

@@ -7,13 +7,14 @@ export interface Picker {
 }
 
 export function createPicker(policy: LbPolicy, endpoints: readonly Endpoint[], random: () => number = Math.random): Picker {
+  if (endpoints.length === 1) return { pick: () => endpoints[0] };
   switch (policy) {
     case 'round-robin':
       return roundRobin(endpoints, random);
     case 'least-request':
       return leastRequest(endpoints, random);
     case 'random':
-      return { pick: () => weightedRandom(endpoints, random) };
+      return { pick: weightedRandom(endpoints, random) };
   }
 }
 
@@ -24,8 +25,8 @@ function roundRobin(endpoints: readonly Endpoint[], random: () => number): Picke
   return {
     pick() {
       let best = -1;
-      for (const [index, endpoint] of endpoints.entries()) {
-        credit[index] = (credit[index] ?? 0) + endpoint.weight;
+      for (let index = 0; index < endpoints.length; index += 1) {
+        credit[index] = (credit[index] ?? 0) + (endpoints[index]?.weight ?? 0);
         if (best === -1 || (credit[index] ?? 0) > (credit[best] ?? 0)) best = index;
       }
       if (best === -1) return undefined;
@@ -37,22 +38,25 @@ function roundRobin(endpoints: readonly Endpoint[], random: () => number): Picke
 
 /** Of two chosen by weight, the one with fewer requests under way: near to the best of all at the price of two. */
 function leastRequest(endpoints: readonly Endpoint[], random: () => number): Picker {
+  const draw = weightedRandom(endpoints, random);
   return {
     pick() {
-      const first = weightedRandom(endpoints, random);
-      const second = weightedRandom(endpoints, random);
+      const first = draw();
+      const second = draw();
       if (!first || !second) return undefined;
       return first.active <= second.active ? first : second;
     },
   };
 }
 
-function weightedRandom(endpoints: readonly Endpoint[], random: () => number): Endpoint | undefined {
+function weightedRandom(endpoints: readonly Endpoint[], random: () => number): () => Endpoint | undefined {
   const total = endpoints.reduce((sum, endpoint) => sum + endpoint.weight, 0);
-  let left = random() * total;
-  for (const endpoint of endpoints) {
-    left -= endpoint.weight;
-    if (left < 0) return endpoint;
-  }
-  return endpoints.at(-1);
+  return () => {
+    let left = random() * total;
+    for (const endpoint of endpoints) {
+      left -= endpoint.weight;
+      if (left < 0) return endpoint;
+    }
+    return endpoints.at(-1);
+  };
 }

@@ -1,30 +1,25 @@
 // Connections to endpoints, kept for the next request. An HTTP/1.1 connection serves one request at a time and waits here between
 // them; an HTTP/2 connection stays and takes many.
-import type { Clock, Timer } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { ByteStream } from '#shared/reactor/api.ts';
-import { H1Client } from '../http/h1-client.ts';
-import { H2Client } from '../http/h2.ts';
+import type { Expiring, Expiry } from '../expiry.ts';
+import { H1Client, type H1ClientDeps } from '../http/h1-client.ts';
+import { H2Client, type H2Deps } from '../http/h2.ts';
 import type { ClientConnection } from '../http/message.ts';
 
-export interface PoolDeps {
-  readonly clock: Clock;
-  readonly defer: (task: () => void) => void;
+export interface PoolDeps extends H1ClientDeps, H2Deps {
+  readonly expiry: Expiry;
 }
 
 /** Milliseconds that a connection waits for its next request: less than what common servers allow, so that they rarely close first. */
 const IDLE_MS = 4000;
 const MAX_IDLE_PER_KEY = 128;
 
-interface Idle {
-  readonly connection: ClientConnection;
-  readonly timer: Timer;
-}
-
 export class ConnectionPool {
   readonly #deps: PoolDeps;
-  readonly #idle = new Map<string, Idle[]>();
-  readonly #shared = new Map<string, Promise<ClientConnection>>();
+  /** HTTP/1.1 connections that wait for a request, by key. */
+  readonly #idle = new Map<string, Kept[]>();
+  readonly #shared = new Map<string, ClientConnection | Promise<ClientConnection>>();
   readonly #open = new Set<ClientConnection>();
   #closed = false;
 
@@ -36,77 +31,97 @@ export class ConnectionPool {
     return this.#open.size;
   }
 
-  /** A connection that takes a request now. `dial` makes the byte stream when there is none. */
-  acquire(key: string, http2: boolean, dial: () => Promise<ByteStream>): Promise<ClientConnection> {
+  /** A connection that takes a request now, or a promise of one. `dial` makes the byte stream when there is none. */
+  acquire(key: string, http2: boolean, dial: () => Promise<ByteStream>): ClientConnection | Promise<ClientConnection> {
     if (this.#closed) return Promise.reject(new MeshError('draining', 'this proxy is shutting down'));
-    return http2 ? this.#acquireShared(key, dial) : this.#acquireIdle(key, dial);
+    return http2 ? this.#acquireShared(key, dial) : (this.#takeIdle(key) ?? this.#dialOwn(key, dial));
   }
 
   /** Closes what waits; connections in use end with their requests. */
   close(): void {
     this.#closed = true;
-    for (const list of this.#idle.values())
-      for (const { connection, timer } of list) {
-        timer.cancel();
-        connection.close();
-      }
+    for (const list of this.#idle.values()) for (const { connection } of list) connection.close();
     this.#idle.clear();
   }
 
-  async #acquireIdle(key: string, dial: () => Promise<ByteStream>): Promise<ClientConnection> {
+  /** The one used last: the others may then grow old and go. */
+  #takeIdle(key: string): ClientConnection | undefined {
     const list = this.#idle.get(key);
-    // The one used last: the others may then grow old and go.
-    for (let idle = list?.pop(); idle; idle = list?.pop()) {
-      idle.timer.cancel();
-      if (idle.connection.usable) return idle.connection;
+    for (let kept = list?.pop(); kept; kept = list?.pop()) {
+      kept.deadline = Infinity;
+      if (kept.connection.usable) return kept.connection;
     }
-    const connection: H1Client = new H1Client(await dial(), this.#deps.defer, () => this.#onChange(key, connection));
+    return undefined;
+  }
+
+  async #dialOwn(key: string, dial: () => Promise<ByteStream>): Promise<ClientConnection> {
+    const stream = await dial();
+    const connection: H1Client = new H1Client(stream, this.#deps, () => this.#onChange(key, kept));
+    const kept = new Kept(connection);
+    this.#deps.expiry.add(kept);
     this.#open.add(connection);
     return connection;
   }
 
-  async #acquireShared(key: string, dial: () => Promise<ByteStream>): Promise<ClientConnection> {
+  #acquireShared(key: string, dial: () => Promise<ByteStream>): ClientConnection | Promise<ClientConnection> {
     const known = this.#shared.get(key);
-    const existing = known && (await known.catch(() => undefined));
-    if (existing?.usable && existing.available > 0) return existing;
-    const connecting = dial().then((stream) => {
-      const connection: H2Client = new H2Client(stream, this.#deps, () => {
-        if (!connection.usable) this.#open.delete(connection);
-      });
-      this.#open.add(connection);
-      return connection;
-    });
+    if (known && (known instanceof Promise || (known.usable && known.available > 0))) return known;
+    const connecting = this.#dialShared(key, dial);
     this.#shared.set(key, connecting);
-    connecting.catch(() => this.#forgetShared(key, connecting));
     return connecting;
   }
 
-  #forgetShared(key: string, connecting: Promise<ClientConnection>): void {
-    if (this.#shared.get(key) === connecting) this.#shared.delete(key);
+  async #dialShared(key: string, dial: () => Promise<ByteStream>): Promise<ClientConnection> {
+    try {
+      const connection: H2Client = new H2Client(await dial(), this.#deps, () => {
+        if (connection.usable) return;
+        this.#open.delete(connection);
+        if (this.#shared.get(key) === connection) this.#shared.delete(key);
+      });
+      this.#open.add(connection);
+      this.#shared.set(key, connection);
+      return connection;
+    } catch (error) {
+      this.#shared.delete(key);
+      throw error;
+    }
   }
 
   /** An HTTP/1.1 connection became free, or closed. */
-  #onChange(key: string, connection: ClientConnection): void {
+  #onChange(key: string, kept: Kept): void {
+    const { connection } = kept;
     if (!connection.usable) {
       this.#open.delete(connection);
-      return this.#forgetIdle(key, connection);
+      this.#deps.expiry.delete(kept);
+      return this.#forgetIdle(key, kept);
     }
     if (connection.available === 0) return;
-    const list = this.#idle.get(key) ?? [];
+    let list = this.#idle.get(key);
+    if (!list) this.#idle.set(key, (list = []));
     if (this.#closed || list.length >= MAX_IDLE_PER_KEY) return connection.close();
-    const timer = this.#deps.clock.after(IDLE_MS, () => {
-      this.#forgetIdle(key, connection);
-      connection.close();
-    });
-    list.push({ connection, timer });
-    this.#idle.set(key, list);
+    this.#deps.expiry.set(kept, IDLE_MS);
+    list.push(kept);
   }
 
-  #forgetIdle(key: string, connection: ClientConnection): void {
+  #forgetIdle(key: string, kept: Kept): void {
     const list = this.#idle.get(key);
-    const index = list?.findIndex((idle) => idle.connection === connection) ?? -1;
+    const index = list?.indexOf(kept) ?? -1;
     if (!list || index === -1) return;
-    list.splice(index, 1)[0]?.timer.cancel();
+    list.splice(index, 1);
     if (list.length === 0) this.#idle.delete(key);
+  }
+}
+
+/** An HTTP/1.1 connection with the time until when it waits for a request. */
+class Kept implements Expiring {
+  readonly connection: ClientConnection;
+  deadline = Infinity;
+
+  constructor(connection: ClientConnection) {
+    this.connection = connection;
+  }
+
+  onDeadline(): void {
+    this.connection.close();
   }
 }

@@ -66,11 +66,3 @@ async function openTunnel(
   });
   return tunnel.stream;
 }
-
-/** Connections of one key may serve each other's requests. */
-export function upstreamKey(cluster: Cluster, endpoint: Endpoint, { connection }: UpstreamContext): string {
-  const { address } = endpoint;
-  const fixed = address.kind === 'tcp' ? address.to : address.destination;
-  const where = cluster.discovery === 'original-dst' || !fixed ? connection.destination : fixed;
-  return `${cluster.name} ${address.kind} ${formatHostPort(where)}`;
-}

@@ -11,7 +11,7 @@ import type { ServerMessage } from './message.ts';
 import { normalizePath } from './path.ts';
 import { type ConnectionInfo, Headers } from './request.ts';
 import { type LocalReply, reply } from './reply.ts';
-import type { Router } from './router.ts';
+import type { Outcome, Router } from './router.ts';
 
 export interface ExchangeDeps {
   readonly clock: Clock;
@@ -30,36 +30,81 @@ export interface ExchangeContext {
   readonly client: Baggage;
 }
 
-/** Serves one request; never rejects. */
-export async function serveExchange(message: ServerMessage, context: ExchangeContext, deps: ExchangeDeps): Promise<void> {
-  const { clock } = deps;
-  const started = clock.monotonic();
-  const record = newRecord(context.connection, context.client, message.head, clock.now());
-  try {
-    const early = prepare(message, context.chain, deps) ?? authorize(message, context);
-    if (early) return answer(message, early, record, clock);
-    const route = findRouteOf(message, context.chain, deps);
-    if (!route) return answer(message, reply.noRoute(), record, clock);
-    record.routeName = route.name;
+/** Serves one request; never throws. Nothing on the way waits for a promise: when a connection is at hand, the request leaves in this call. */
+export function serveExchange(message: ServerMessage, context: ExchangeContext, deps: ExchangeDeps): void {
+  new Exchange(message, context, deps).serve();
+}
+
+class Exchange implements Outcome {
+  readonly #message: ServerMessage;
+  readonly #context: ExchangeContext;
+  readonly #deps: ExchangeDeps;
+  readonly #started: number;
+  readonly #record: TrafficRecord;
+  #route: Route | undefined;
+
+  constructor(message: ServerMessage, context: ExchangeContext, deps: ExchangeDeps) {
+    this.#message = message;
+    this.#context = context;
+    this.#deps = deps;
+    this.#started = deps.clock.monotonic();
+    this.#record = newRecord(context.connection, context.client, message.head, deps.clock.now());
+  }
+
+  serve(): void {
+    try {
+      const early = this.#begin();
+      if (early) this.onOutcome(early);
+    } catch (error) {
+      this.#fault(error);
+    }
+  }
+
+  /** The request is over: answered, or to be answered with this. */
+  onOutcome(local: LocalReply | undefined): void {
+    if (!local) return this.#finish();
+    try {
+      answer(this.#message, local, this.#record, this.#deps.clock, this.#route);
+    } catch (error) {
+      return this.#fault(error);
+    }
+    this.#finish();
+  }
+
+  /** Up to handing the request over; or the answer that ends it before. */
+  #begin(): LocalReply | undefined {
+    const { chain } = this.#context;
+    const message = this.#message;
+    const early = prepare(message, chain, this.#deps) ?? authorize(message, this.#context);
+    if (early) return early;
+    const route = findRouteOf(message, chain, this.#deps);
+    if (!route) return reply.noRoute();
+    this.#route = route;
+    this.#record.routeName = route.name;
     const local = localAnswer(route, message);
-    if (local) return answer(message, local, record, clock, route);
-    const refused = await deps.router.forward(message, route, context, record);
-    if (refused) answer(message, refused, record, clock, route);
-  } catch (error) {
-    record.flag = '-';
-    record.details = `internal_error{${MeshError.from(error).message}}`;
-    message.reset();
-  } finally {
-    record.duration = clock.monotonic() - started;
-    deps.record(record, context.chain);
+    if (local) return local;
+    this.#deps.router.forward(message, route, this.#context, this.#record, this);
+    return undefined;
+  }
+
+  #fault(error: unknown): void {
+    this.#record.flag = '-';
+    this.#record.details = `internal_error{${MeshError.from(error).message}}`;
+    this.#message.reset();
+    this.#finish();
+  }
+
+  #finish(): void {
+    this.#record.duration = this.#deps.clock.monotonic() - this.#started;
+    this.#deps.record(this.#record, this.#context.chain);
   }
 }
 
 /** Makes the head what policy and routes may rely on. */
 function prepare(message: ServerMessage, chain: HttpChain, deps: ExchangeDeps): LocalReply | undefined {
   const { head } = message;
-  // HTTP/2 allows octets in these that a request line cannot hold.
-  if (!isTarget(head.method, head.path) || !isHost(head.authority)) return reply.badRequest();
+  // HTTP/2 allows octets in these that a request line cannot hold; of HTTP/1.1 the scanner has checked them.
+  if (head.protocol === 'HTTP/2' && (!isTarget(head.method, head.path) || !isHost(head.authority))) return reply.badRequest();
   if (chain.normalizePath) {
     const path = normalizePath(head.path);
     if (path === undefined) return reply.badPath();
@@ -74,8 +119,10 @@ function prepare(message: ServerMessage, chain: HttpChain, deps: ExchangeDeps): 
 }
 
 function authorize(message: ServerMessage, { chain, connection }: ExchangeContext): LocalReply | undefined {
+  if (chain.rbac.length === 0) return undefined;
+  const subject = { connection, head: message.head };
   for (const check of chain.rbac) {
-    const verdict = check({ connection, head: message.head });
+    const verdict = check(subject);
     if (!verdict.allowed) return reply.denied(verdict.policy);
   }
   return undefined;

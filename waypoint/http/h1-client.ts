@@ -2,11 +2,18 @@
 import { MeshError } from '#shared/errors.ts';
 import { type BodyFraming, keepsAlive, type ResponseHead as WireHead } from '#shared/http1/head.ts';
 import { ResponseReader } from '#shared/http1/reader.ts';
-import { MessageWriter, requestHead } from '#shared/http1/serializer.ts';
+import { MessageWriter } from '#shared/http1/serializer.ts';
+import type { BufferPool } from '#shared/http2/output.ts';
 import type { ByteStream, CloseReason } from '#shared/reactor/api.ts';
 import type { BodyHandler, ClientConnection, ClientMessage, ResponseEvents } from './message.ts';
 import { type HeaderPair, Headers, type RequestHead } from './request.ts';
 import { UpgradedStream } from './upgraded.ts';
+
+export interface H1ClientDeps {
+  readonly defer: (task: () => void) => void;
+  /** Of the writers of all connections. */
+  readonly buffers: BufferPool;
+}
 
 export class H1Client implements ClientConnection {
   readonly #stream: ByteStream;
@@ -17,16 +24,17 @@ export class H1Client implements ClientConnection {
   #tunnel: UpgradedStream | undefined;
   #usable = true;
   #keepAlive = true;
+  readonly #onSent = (): void => this.#release();
 
   /** `onChange`: free for another request, or closed. */
-  constructor(stream: ByteStream, defer: (task: () => void) => void, onChange: () => void) {
+  constructor(stream: ByteStream, deps: H1ClientDeps, onChange: () => void) {
     this.#stream = stream;
     this.#onChange = onChange;
-    this.#writer = new MessageWriter(stream, { defer });
+    this.#writer = new MessageWriter(stream, deps);
     this.#reader = new ResponseReader({
       onHead: (head, framing) => this.#onHead(head, framing),
       onBody: (chunk) => (this.#tunnel ? this.#tunnel.receive(chunk) : this.#current?.handler?.onData(chunk)),
-      onEnd: (trailers) => this.#onMessageEnd(trailers.map(([name, value]) => [name, value])),
+      onEnd: (trailers) => this.#onMessageEnd(trailers),
     });
     stream.start({
       onData: (chunk) => this.#onData(chunk),
@@ -46,18 +54,13 @@ export class H1Client implements ClientConnection {
 
   request(head: RequestHead, ended: boolean, events: ResponseEvents): ClientMessage {
     if (this.available === 0) throw new MeshError('internal', 'an HTTP/1.1 connection got a second request');
-    const message = new H1ClientMessage(this.#stream, this.#writer, events, () => this.#release());
+    const message = new H1ClientMessage(this.#stream, this.#writer, events, this.#onSent);
     this.#current = message;
-    const { pairs } = head.headers;
-    const length = head.headers.get('content-length');
-    const framing: BodyFraming = ended
-      ? { kind: 'none' }
-      : length === undefined
-        ? { kind: 'chunked' }
-        : { kind: 'length', length: Number(length) };
-    const coding: HeaderPair[] = framing.kind === 'chunked' ? [['transfer-encoding', 'chunked']] : [];
+    const length = ended ? undefined : head.headers.get('content-length');
+    const framing: BodyFraming = ended ? NO_BODY : length === undefined ? CHUNKED : { kind: 'length', length: Number(length) };
+    if (framing === CHUNKED) head.headers.append('transfer-encoding', 'chunked');
     this.#reader.expect(head.method);
-    this.#writer.head(requestHead(head.method, head.path, [['host', head.authority], ...pairs, ...coding]), framing);
+    this.#writer.request(head.method, head.path, head.authority, head.headers.pairs, framing);
     if (ended) message.sent = true;
     return message;
   }
@@ -84,7 +87,7 @@ export class H1Client implements ClientConnection {
   #onHead(wire: WireHead, framing: BodyFraming): void {
     const message = this.#current;
     if (!message) return;
-    const head = { status: wire.status, headers: new Headers(wire.headers.map(([name, value]) => [name, value])) };
+    const head = { status: wire.status, headers: new Headers(wire.headers) };
     if (wire.status === 101) return this.#upgrade(message, head);
     if (wire.status < 200) return message.events.onInformational(head);
     this.#keepAlive = keepsAlive(wire) && framing.kind !== 'until-close';
@@ -150,6 +153,9 @@ export class H1Client implements ClientConnection {
     this.#onChange();
   }
 }
+
+const NO_BODY: BodyFraming = { kind: 'none' };
+const CHUNKED: BodyFraming = { kind: 'chunked' };
 
 class H1ClientMessage implements ClientMessage {
   readonly events: ResponseEvents;

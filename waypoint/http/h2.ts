@@ -51,19 +51,11 @@ class H2Body implements MessageStream {
 
   start(handler: BodyHandler): void {
     this.#started = true;
-    this.stream.start({
-      onData: (chunk) => handler.onData(chunk),
-      onTrailers: (trailers) => handler.onTrailers(copy(trailers)),
-      onEnd: () => handler.onEnd(),
-      onDrain: () => handler.onDrain(),
-      onClose: (reason) => handler.onClose(reason),
-    });
+    this.stream.start(handler);
   }
 
   discard(): void {
-    if (this.#started) return;
-    const ignore = (): void => undefined;
-    this.start({ onData: ignore, onTrailers: ignore, onEnd: ignore, onDrain: ignore, onClose: ignore });
+    if (!this.#started) this.start(NOBODY);
   }
 
   write(chunk: Uint8Array): boolean {
@@ -87,6 +79,10 @@ class H2Body implements MessageStream {
   }
 }
 
+const ignore = (): void => undefined;
+/** Reads and drops. */
+const NOBODY: BodyHandler = { onData: ignore, onTrailers: ignore, onEnd: ignore, onDrain: ignore, onClose: ignore };
+
 class H2ServerMessage extends H2Body implements ServerMessage {
   readonly head: RequestHead;
   readonly ended: boolean;
@@ -94,16 +90,7 @@ class H2ServerMessage extends H2Body implements ServerMessage {
   constructor(stream: Http2Stream) {
     super(stream);
     this.ended = stream.remoteEnded;
-    const { headers } = stream;
-    const pairs = copy(headers.filter(([name]) => !name.startsWith(':')));
-    this.head = {
-      method: header(headers, ':method') ?? '',
-      path: header(headers, ':path') ?? '/',
-      authority: header(headers, ':authority') ?? header(headers, 'host') ?? '',
-      scheme: header(headers, ':scheme') ?? 'http',
-      protocol: 'HTTP/2',
-      headers: new Headers(pairs.filter(([name]) => name !== 'host')),
-    };
+    this.head = readHead(stream.headers);
   }
 
   inform(head: ResponseHead): void {
@@ -113,6 +100,39 @@ class H2ServerMessage extends H2Body implements ServerMessage {
   respond(head: ResponseHead, ended: boolean): void {
     this.stream.respond(head.status, head.headers.pairs, ended);
   }
+}
+
+/** The session has checked that the pseudo headers are all there and come first. */
+function readHead(headers: HeaderList): RequestHead {
+  let [method, path, scheme] = ['', '/', 'http'];
+  let authority: string | undefined;
+  let host: string | undefined;
+  const pairs: HeaderPair[] = [];
+  for (const pair of headers) {
+    const value = pair[1];
+    switch (pair[0]) {
+      case ':method':
+        method = value;
+        break;
+      case ':path':
+        path = value;
+        break;
+      case ':scheme':
+        scheme = value;
+        break;
+      case ':authority':
+        authority = value;
+        break;
+      case ':protocol':
+        break;
+      case 'host':
+        host ??= value;
+        break;
+      default:
+        pairs.push(pair);
+    }
+  }
+  return { method, path, authority: authority ?? host ?? '', scheme, protocol: 'HTTP/2', headers: new Headers(pairs) };
 }
 
 /** A connection to a backend that speaks HTTP/2 without negotiation. */
@@ -138,13 +158,14 @@ export class H2Client implements ClientConnection {
   }
 
   request(head: RequestHead, ended: boolean, events: ResponseEvents): ClientMessage {
-    const pseudo: HeaderList = [
+    const headers: HeaderPair[] = [
       [':method', head.method],
       [':scheme', head.scheme],
       [':authority', head.authority],
       [':path', head.path],
     ];
-    const stream = this.#session.request([...pseudo, ...head.headers.pairs], ended);
+    for (const pair of head.headers.pairs) headers.push(pair);
+    const stream = this.#session.request(headers, ended);
     stream.onInformational = (headers) => events.onInformational(responseHead(headers));
     stream.onResponse = (headers, last) => events.onResponse(responseHead(headers), last);
     return new H2Body(stream);
@@ -156,12 +177,10 @@ export class H2Client implements ClientConnection {
 }
 
 function responseHead(headers: HeaderList): ResponseHead {
-  return {
-    status: Number(header(headers, ':status') ?? 502),
-    headers: new Headers(copy(headers.filter(([name]) => !name.startsWith(':')))),
-  };
-}
-
-function copy(headers: HeaderList): HeaderPair[] {
-  return headers.map(([name, value]) => [name, value]);
+  let status = 502;
+  const pairs: HeaderPair[] = [];
+  for (const pair of headers)
+    if (pair[0] === ':status') status = Number(pair[1]);
+    else pairs.push(pair);
+  return { status, headers: new Headers(pairs) };
 }

@@ -1,15 +1,18 @@
 // Headers that concern one connection and must not be passed on (RFC 9110 7.6.1).
 import type { Headers } from './request.ts';
 
-const HOP_BY_HOP = ['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade', 'http2-settings'];
+const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade', 'http2-settings']);
 
 /** `te: trailers` stays: gRPC needs it. */
 export function stripHopByHop(headers: Headers): void {
   const named = headers.get('connection');
-  if (named !== undefined) for (const name of named.split(',')) headers.remove(name.trim().toLowerCase());
-  for (const name of HOP_BY_HOP) headers.remove(name);
-  const te = headers.get('te');
-  if (te !== undefined && te.toLowerCase() !== 'trailers') headers.remove('te');
+  if (named === undefined) return headers.drop(isHopByHop);
+  const names = named.split(',').map((name) => name.trim().toLowerCase());
+  headers.drop((name, value) => isHopByHop(name, value) || names.includes(name));
+}
+
+function isHopByHop(name: string, value: string): boolean {
+  return HOP_BY_HOP.has(name) || (name === 'te' && value.toLowerCase() !== 'trailers');
 }
 
 /** A request for another protocol on the connection. */

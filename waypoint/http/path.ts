@@ -1,11 +1,12 @@
 // Path normalisation (RFC 3986 6.2.2), as Envoy does it with normalize_path: policy and routes must see the path that a backend will
 // act on, or `/public/../admin` would pass for `/public`.
+import { queryStart } from './request.ts';
 
 const UNRESERVED = /[A-Za-z0-9\-._~]/u;
 
 /** Undefined when the path is malformed. The query is left alone. */
 export function normalizePath(path: string): string | undefined {
-  const end = path.search(/[?#]/u);
+  const end = queryStart(path);
   const plain = end === -1 ? path : path.slice(0, end);
   if (!plain.startsWith('/')) return plain === '*' ? path : undefined;
   if (isNormal(plain)) return path;

@@ -1,13 +1,16 @@
 // The head of a request or response on its way through the waypoint: headers as an ordered list with lower-case names, the request's
 // pseudo headers beside them.
 import type { HostPort } from '#shared/address.ts';
+import type { Header } from '#shared/http2/headers.ts';
 
-export type HeaderPair = [name: string, value: string];
+/** Never changed: the decoders of HTTP/1.1 and HTTP/2 hand out the same pair again. */
+export type HeaderPair = Header;
 
 /** Few headers, so a scan beats a map; order and repeated names are kept. */
 export class Headers {
   readonly pairs: HeaderPair[];
 
+  /** Owns the list from now on. */
   constructor(pairs: HeaderPair[] = []) {
     this.pairs = pairs;
   }
@@ -15,12 +18,13 @@ export class Headers {
   /** All values joined with a comma, as RFC 9110 5.2 has it; undefined when there is none. */
   get(name: string): string | undefined {
     let found: string | undefined;
-    for (const [key, value] of this.pairs) if (key === name) found = found === undefined ? value : `${found},${value}`;
+    for (const pair of this.pairs) if (pair[0] === name) found = found === undefined ? pair[1] : `${found},${pair[1]}`;
     return found;
   }
 
   has(name: string): boolean {
-    return this.pairs.some(([key]) => key === name);
+    for (const pair of this.pairs) if (pair[0] === name) return true;
+    return false;
   }
 
   append(name: string, value: string): void {
@@ -34,8 +38,16 @@ export class Headers {
   }
 
   remove(name: string): void {
-    for (let index = this.pairs.length - 1; index >= 0; index -= 1)
-      if (this.pairs[index]?.[0] === name) this.pairs.splice(index, 1);
+    if (this.has(name)) this.drop((own) => own === name);
+  }
+
+  /** Removes what the test says. */
+  drop(test: (name: string, value: string) => boolean): void {
+    const { pairs } = this;
+    let kept = 0;
+    for (const pair of pairs) if (!test(pair[0], pair[1])) pairs[kept++] = pair;
+    // A shorter list keeps its memory, which the next append() uses.
+    if (kept < pairs.length) pairs.length = kept;
   }
 }
 
@@ -85,6 +97,18 @@ export function lookupHeader(head: RequestHead, name: string): string | undefine
 
 /** The path without query and fragment. */
 export function pathOnly(path: string): string {
-  const end = path.search(/[?#]/u);
+  const end = queryStart(path);
   return end === -1 ? path : path.slice(0, end);
+}
+
+const QUESTION_MARK = 0x3f;
+const HASH = 0x23;
+
+/** Where query or fragment begin; -1 when there are none. */
+export function queryStart(path: string): number {
+  for (let at = 0; at < path.length; at += 1) {
+    const code = path.charCodeAt(at);
+    if (code === QUESTION_MARK || code === HASH) return at;
+  }
+  return -1;
 }

@@ -1,29 +1,39 @@
 // The last filter: picks the backend, gets a connection to it and joins request and response, with back-pressure both ways.
 import { MeshError } from '#shared/errors.ts';
-import type { Clock } from '#shared/clock.ts';
+import type { Clock, Timer } from '#shared/clock.ts';
+import { header } from '#shared/http2/headers.ts';
 import { relay } from '#shared/hbone/relay.ts';
+import type { HostPort } from '#shared/address.ts';
 import type { ByteStream, CloseReason } from '#shared/reactor/api.ts';
-import { type Cluster, describeAddress, type Endpoint } from '../cluster/cluster.ts';
+import type { Cluster, Endpoint } from '../cluster/cluster.ts';
 import { applyEdits, type ClusterShare, pickShare, type Route, type RouteAction } from '../route/table.ts';
 import type { TrafficRecord } from '../telemetry/record.ts';
 import type { ExchangeContext } from './exchange.ts';
 import { stripHopByHop, upgradeOf } from './hop-by-hop.ts';
 import type { BodyHandler, ClientConnection, ClientMessage, ResponseEvents, ServerMessage } from './message.ts';
-import { Headers, pathOnly, type RequestHead, type ResponseHead } from './request.ts';
+import { type HeaderPair, Headers, pathOnly, type RequestHead, type ResponseHead } from './request.ts';
 import { connectReply, type LocalReply, reply } from './reply.ts';
 
 /** A cluster with its endpoints. */
 export interface LiveCluster {
   readonly config: Cluster;
   pick(): Endpoint | undefined;
+  /** Connections of one key may serve each other's requests. */
+  connectionKey(endpoint: Endpoint, destination: HostPort): string;
+}
+
+/** Told once how a request ended. */
+export interface Outcome {
+  /** Undefined: the client has its answer, or is gone. Else the answer to give. */
+  onOutcome(local: LocalReply | undefined): void;
 }
 
 export interface RouterDeps {
   readonly clock: Clock;
   readonly random: () => number;
   cluster(name: string): LiveCluster | undefined;
-  /** A connection for one request; rejects with a MeshError. */
-  connect(cluster: Cluster, endpoint: Endpoint, context: ExchangeContext): Promise<ClientConnection>;
+  /** A connection for one request, when one is at hand; else a promise that rejects with a MeshError. */
+  connect(cluster: LiveCluster, endpoint: Endpoint, context: ExchangeContext): ClientConnection | Promise<ClientConnection>;
 }
 
 type Forward = Extract<RouteAction, { kind: 'forward' }>;
@@ -35,36 +45,29 @@ export class Router {
     this.#deps = deps;
   }
 
-  /** Resolves when the response is over; with an answer for the caller to give when there is none. */
-  async forward(
-    message: ServerMessage,
-    route: Route,
-    context: ExchangeContext,
-    record: TrafficRecord,
-  ): Promise<LocalReply | undefined> {
+  /** Sends the request on; `outcome` hears of the end of it, perhaps within this call. */
+  forward(message: ServerMessage, route: Route, context: ExchangeContext, record: TrafficRecord, outcome: Outcome): void {
     const action = route.action as Forward;
-    const share = pickShare(action.shares, action.totalWeight, this.#deps.random());
+    const { shares } = action;
+    const share = shares.length === 1 ? shares[0] : pickShare(shares, action.totalWeight, this.#deps.random());
     const cluster = share && this.#deps.cluster(share.cluster);
     record.cluster = share?.cluster ?? '-';
-    if (!share || !cluster) return reply.noCluster(action.clusterNotFound);
+    if (!share || !cluster) return outcome.onOutcome(reply.noCluster(action.clusterNotFound));
     record.service = cluster.config.service;
     const endpoint = cluster.pick();
-    if (!endpoint) return reply.noEndpoint();
-    record.upstreamHost = describeAddress(endpoint.address);
+    if (!endpoint) return outcome.onOutcome(reply.noEndpoint());
+    record.upstreamHost = endpoint.label;
     record.workload = endpoint.workload;
     record.upstreamIdentity = endpoint.identity;
     const head = requestHead(message, action, share, route, record);
-    endpoint.active += 1;
-    try {
-      const connection = await this.#deps.connect(cluster.config, endpoint, context);
-      return await new Transfer(message, connection, head, { action, share, route, record, clock: this.#deps.clock }).run();
-    } catch (error) {
-      const fault = MeshError.from(error, 'connect_failed');
-      record.transportFailure = fault.message;
-      return connectReply(fault);
-    } finally {
-      endpoint.active -= 1;
-    }
+    const options = { action, share, route, record, endpoint, clock: this.#deps.clock };
+    const transfer = new Transfer(message, head, options, outcome);
+    const connection = this.#deps.connect(cluster, endpoint, context);
+    if (!(connection instanceof Promise)) return transfer.start(connection);
+    connection.then(
+      (opened) => transfer.start(opened),
+      (error: unknown) => transfer.fail(error),
+    );
   }
 }
 
@@ -104,48 +107,52 @@ interface TransferOptions {
   readonly share: ClusterShare;
   readonly route: Route;
   readonly record: TrafficRecord;
+  readonly endpoint: Endpoint;
   readonly clock: Clock;
 }
 
-/** One request on one connection, until both directions are over. */
-class Transfer implements ResponseEvents {
+/** One request on one connection, until both directions are over. As a handler it is the backend's side. */
+class Transfer implements ResponseEvents, BodyHandler {
   readonly #message: ServerMessage;
-  readonly #connection: ClientConnection;
   readonly #head: RequestHead;
   readonly #options: TransferOptions;
-  readonly #done = Promise.withResolvers<LocalReply | undefined>();
-  #client!: ClientMessage;
+  readonly #outcome: Outcome;
+  #client: ClientMessage | undefined;
   #responded = false;
-  #requestEnded = false;
   #finished = false;
   #started = 0;
+  #timer: Timer | undefined;
 
-  constructor(message: ServerMessage, connection: ClientConnection, head: RequestHead, options: TransferOptions) {
+  constructor(message: ServerMessage, head: RequestHead, options: TransferOptions, outcome: Outcome) {
     this.#message = message;
-    this.#connection = connection;
     this.#head = head;
     this.#options = options;
+    this.#outcome = outcome;
+    options.endpoint.active += 1;
   }
 
-  async run(): Promise<LocalReply | undefined> {
-    const { action, clock } = this.#options;
+  start(connection: ClientConnection): void {
+    const { action, clock, record } = this.#options;
     this.#started = clock.monotonic();
-    this.#requestEnded = this.#message.ended;
+    let client: ClientMessage;
     try {
-      this.#client = this.#connection.request(this.#head, this.#message.ended, this);
+      client = connection.request(this.#head, this.#message.ended, this);
     } catch (error) {
       // Nothing was sent, but what the connection thinks of it is not known.
-      this.#connection.close();
-      throw error;
+      connection.close();
+      return this.fail(error);
     }
-    this.#client.start(this.#responseHandler());
-    this.#message.start(this.#requestHandler());
-    const timer = action.timeout > 0 ? clock.after(action.timeout, () => this.#onTimeout()) : undefined;
-    try {
-      return await this.#done.promise;
-    } finally {
-      timer?.cancel();
-    }
+    this.#client = client;
+    if (action.timeout > 0) this.#timer = clock.after(action.timeout, () => this.#onTimeout());
+    client.start(this);
+    this.#message.start(new RequestBody(this.#message, client, record, this));
+  }
+
+  /** No connection could be had, or it did not take the request. */
+  fail(error: unknown): void {
+    const fault = MeshError.from(error, 'connect_failed');
+    this.#options.record.transportFailure = fault.message;
+    this.#finish(connectReply(fault));
   }
 
   onInformational(head: ResponseHead): void {
@@ -190,63 +197,32 @@ class Transfer implements ResponseEvents {
     applyEdits(head.headers, route.edits.response);
   }
 
-  /** From the client to the backend. */
-  #requestHandler(): BodyHandler {
-    return {
-      onData: (chunk) => {
-        this.#options.record.received += chunk.length;
-        if (!this.#client.write(chunk)) this.#message.pause();
-      },
-      onTrailers: (trailers) => {
-        this.#requestEnded = true;
-        this.#client.end(trailers);
-      },
-      onEnd: () => {
-        if (this.#requestEnded) return;
-        this.#requestEnded = true;
-        this.#client.end();
-      },
-      onDrain: () => this.#client.resume(),
-      onClose: (reason) => this.#onClientGone(reason),
-    };
+  // --- from the backend to the client ---
+
+  onData(chunk: Uint8Array): void {
+    this.#options.record.sent += chunk.length;
+    if (!this.#message.write(chunk)) this.#client?.pause();
   }
 
-  /** From the backend to the client. */
-  #responseHandler(): BodyHandler {
-    let ended = false;
-    return {
-      onData: (chunk) => {
-        this.#options.record.sent += chunk.length;
-        if (!this.#message.write(chunk)) this.#client.pause();
-      },
-      onTrailers: (trailers) => {
-        ended = true;
-        this.#options.record.grpcStatus =
-          trailers.find(([name]) => name === 'grpc-status')?.[1] ?? this.#options.record.grpcStatus;
-        this.#message.end(trailers);
-        this.#finish(undefined);
-      },
-      onEnd: () => {
-        if (ended || this.#finished) return;
-        ended = true;
-        this.#message.end();
-        this.#finish(undefined);
-      },
-      onDrain: () => this.#message.resume(),
-      onClose: (reason) => this.#onBackendGone(reason),
-    };
-  }
-
-  #onClientGone(reason: CloseReason): void {
-    if (this.#finished || reason.kind === 'ended') return;
+  onTrailers(trailers: readonly HeaderPair[]): void {
+    if (this.#finished) return;
     const { record } = this.#options;
-    record.flag = 'DC';
-    record.details = 'downstream_remote_disconnect';
-    this.#client.reset();
+    record.grpcStatus = header(trailers, 'grpc-status') ?? record.grpcStatus;
+    this.#message.end(trailers);
     this.#finish(undefined);
   }
 
-  #onBackendGone(reason: CloseReason): void {
+  onEnd(): void {
+    if (this.#finished) return;
+    this.#message.end();
+    this.#finish(undefined);
+  }
+
+  onDrain(): void {
+    this.#message.resume();
+  }
+
+  onClose(reason: CloseReason): void {
     if (this.#finished) return;
     const local = goneReply(reason);
     const { record } = this.#options;
@@ -257,9 +233,18 @@ class Transfer implements ResponseEvents {
     this.#finish(undefined);
   }
 
+  onClientGone(reason: CloseReason): void {
+    if (this.#finished || reason.kind === 'ended') return;
+    const { record } = this.#options;
+    record.flag = 'DC';
+    record.details = 'downstream_remote_disconnect';
+    this.#client?.reset();
+    this.#finish(undefined);
+  }
+
   #onTimeout(): void {
     if (this.#finished) return;
-    this.#client.reset();
+    this.#client?.reset();
     if (!this.#responded) return this.#finish(reply.timeout());
     this.#options.record.flag = 'UT';
     this.#message.reset();
@@ -269,7 +254,50 @@ class Transfer implements ResponseEvents {
   #finish(local: LocalReply | undefined): void {
     if (this.#finished) return;
     this.#finished = true;
-    this.#done.resolve(local);
+    this.#timer?.cancel();
+    this.#options.endpoint.active -= 1;
+    this.#outcome.onOutcome(local);
+  }
+}
+
+/** The other way: what the client sends goes to the backend. */
+class RequestBody implements BodyHandler {
+  readonly #message: ServerMessage;
+  readonly #client: ClientMessage;
+  readonly #record: TrafficRecord;
+  readonly #transfer: Transfer;
+  #ended: boolean;
+
+  constructor(message: ServerMessage, client: ClientMessage, record: TrafficRecord, transfer: Transfer) {
+    this.#message = message;
+    this.#client = client;
+    this.#record = record;
+    this.#transfer = transfer;
+    this.#ended = message.ended;
+  }
+
+  onData(chunk: Uint8Array): void {
+    this.#record.received += chunk.length;
+    if (!this.#client.write(chunk)) this.#message.pause();
+  }
+
+  onTrailers(trailers: readonly HeaderPair[]): void {
+    this.#ended = true;
+    this.#client.end(trailers);
+  }
+
+  onEnd(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#client.end();
+  }
+
+  onDrain(): void {
+    this.#client.resume();
+  }
+
+  onClose(reason: CloseReason): void {
+    this.#transfer.onClientGone(reason);
   }
 }
 

@@ -4,7 +4,7 @@ import { MeshError } from '#shared/errors.ts';
 import type { Baggage } from '#shared/hbone/baggage.ts';
 import { relay } from '#shared/hbone/relay.ts';
 import type { ByteStream } from '#shared/reactor/api.ts';
-import { type Cluster, describeAddress, type Endpoint } from '../cluster/cluster.ts';
+import type { Cluster, Endpoint } from '../cluster/cluster.ts';
 import type { UpstreamContext } from '../cluster/upstream.ts';
 import type { ConnectionInfo } from '../http/request.ts';
 import type { LiveCluster } from '../http/router.ts';
@@ -59,7 +59,7 @@ export async function serveTcp(
     const endpoint = cluster.pick();
     if (!endpoint) return refuse(503, 'UH', 'no_healthy_upstream');
     record.service = cluster.config.service;
-    record.upstreamHost = describeAddress(endpoint.address);
+    record.upstreamHost = endpoint.label;
     record.workload = endpoint.workload;
     record.upstreamIdentity = endpoint.identity;
     used = endpoint;

@@ -4,21 +4,26 @@ import type { Clock } from '#shared/clock.ts';
 import type { IncomingTunnel } from '#shared/hbone/api.ts';
 import { parseAuthority } from '#shared/hbone/authority.ts';
 import { type Baggage, parseBaggage } from '#shared/hbone/baggage.ts';
+import type { BufferPool } from '#shared/http2/output.ts';
 import type { ByteStream, TlsConn } from '#shared/reactor/api.ts';
 import type { Log } from '#shared/telemetry/log.ts';
+import type { Expiry } from '../expiry.ts';
 import { type ExchangeContext, type ExchangeDeps, serveExchange } from '../http/exchange.ts';
 import { H1Server } from '../http/h1-server.ts';
 import { serveH2 } from '../http/h2.ts';
 import type { ServerMessage } from '../http/message.ts';
 import type { ConnectionInfo } from '../http/request.ts';
 import { type Detected, DetectingStream } from './detect.ts';
-import { type Chain, findChain, type Listener } from './listener.ts';
+import { type Chain, findChain, type HttpChain, type Listener } from './listener.ts';
 import { serveTcp, type TcpDeps } from './tcp.ts';
 
 export interface TunnelDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly defer: (task: () => void) => void;
+  readonly expiry: Expiry;
+  /** Of the HTTP/1.1 writers. */
+  readonly buffers: BufferPool;
   readonly exchange: ExchangeDeps;
   readonly tcp: TcpDeps;
   /** The HTTP connections now open, told when the process drains. */
@@ -129,9 +134,14 @@ function serveHttp(
   lookUp: ChainLookup,
   deps: TunnelDeps,
 ): void {
+  let inEffect: ExchangeContext | undefined;
+  const contextOf = (chain: HttpChain): ExchangeContext => {
+    if (inEffect?.chain !== chain) inEffect = { ...context, chain };
+    return inEffect;
+  };
   const onRequest = (message: ServerMessage): void => {
     const chain = lookUp();
-    if (chain?.kind === 'http') void serveExchange(message, { ...context, chain }, deps.exchange);
+    if (chain?.kind === 'http') serveExchange(message, contextOf(chain), deps.exchange);
     else message.reset();
   };
   const forget = (): void => void deps.http.delete(server);

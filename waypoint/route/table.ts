@@ -67,13 +67,19 @@ export const NO_EDITS: Edits = { request: { set: [], remove: [] }, response: { s
 
 /** The first route that matches, in the virtual host that fits the authority best; undefined: 404. */
 export function findRoute(table: RouteTable, head: RequestHead): Route | undefined {
-  return findHost(table, head.authority.toLowerCase())?.routes.find((route) => route.matches(head));
+  const routes = findHost(table, head.authority)?.routes ?? [];
+  for (const route of routes) if (route.matches(head)) return route;
+  return undefined;
 }
 
-function findHost(table: RouteTable, authority: string): VirtualHost | undefined {
+function findHost({ hosts }: RouteTable, given: string): VirtualHost | undefined {
+  const [only] = hosts;
+  // A waypoint's tables: the service was chosen by the address.
+  if (only && hosts.length === 1 && only.domains.length === 1 && only.domains[0] === '*') return only;
+  const authority = given.toLowerCase();
   let best: VirtualHost | undefined;
   let bestLength = -1;
-  for (const host of table.hosts) {
+  for (const host of hosts) {
     for (const domain of host.domains) {
       if (domain === authority) return host;
       const suffix = domain.startsWith('*') ? domain.slice(1) : undefined;

@@ -1,47 +1,60 @@
 // The access log line, in the default text format that Istio gives Envoy (facts: waypoint A6).
-import { formatHostPort } from '#shared/address.ts';
+import type { HostPort } from '#shared/address.ts';
+import type { LogLines } from './log-lines.ts';
 import type { TrafficRecord } from './record.ts';
 
-/** Control characters, quotes, backslashes, and what is no ASCII. */
-const UNSAFE = /[^\u0020-\u0021\u0023-\u005b\u005d-\u007e]/u;
+export class AccessLog {
+  readonly #lines: LogLines;
+  /** The second that #prefix is of, since the epoch. */
+  #second = -1;
+  /** `[2026-11-23T22:13:43.` */
+  #prefix = '';
 
-export function formatAccessLog(record: TrafficRecord): string {
-  const { head, connection } = record;
-  const header = (name: string): string => clean(head?.headers.get(name));
-  const request = head ? `${clean(head.method)} ${clean(record.originalPath ?? head.path)} ${head.protocol}` : '- - -';
-  const fields = [
-    `[${new Date(record.started).toISOString()}]`,
-    `"${request}"`,
-    record.status,
-    record.flag,
-    record.details,
-    '-',
-    `"${clean(record.transportFailure)}"`,
-    record.received,
-    record.sent,
-    Math.round(record.duration),
-    record.serviceTime === undefined ? '-' : Math.round(record.serviceTime),
-    `"${header('x-forwarded-for')}"`,
-    `"${header('user-agent')}"`,
-    `"${header('x-request-id')}"`,
-    `"${clean(head?.authority)}"`,
-    `"${record.upstreamHost}"`,
-    record.cluster,
-    '-',
-    formatHostPort(connection.destination),
-    formatHostPort(connection.remote),
-    '-',
-    record.routeName,
-  ];
-  return `${fields.join(' ')}\n`;
-}
+  constructor(lines: LogLines) {
+    this.#lines = lines;
+  }
 
-/** A client must not be able to write lines or fields of its own into the log. */
-function clean(text: string | undefined): string {
-  if (text === undefined || text === '') return '-';
-  if (!UNSAFE.test(text)) return text;
-  return text.replaceAll(
-    /[^\u0020-\u0021\u0023-\u005b\u005d-\u007e]/gu,
-    (character) => `\\x${(character.codePointAt(0) ?? 0).toString(16).padStart(2, '0')}`,
-  );
+  write(record: TrafficRecord): void {
+    const { head, connection, serviceTime } = record;
+    const lines = this.#lines;
+    this.#time(record.started);
+    if (head) {
+      lines
+        .foreign(head.method)
+        .text(' ')
+        .foreign(record.originalPath ?? head.path);
+      lines.text(' ').text(head.protocol);
+    } else lines.text('- - -');
+    lines.text('" ').number(record.status).text(' ').text(record.flag).text(' ').foreign(record.details);
+    lines.text(' - "').foreign(record.transportFailure).text('" ').number(record.received).text(' ').number(record.sent);
+    lines.text(' ').number(Math.round(record.duration)).text(' ');
+    if (serviceTime === undefined) lines.text('-');
+    else lines.number(Math.round(serviceTime));
+    lines.text(' "').foreign(head?.headers.get('x-forwarded-for')).text('" "').foreign(head?.headers.get('user-agent'));
+    lines.text('" "').foreign(head?.headers.get('x-request-id')).text('" "').foreign(head?.authority);
+    lines.text('" "').text(record.upstreamHost).text('" ').text(record.cluster).text(' - ');
+    this.#address(connection.destination);
+    lines.text(' ');
+    this.#address(connection.remote);
+    lines.text(' - ').text(record.routeName).end();
+  }
+
+  /** `[TIME] "`: all but the milliseconds stay the same for a second. */
+  #time(at: number): void {
+    const second = Math.floor(at / 1000);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#prefix = `[${new Date(second * 1000).toISOString().slice(0, 20)}`;
+    }
+    const ms = Math.floor(at - second * 1000);
+    this.#lines.text(this.#prefix).text(ms < 10 ? '00' : ms < 100 ? '0' : '');
+    this.#lines.number(ms).text('Z] "');
+  }
+
+  #address({ ip, port }: HostPort): void {
+    const lines = this.#lines;
+    if (ip.includes(':')) lines.text('[').text(ip).text(']');
+    else lines.text(ip);
+    lines.text(':').number(port);
+  }
 }

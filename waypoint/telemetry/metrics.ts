@@ -27,12 +27,20 @@ const BUCKETS = [
   0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000,
 ];
 
-/** The cells of one label set. */
+/** The cells of one label set, and what chose it. */
 interface RequestCells {
+  readonly record: Pick<TrafficRecord, 'status' | 'flag' | 'service' | 'workload' | 'upstreamIdentity'>;
+  readonly grpcStatus: string;
   readonly requests: Cell;
   readonly duration: DistributionCell;
   readonly requestBytes: DistributionCell;
   readonly responseBytes: DistributionCell;
+}
+
+/** Of one client. Most requests are like the one before. */
+interface ClientCells {
+  last: RequestCells | undefined;
+  readonly byKey: Map<string, RequestCells>;
 }
 
 export class TrafficMetrics {
@@ -45,7 +53,7 @@ export class TrafficMetrics {
   readonly #received: Family;
   readonly #sent: Family;
   /** By what a client's tunnel said of itself, then by what differs between its requests: labels are put together once. */
-  readonly #cells = new WeakMap<Baggage, Map<string, RequestCells>>();
+  readonly #cells = new WeakMap<Baggage, ClientCells>();
 
   constructor(metrics: Metrics) {
     const histogram = (name: string, help: string): Distribution => metrics.distribution(name, help, HTTP_LABELS, BUCKETS);
@@ -76,24 +84,44 @@ export class TrafficMetrics {
   }
 
   #cellsOf(record: TrafficRecord): RequestCells {
+    let client = this.#cells.get(record.client);
+    if (!client) this.#cells.set(record.client, (client = { last: undefined, byKey: new Map() }));
     const isGrpc = record.head?.headers.get('content-type')?.startsWith('application/grpc') ?? false;
     const grpcStatus = isGrpc ? (record.grpcStatus ?? 'unknown') : '';
-    const key = `${record.status} ${record.flag} ${grpcStatus} ${record.service?.host} ${record.workload} ${record.upstreamIdentity}`;
-    let known = this.#cells.get(record.client);
-    if (!known) this.#cells.set(record.client, (known = new Map()));
-    let cells = known.get(key);
+    if (client.last && sameLabels(client.last, record, grpcStatus)) return client.last;
+    const { status, flag, service, workload, upstreamIdentity } = record;
+    const key = `${status} ${flag} ${grpcStatus} ${service?.host} ${workload} ${upstreamIdentity}`;
+    let cells = client.byKey.get(key);
     if (!cells) {
-      const values = [...labelValues(record, isGrpc ? 'grpc' : 'http'), String(record.status), grpcStatus];
+      const values = [...labelValues(record, isGrpc ? 'grpc' : 'http'), String(status), grpcStatus];
       cells = {
+        record: { status, flag, service, workload, upstreamIdentity },
+        grpcStatus,
         requests: this.#requests.cell(...values),
         duration: this.#duration.cell(...values),
         requestBytes: this.#requestBytes.cell(...values),
         responseBytes: this.#responseBytes.cell(...values),
       };
-      known.set(key, cells);
+      client.byKey.set(key, cells);
     }
+    client.last = cells;
     return cells;
   }
+}
+
+function sameLabels(
+  { record: known, grpcStatus: knownStatus }: RequestCells,
+  record: TrafficRecord,
+  grpcStatus: string,
+): boolean {
+  return (
+    known.status === record.status &&
+    known.flag === record.flag &&
+    known.service === record.service &&
+    known.workload === record.workload &&
+    known.upstreamIdentity === record.upstreamIdentity &&
+    knownStatus === grpcStatus
+  );
 }
 
 function labelValues(record: TrafficRecord, protocol: string): string[] {

@@ -1,6 +1,7 @@
 // The configuration in effect, and what waits to become it. A cluster takes effect with its endpoints, a listener with the route
 // tables that its chains name: until then the one before it goes on serving.
-import type { Cluster, Endpoint } from '../cluster/cluster.ts';
+import { formatHostPort, type HostPort } from '#shared/address.ts';
+import type { Cluster, Endpoint, EndpointAddress } from '../cluster/cluster.ts';
 import { createPicker, type Picker } from '../cluster/picker.ts';
 import type { LiveCluster } from '../http/router.ts';
 import type { Listener } from '../listener/listener.ts';
@@ -10,6 +11,8 @@ class Live implements LiveCluster {
   readonly config: Cluster;
   readonly endpoints: readonly Endpoint[];
   readonly #picker: Picker;
+  /** Connection keys of endpoints that are always reached at one address. */
+  readonly #keys = new Map<Endpoint, string>();
 
   constructor(config: Cluster, endpoints: readonly Endpoint[]) {
     this.config = config;
@@ -20,12 +23,26 @@ class Live implements LiveCluster {
   pick(): Endpoint | undefined {
     return this.#picker.pick();
   }
+
+  connectionKey(endpoint: Endpoint, destination: HostPort): string {
+    const { address } = endpoint;
+    const fixed = address.kind === 'tcp' ? address.to : address.destination;
+    if (this.config.discovery === 'original-dst' || !fixed) return this.#key(address, destination);
+    let key = this.#keys.get(endpoint);
+    if (key === undefined) this.#keys.set(endpoint, (key = this.#key(address, fixed)));
+    return key;
+  }
+
+  #key({ kind }: EndpointAddress, to: HostPort): string {
+    return `${this.config.name} ${kind} ${formatHostPort(to)}`;
+  }
 }
 
 /** The one endpoint of a cluster that leads wherever the client meant to go. */
 function originalDestination(): Endpoint {
   return {
     address: { kind: 'internal', listener: '', destination: undefined },
+    label: '',
     weight: 1,
     identity: undefined,
     workload: undefined,
@@ -40,6 +57,7 @@ export class ConfigStore {
   readonly #routes = new Map<string, RouteTable>();
   readonly #liveClusters = new Map<string, Live>();
   readonly #liveListeners = new Map<string, Listener>();
+  #version = 0;
 
   cluster(name: string): LiveCluster | undefined {
     return this.#liveClusters.get(name);
@@ -53,40 +71,52 @@ export class ConfigStore {
     return this.#routes.get(name);
   }
 
+  /** Grows with every change. */
+  get version(): number {
+    return this.#version;
+  }
+
   get listeners(): Iterable<Listener> {
     return this.#liveListeners.values();
   }
 
   setCluster(cluster: Cluster): void {
+    this.#version += 1;
     this.#clusters.set(cluster.name, cluster);
     this.#warmCluster(cluster);
   }
 
   removeCluster(name: string): void {
+    this.#version += 1;
     this.#clusters.delete(name);
     this.#liveClusters.delete(name);
   }
 
   setEndpoints(name: string, endpoints: readonly Endpoint[]): void {
+    this.#version += 1;
     this.#endpoints.set(name, keepActive(endpoints, this.#endpoints.get(name) ?? []));
     for (const cluster of this.#clusters.values()) if (cluster.edsName === name) this.#warmCluster(cluster);
   }
 
   setRoutes(table: RouteTable): void {
+    this.#version += 1;
     this.#routes.set(table.name, table);
     this.#warmListeners();
   }
 
   removeRoutes(name: string): void {
+    this.#version += 1;
     this.#routes.delete(name);
   }
 
   setListener(listener: Listener): void {
+    this.#version += 1;
     this.#listeners.set(listener.name, listener);
     this.#warmListeners();
   }
 
   removeListener(name: string): void {
+    this.#version += 1;
     this.#listeners.delete(name);
     this.#liveListeners.delete(name);
   }

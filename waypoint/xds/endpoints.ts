@@ -15,7 +15,7 @@ import {
   LocalityLbEndpointsSchema,
 } from '#shared/gen/envoy/config/endpoint/v3/endpoint_components_pb.ts';
 import { canonicalIp, type HostPort } from '#shared/address.ts';
-import type { Endpoint, EndpointAddress } from '../cluster/cluster.ts';
+import { type Endpoint, type EndpointAddress, labelOf } from '../cluster/cluster.ts';
 import { only, type Path } from './strict.ts';
 
 const ORIGINAL_DST = 'envoy.filters.listener.original_dst';
@@ -42,6 +42,7 @@ function readEndpoint(message: LbEndpoint, path: Path): Endpoint | undefined {
   if (!USABLE.includes(healthStatus)) return undefined;
   return {
     address,
+    label: labelOf(address),
     weight: loadBalancingWeight ?? 1,
     identity: textAt(metadata, 'culvert', 'identity'),
     workload: textAt(metadata, 'istio', 'workload'),

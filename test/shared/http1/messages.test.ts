@@ -11,7 +11,7 @@ import {
   upgradeOf,
 } from '#shared/http1/head.ts';
 import { RequestReader, ResponseReader } from '#shared/http1/reader.ts';
-import { framingHeaders, MessageWriter, requestHead, responseHead } from '#shared/http1/serializer.ts';
+import { framingHeaders, MessageWriter } from '#shared/http1/serializer.ts';
 import type { Http1Limits } from '#shared/http1/strictness.ts';
 import { streamPair } from '../../harness/stream-pair.ts';
 
@@ -244,7 +244,7 @@ test('what the writer writes, the reader reads', async (t) => {
   const writer = new MessageWriter(a);
   for (const framing of [{ kind: 'length', length: 20_005 }, { kind: 'chunked' }, { kind: 'none' }] as const) {
     reader.expect(framing.kind === 'none' ? 'HEAD' : 'GET');
-    writer.head(responseHead(200, [['x-kind', framing.kind], ...framingHeaders(framing)]), framing);
+    writer.response(200, [['x-kind', framing.kind], ...framingHeaders(framing)], framing);
     if (framing.kind !== 'none') {
       writer.write(Buffer.from('hello'));
       writer.write(Buffer.alloc(20_000, 'x'));
@@ -252,7 +252,7 @@ test('what the writer writes, the reader reads', async (t) => {
     t.ok(writer.end(framing.kind === 'chunked' ? [['x-sum', '7']] : []));
   }
   reader.expect('GET');
-  writer.head(responseHead(200, [], 'Fine'), { kind: 'until-close' });
+  writer.response(200, [], { kind: 'until-close' }, 'Fine');
   writer.write(Buffer.from('bye'));
   writer.end();
   await done;
@@ -265,8 +265,23 @@ test('what the writer writes, the reader reads', async (t) => {
       ['Fine', 3, []],
     ],
   );
-  t.throws(() => requestHead('GET', '/a b', []), { code: 'internal' });
-  t.throws(() => requestHead('GET', '/', [['x', 'a\r\nb: c']]), { code: 'internal' });
+});
+
+test('what cannot be sent is refused, and nothing of it is written', async (t) => {
+  const written: string[] = [];
+  const stream = { write: (chunk: Uint8Array) => written.push(Buffer.from(chunk).toString()) > 0, end: () => {} };
+  const writer = new MessageWriter(stream, { defer: () => {} });
+  const none = { kind: 'none' } as const;
+  for (const wrong of ['a\r\nb: c', ' a', 'a\t', '\u0000', '\u0100'])
+    t.throws(() => writer.request('GET', '/', 'a', [['x', wrong]], none), { code: 'internal' }, JSON.stringify(wrong));
+  for (const wrong of ['', ':x', 'a b', 'a:', '\u00e9'])
+    t.throws(() => writer.response(200, [[wrong, 'x']], none), { code: 'internal' }, JSON.stringify(wrong));
+  t.throws(() => writer.request('GET', '/a b', 'a', [], none), { code: 'internal' });
+  t.throws(() => writer.request('GET', '/', 'a\r\nb: c', [], none), { code: 'internal' });
+  t.throws(() => writer.response(200, [], none, 'a\r\n'), { code: 'internal' });
+  writer.request('GET', '/', 'a', [['x', '\u00ff\t1']], none);
+  writer.flush();
+  t.same(written, ['GET / HTTP/1.1\r\nhost: a\r\nx: \u00ff\t1\r\n\r\n'.replace('\u00ff', '\ufffd')]);
 });
 
 test('many small messages in one turn outgrow the buffer and stay in order', (t) => {
@@ -277,7 +292,7 @@ test('many small messages in one turn outgrow the buffer and stay in order', (t)
   for (let i = 0; i < 300; i++) {
     const text = `${i} `.repeat((i % 40) + 1);
     expected.push(text);
-    writer.head(responseHead(200, [['content-length', String(text.length)]]), { kind: 'length', length: text.length });
+    writer.response(200, [['content-length', String(text.length)]], { kind: 'length', length: text.length });
     writer.write(Buffer.from(text));
     writer.end();
   }
