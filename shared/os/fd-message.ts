@@ -1,7 +1,8 @@
 // One message with at most one descriptor over a Unix socket: sendmsg(2) and recvmsg(2) with SCM_RIGHTS. Never blocks.
 import { closeSync } from 'node:fs';
 import { MSG, SCM_RIGHTS, SOL } from './layout.ts';
-import { addressOf, libc } from './syscalls.ts';
+import { addressOf } from './memory.ts';
+import { libc } from './syscalls.ts';
 
 const IOVEC_SIZE = 16;
 const MSGHDR_SIZE = 56;
@@ -48,12 +49,12 @@ export function receiveMessage(socket: number, space: Uint8Array): -1 | 0 | FdMe
 
 /** struct msghdr; every array it points to must stay referenced until the call returns. */
 function header(iovec: Buffer, data: Uint8Array, control: Buffer): Buffer {
-  iovec.writeBigUInt64LE(data.length === 0 ? 0n : addressOf(data), 0);
+  iovec.writeBigUInt64LE(data.length === 0 ? 0n : BigInt(addressOf(data)), 0);
   iovec.writeBigUInt64LE(BigInt(data.length), 8);
   const message = Buffer.alloc(MSGHDR_SIZE);
-  message.writeBigUInt64LE(addressOf(iovec), 16);
+  message.writeBigUInt64LE(BigInt(addressOf(iovec)), 16);
   message.writeBigUInt64LE(1n, 24);
-  if (control.length > 0) message.writeBigUInt64LE(addressOf(control), 32);
+  if (control.length > 0) message.writeBigUInt64LE(BigInt(addressOf(control)), 32);
   message.writeBigUInt64LE(BigInt(control.length), 40);
   return message;
 }

@@ -76,13 +76,3 @@ export function check(result: number, what: string, syscall: string): number {
   if (result < 0) throw systemError(what, syscall, koffi.errno());
   return result;
 }
-
-/** Address of an array's first byte, for structs that hold pointers. The caller keeps the array referenced while it is in use. */
-export function addressOf(bytes: Uint8Array): bigint {
-  return koffi.address(bytes);
-}
-
-/** A copy of memory that C code owns. */
-export function copyOf(address: number, length: number): Uint8Array {
-  return new Uint8Array(koffi.view(BigInt(address), length)).slice();
-}

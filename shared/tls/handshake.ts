@@ -1,10 +1,11 @@
 // TLS handshakes over node:tls for the portable backend, client and server, with one outcome: a verified peer or a MeshError that says
 // who the peer is and why it failed.
 import type { Duplex } from 'node:stream';
-import { connect, TLSSocket, type SecureContext } from 'node:tls';
+import type { SecureContext, TLSSocket } from 'node:tls';
 import { formatHostPort, type HostPort } from '../address.ts';
 import { MeshError } from '../errors.ts';
 import type { PeerCertificate, TlsOptions } from '../reactor/api.ts';
+import { nodeTls } from './node-tls.ts';
 import { uriSans } from './verify.ts';
 
 export interface Secured {
@@ -27,7 +28,7 @@ export function clientHandshake(
   options: TlsOptions,
 ): Promise<Secured> {
   // Who the server is says its SPIFFE ID, so neither a server name nor node's own host name check has a part in it.
-  const socket = connect({
+  const socket = nodeTls().connect({
     socket: transport,
     secureContext: context,
     ALPNProtocols: [...options.alpn],
@@ -44,7 +45,7 @@ export function serverHandshake(
   remote: HostPort,
   options: TlsOptions,
 ): Promise<Secured> {
-  const socket = new TLSSocket(transport, {
+  const socket = new (nodeTls().TLSSocket)(transport, {
     isServer: true,
     secureContext: context,
     requestCert: true,

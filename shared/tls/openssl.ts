@@ -1,14 +1,17 @@
-// OpenSSL as the node binary exports it, bound once per thread. With openssl-session.ts the only place that holds its pointers, which
-// are numbers here: user space ends at 2^47.
+// OpenSSL as the node binary exports it, bound once per thread. Its pointers, which are numbers here (user space ends at 2^47), stay in
+// this folder.
 import koffi from 'koffi';
 import { MeshError } from '../errors.ts';
-import { copyOf } from '../os/syscalls.ts';
+import { alpnType, selectAlpn } from './alpn.ts';
 
 export type Pointer = number;
 type Bytes = Uint8Array | null;
 
-/** Errors that SSL_get_error tells apart. */
-export const SSL_ERROR = { WANT_READ: 2, WANT_WRITE: 3, ZERO_RETURN: 6 } as const;
+/** Answers of SSL_get_error. */
+export const SSL_ERROR = { SSL: 1, WANT_READ: 2, ZERO_RETURN: 6 } as const;
+/** ERR_LIB_SSL, in the bits of an error code that name the library. */
+const OF_SSL = 20n << 23n;
+const LIBRARY = 0xffn << 23n;
 export const SSL_CTRL = {
   MODE: 33,
   SESS_CACHE_MODE: 44,
@@ -17,14 +20,12 @@ export const SSL_CTRL = {
   MIN_PROTO: 123,
   MAX_PROTO: 124,
 } as const;
-/** PARTIAL_WRITE | MOVING_WRITE_BUFFER | NO_AUTO_CHAIN (else each handshake looks for our own chain, and verifies it) | RELEASE_BUFFERS. */
-export const SSL_MODE = 0x1 | 0x2 | 0x8 | 0x10;
+/** MOVING_WRITE_BUFFER | NO_AUTO_CHAIN (else each handshake looks for our own chain, and verifies it) | RELEASE_BUFFERS. */
+export const SSL_MODE = 0x2 | 0x8 | 0x10;
 /** No TLS 1.2 tickets, no compression, no renegotiation, and no certificate compression, which would triple a handshake's cost. */
 export const SSL_OPTIONS = (1n << 14n) | (1n << 17n) | (1n << 30n) | (1n << 32n) | (1n << 33n);
 /** PEER | FAIL_IF_NO_PEER_CERT. */
 export const SSL_VERIFY = 0x1 | 0x2;
-/** Answers of an ALPN callback. */
-export const ALPN = { OK: 0, ALERT_FATAL: 2 } as const;
 
 export interface OpenSsl {
   TLS_method(): Pointer;
@@ -45,7 +46,6 @@ export interface OpenSsl {
   X509_STORE_add_cert(store: Pointer, certificate: Pointer): number;
   d2i_X509(certificate: null, from: Bytes, length: number): Pointer;
   d2i_AutoPrivateKey(key: null, from: Bytes, length: number): Pointer;
-  i2d_X509(certificate: Pointer, to: Bytes): number;
   X509_free(certificate: Pointer): void;
   EVP_PKEY_free(key: Pointer): void;
   SSL_new(context: Pointer): Pointer;
@@ -61,12 +61,21 @@ export interface OpenSsl {
   SSL_shutdown(ssl: Pointer): number;
   SSL_get_error(ssl: Pointer, result: number): number;
   SSL_get_verify_result(ssl: Pointer): number;
-  SSL_get1_peer_certificate(ssl: Pointer): Pointer;
-  BIO_new_bio_pair(inner: Bytes, innerSize: number, outer: Bytes, outerSize: number): number;
-  BIO_free(bio: Pointer): number;
-  BIO_read(bio: Pointer, into: Uint8Array, length: number): number;
-  BIO_write(bio: Pointer, from: Uint8Array, length: number): number;
+  SSL_get0_peer_certificate(ssl: Pointer): Pointer;
+  X509_get_ext_by_NID(certificate: Pointer, nid: number, after: number): number;
+  X509_get_ext(certificate: Pointer, index: number): Pointer;
+  X509_EXTENSION_get_data(extension: Pointer): Pointer;
+  X509_get0_serialNumber(certificate: Pointer): Pointer;
+  ASN1_STRING_get0_data(string: Pointer): Pointer;
+  ASN1_STRING_length(string: Pointer): number;
+  BIO_s_mem(): Pointer;
+  BIO_new(method: Pointer): Pointer;
+  BIO_up_ref(bio: Pointer): number;
+  BIO_ctrl(bio: Pointer, command: number, value: number, argument: Pointer): number;
+  BIO_set_flags(bio: Pointer, flags: number): void;
+  CRYPTO_malloc(size: number, file: string, line: number): Pointer;
   ERR_get_error(): number | bigint;
+  ERR_peek_last_error(): number | bigint;
   ERR_clear_error(): void;
   ERR_reason_error_string(code: number | bigint): string | null;
   X509_verify_cert_error_string(code: number): string | null;
@@ -74,8 +83,6 @@ export interface OpenSsl {
   alpnCallback: bigint;
 }
 
-/** Which of the protocols a server with this id speaks is chosen from a client's list. */
-const alpnChoices = new Map<number, readonly string[]>();
 let bound: OpenSsl | undefined;
 
 export function openssl(): OpenSsl {
@@ -83,20 +90,16 @@ export function openssl(): OpenSsl {
   return bound;
 }
 
-/** Names the protocols of one server context for the ALPN callback. */
-export function registerAlpn(id: number, protocols: readonly string[]): void {
-  alpnChoices.set(id, protocols);
-}
-
-export function unregisterAlpn(id: number): void {
-  alpnChoices.delete(id);
-}
-
 /** Empties the error queue; the text of its first entry. */
 export function takeError(fallback: string): string {
   const code = openssl().ERR_get_error();
   openssl().ERR_clear_error();
   return (code === 0 ? null : openssl().ERR_reason_error_string(code)) ?? fallback;
+}
+
+/** Whether the last error is one of TLS, and not something that other users of the thread's OpenSSL left behind. */
+export function lastErrorIsOfTls(): boolean {
+  return (BigInt(openssl().ERR_peek_last_error()) & LIBRARY) === OF_SSL;
 }
 
 /** Passes a result above 0 on. */
@@ -110,7 +113,7 @@ function bind(): OpenSsl {
   const func = (result: string, name: string, ...values: string[]): ReturnType<typeof library.func> =>
     library.func(name, result, values);
   const [p, bytes] = ['size_t', 'void *'];
-  const alpnType = koffi.pointer(koffi.proto('int', [p, p, p, p, 'uint', p]));
+  const alpn = alpnType();
   return {
     TLS_method: func(p, 'TLS_method'),
     SSL_CTX_new: func(p, 'SSL_CTX_new', p),
@@ -126,11 +129,10 @@ function bind(): OpenSsl {
     SSL_CTX_use_PrivateKey: func('int', 'SSL_CTX_use_PrivateKey', p, p),
     SSL_CTX_check_private_key: func('int', 'SSL_CTX_check_private_key', p),
     SSL_CTX_get_cert_store: func(p, 'SSL_CTX_get_cert_store', p),
-    SSL_CTX_set_alpn_select_cb: library.func('SSL_CTX_set_alpn_select_cb', 'void', [p, alpnType, p]),
+    SSL_CTX_set_alpn_select_cb: library.func('SSL_CTX_set_alpn_select_cb', 'void', [p, alpn, p]),
     X509_STORE_add_cert: func('int', 'X509_STORE_add_cert', p, p),
     d2i_X509: func(p, 'd2i_X509', bytes, bytes, 'long'),
     d2i_AutoPrivateKey: func(p, 'd2i_AutoPrivateKey', bytes, bytes, 'long'),
-    i2d_X509: func('int', 'i2d_X509', p, bytes),
     X509_free: func('void', 'X509_free', p),
     EVP_PKEY_free: func('void', 'EVP_PKEY_free', p),
     SSL_new: func(p, 'SSL_new', p),
@@ -146,29 +148,24 @@ function bind(): OpenSsl {
     SSL_shutdown: func('int', 'SSL_shutdown', p),
     SSL_get_error: func('int', 'SSL_get_error', p, 'int'),
     SSL_get_verify_result: func('long', 'SSL_get_verify_result', p),
-    SSL_get1_peer_certificate: func(p, 'SSL_get1_peer_certificate', p),
-    BIO_new_bio_pair: func('int', 'BIO_new_bio_pair', bytes, p, bytes, p),
-    BIO_free: func('int', 'BIO_free', p),
-    BIO_read: func('int', 'BIO_read', p, bytes, 'int'),
-    BIO_write: func('int', 'BIO_write', p, bytes, 'int'),
+    SSL_get0_peer_certificate: func(p, 'SSL_get0_peer_certificate', p),
+    X509_get_ext_by_NID: func('int', 'X509_get_ext_by_NID', p, 'int', 'int'),
+    X509_get_ext: func(p, 'X509_get_ext', p, 'int'),
+    X509_EXTENSION_get_data: func(p, 'X509_EXTENSION_get_data', p),
+    X509_get0_serialNumber: func(p, 'X509_get0_serialNumber', p),
+    ASN1_STRING_get0_data: func(p, 'ASN1_STRING_get0_data', p),
+    ASN1_STRING_length: func('int', 'ASN1_STRING_length', p),
+    BIO_s_mem: func(p, 'BIO_s_mem'),
+    BIO_new: func(p, 'BIO_new', p),
+    BIO_up_ref: func('int', 'BIO_up_ref', p),
+    BIO_ctrl: func('long', 'BIO_ctrl', p, 'int', 'long', p),
+    BIO_set_flags: func('void', 'BIO_set_flags', p, 'int'),
+    CRYPTO_malloc: func(p, 'CRYPTO_malloc', 'size_t', 'const char *', 'int'),
     ERR_get_error: func('ulong', 'ERR_get_error'),
+    ERR_peek_last_error: func('ulong', 'ERR_peek_last_error'),
     ERR_clear_error: func('void', 'ERR_clear_error'),
     ERR_reason_error_string: func('const char *', 'ERR_reason_error_string', 'ulong'),
     X509_verify_cert_error_string: func('const char *', 'X509_verify_cert_error_string', 'long'),
-    alpnCallback: koffi.register(selectAlpn, alpnType),
+    alpnCallback: koffi.register(selectAlpn, alpn),
   };
-}
-
-/** `offered` is a list of length-prefixed names; the answer points into it. Ours come first: the server's preference decides. */
-function selectAlpn(_ssl: Pointer, out: Pointer, outLength: Pointer, offered: Pointer, length: number, id: number): number {
-  const list = copyOf(offered, length);
-  for (const protocol of alpnChoices.get(id) ?? [])
-    for (let at = 0; at < list.length; at += 1 + (list[at] ?? 0)) {
-      const size = list[at] ?? 0;
-      if (Buffer.from(list.subarray(at + 1, at + 1 + size)).toString('latin1') !== protocol) continue;
-      koffi.encode(BigInt(out), 'size_t', offered + at + 1);
-      koffi.encode(BigInt(outLength), 'uint8', size);
-      return ALPN.OK;
-    }
-  return ALPN.ALERT_FATAL;
 }

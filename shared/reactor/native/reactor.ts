@@ -4,7 +4,7 @@ import { MeshError } from '../../errors.ts';
 import { CancelScope } from '../../lifecycle/cancel.ts';
 import { listenTcp, type AcceptedSocket } from '../../os/socket-factory.ts';
 import { SpareDescriptor } from '../../os/spare-descriptor.ts';
-import type { TlsSettings } from '../../tls/context.ts';
+import type { TlsSettings } from '../../tls/settings.ts';
 import { SslContexts } from '../../tls/openssl-context.ts';
 import type { SslSession } from '../../tls/openssl-session.ts';
 import type { ByteStream, Conn, ConnectOptions, Listener, ListenOptions, Reactor, TlsConn, TlsOptions } from '../api.ts';

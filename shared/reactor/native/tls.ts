@@ -1,15 +1,14 @@
 // A TLS connection: an OpenSSL session between a stream of ciphertext below (TCP, or a CONNECT stream) and its user above.
 import { formatHostPort, type HostPort } from '../../address.ts';
 import { MeshError } from '../../errors.ts';
-import { CIPHERTEXT_SIZE, type SslSession } from '../../tls/openssl-session.ts';
+import type { SslSession } from '../../tls/openssl-session.ts';
+import { PLAINTEXT_SIZE, threadWire } from '../../tls/wire.ts';
 import type { ByteStream, CloseReason, PeerCertificate, StreamHandler, TlsConn, TlsOptions } from '../api.ts';
 import { handlerFault } from '../fault.ts';
 import type { Loop } from './loop.ts';
-import { HIGH_WATER } from './tcp.ts';
+import { HIGH_WATER, NativeConn } from './tcp.ts';
 
 const DEFAULT_TIMEOUT = 10_000;
-/** Plaintext of the largest record. */
-const RECORD_SIZE = 16_384;
 
 export interface Ends {
   local: HostPort;
@@ -20,7 +19,10 @@ export interface Ends {
 export class NativeTlsConn implements TlsConn, StreamHandler {
   peer: PeerCertificate = { uris: [], serial: '' };
   alpn = '';
+  /** Where the transport reads to, when it is a socket: nothing else reads there while one chunk is on its way up. */
+  readonly buffer?: () => Uint8Array;
   readonly #transport: ByteStream;
+  readonly #wire = threadWire();
   readonly #session: SslSession;
   readonly #loop: Loop;
   readonly #ends: Ends;
@@ -49,6 +51,7 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
     this.#transport = transport;
     this.#session = session;
     this.#ends = ends;
+    if (transport instanceof NativeConn) this.buffer = () => this.#wire.ciphertext;
   }
 
   /** Starts the transport and shakes hands. On failure the transport is reset. */
@@ -119,17 +122,14 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
 
   // The transport's handler.
 
-  buffer(): Uint8Array {
-    return this.#loop.scratch.subarray(0, CIPHERTEXT_SIZE);
-  }
-
   onData(chunk: Uint8Array): void {
+    this.#session.feed(chunk);
     try {
-      this.#session.feed(chunk);
-    } catch (thrown) {
-      return this.#fail(thrown);
+      if (this.#options) this.#shakeHands();
+      else this.#pump();
+    } finally {
+      this.#session.keep();
     }
-    return this.#options ? this.#shakeHands() : this.#pump();
   }
 
   onEnd(): void {
@@ -213,32 +213,34 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
   #pump(): void {
     const handler = this.#handler;
     if (!handler) return;
-    let more = true;
-    while (more && !this.#paused && !this.#readEnded && !this.#stopped()) {
-      const space = handler.buffer?.();
-      // Lent, not the shared scratch: the handler may have a TLS session of its own above, which decrypts while this plaintext is read.
-      more = space ? this.#handUp(handler, space) : this.#loop.lend((lent) => this.#handUp(handler, lent));
-    }
+    while (this.#reads() && this.#session.readable && this.#handUp(handler));
+    if (this.#inputEnded && this.#reads()) this.#endOfInput(handler);
+  }
+
+  #reads(): boolean {
+    return !this.#paused && !this.#readEnded && !this.#stopped();
   }
 
   /** False when there is nothing more to decrypt. */
-  #handUp(handler: StreamHandler, space: Uint8Array): boolean {
-    const count = this.#decryptBatch(space);
-    if (count > 0) handler.onData(space.subarray(0, count));
-    else if (count < 0 || (this.#inputEnded && !this.#error)) this.#endOfInput(handler);
-    else return false;
-    return true;
+  #handUp(handler: StreamHandler): boolean {
+    const space = handler.buffer?.();
+    if (space) return this.#decryptInto(space, handler);
+    // Lent, not the place that sockets read to: the handler may have a TLS session of its own above, which decrypts while this is read.
+    const lent = this.#wire.borrow();
+    try {
+      return this.#decryptInto(lent, handler);
+    } finally {
+      this.#wire.giveBack(lent);
+    }
   }
 
-  /** As many records as are there and fit, so that whoever gets them writes them on at once. */
-  #decryptBatch(space: Uint8Array): number {
-    let filled = this.#decrypt(space);
-    while (filled > 0 && space.length - filled >= RECORD_SIZE) {
-      const count = this.#decrypt(space.subarray(filled));
-      if (count <= 0) break;
-      filled += count;
-    }
-    return filled;
+  #decryptInto(space: Uint8Array, handler: StreamHandler): boolean {
+    const count = this.#decrypt(space);
+    // A peer that changes its keys may ask for new ones of ours.
+    this.#sendCiphertext();
+    if (count > 0) handler.onData(space.subarray(0, count));
+    else if (count < 0) this.#endOfInput(handler);
+    return count > 0;
   }
 
   #decrypt(space: Uint8Array): number {
@@ -255,35 +257,36 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
     handler.onEnd();
   }
 
-  /** Bytes encrypted before the transport asked for a pause. */
+  /** Bytes encrypted before the transport asked for a pause. As many records as there may be in one write: a system call is dear. */
   #encrypt(chunk: Uint8Array): number {
     let taken = 0;
     try {
-      while (taken < chunk.length && !this.#blocked) taken += this.#encryptBatch(taken === 0 ? chunk : chunk.subarray(taken));
+      while (taken < chunk.length && !this.#blocked) {
+        const end = Math.min(chunk.length, taken + PLAINTEXT_SIZE);
+        this.#session.write(end - taken === chunk.length ? chunk : chunk.subarray(taken, end));
+        taken = end;
+        this.#sendCiphertext();
+      }
     } catch (thrown) {
       this.#fail(thrown);
     }
     return taken;
   }
 
-  /** As many records as fit what the loop lends, in one write: a system call for each would cost more than its encryption. */
-  #encryptBatch(chunk: Uint8Array): number {
-    return this.#loop.lend((out) => {
-      let [taken, filled] = [0, 0];
-      while (taken < chunk.length && filled + CIPHERTEXT_SIZE <= out.length) {
-        taken += this.#session.write(taken === 0 ? chunk : chunk.subarray(taken));
-        filled += this.#session.drain(filled === 0 ? out : out.subarray(filled));
-      }
-      if (filled > 0 && !this.#transport.write(out.subarray(0, filled))) this.#blocked = true;
-      return taken;
-    });
+  #sendCiphertext(): void {
+    const out = this.#session.take();
+    if (out.length === 0) return;
+    if (this.#transport instanceof NativeConn) this.#blocked = !this.#transport.write(out) || this.#blocked;
+    else this.#sendCopy(out);
   }
 
-  #sendCiphertext(): void {
-    this.#loop.lend((out) => {
-      for (let count = this.#session.drain(out); count > 0; count = this.#session.drain(out))
-        if (!this.#transport.write(out.subarray(0, count))) this.#blocked = true;
-    });
+  /** A transport that encrypts writes to the same memory that this comes from. */
+  #sendCopy(out: Uint8Array): void {
+    const space = this.#wire.borrow();
+    const copy = out.length > space.length ? new Uint8Array(out) : space.subarray(0, out.length);
+    copy.set(out);
+    if (!this.#transport.write(copy)) this.#blocked = true;
+    this.#wire.giveBack(space);
   }
 
   #flushPlain(): void {
@@ -308,6 +311,8 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
   #fail(thrown: unknown): void {
     const { code, message } = MeshError.from(thrown, 'internal');
     this.#error ??= new MeshError(code, `${formatHostPort(this.remote)}: ${message}`, { cause: thrown });
+    // The alert that tells the peer why.
+    this.#sendCiphertext();
     this.#transport.reset();
   }
 

@@ -1,0 +1,13 @@
+// What every TLS context of ours is set to, whichever backend makes it: no import, so that each loads only its own TLS.
+
+export interface TlsSettings {
+  /** Also accept TLS 1.2 (`TLS12_ENABLED`); default 1.3 only. */
+  readonly tls12?: boolean;
+}
+
+/** The cheaper one first: both are out of reach of an attacker, and SHA-256 makes a shorter handshake of it. */
+export const TLS13_CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384';
+export const TLS12_CIPHERS =
+  'ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256';
+/** Istio's groups. P-256 comes first: OpenSSL has it in assembly, and the certificates are of the same curve. */
+export const GROUPS = 'P-256:X25519:P-384:X25519MLKEM768';
