@@ -1,7 +1,7 @@
 // Chooses the backend of the data plane.
 import type { HostPort } from '../address.ts';
 import type { MeshError } from '../errors.ts';
-import type { TlsSettings } from '../tls/context.ts';
+import type { TlsSettings } from '../tls/settings.ts';
 import type { Reactor } from './api.ts';
 import { threadLoop } from './native/loop.ts';
 import { NativeReactor } from './native/reactor.ts';
