@@ -1,0 +1,135 @@
+// Ztunnels as processes of their own, for tests that need more descriptors than one process may have, or that measure one: pods in network
+// namespaces on one wire, enrolled and redirected, and applications that hold many connections.
+import { type ChildProcess, fork, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Test } from 'tap';
+import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
+import type { SpiffeId } from '#shared/ids.ts';
+import { applyPodRules } from '../../cni/rules/apply.ts';
+import { DEFAULT_POD_RULES } from '../../cni/rules/pod.ts';
+import type { Workload } from '../../ztunnel/state/model.ts';
+import type { HolderOrder, HolderReport } from '../fixtures/holder.ts';
+import type { ZtunnelStart, ZtunnelUsage } from '../fixtures/lab-ztunnel.ts';
+import { changeOf } from '../fixtures/mesh.ts';
+import { createPodNet, type PodNet, type TestPod } from './pod-net.ts';
+import { createTestCa } from './test-ca.ts';
+import { ZdsAgent } from './zds-agent.ts';
+
+export interface ZtunnelNode {
+  readonly agent: ZdsAgent;
+  usage(): Promise<ZtunnelUsage>;
+  /** The sum of a metric over label sets that contain `labels`. */
+  metric(name: string, labels?: string): Promise<number>;
+}
+
+type Holder = (order: HolderOrder) => Promise<HolderReport>;
+
+export class ZtunnelProcesses {
+  readonly net: PodNet;
+  readonly #t: Pick<Test, 'teardown'>;
+  readonly #workloads: readonly Workload[];
+  readonly #certificates: ReadonlyMap<SpiffeId, WorkloadCertificate>;
+  readonly #nodes = new Map<string, ZtunnelNode>();
+
+  constructor(t: Pick<Test, 'teardown'>, workloads: readonly Workload[]) {
+    this.#t = t;
+    this.#workloads = workloads;
+    const ca = createTestCa();
+    this.#certificates = new Map(workloads.map(({ identity }) => [identity, ca.issue(identity)]));
+    this.net = createPodNet(t);
+  }
+
+  /** Starts the ztunnel of a node. `descriptors`: the most that it may have open from then on. */
+  async node(name: string, env: Record<string, string> = {}, descriptors?: number): Promise<ZtunnelNode> {
+    const dir = await mkdtemp(join(tmpdir(), 'culvert-many-'));
+    this.#t.teardown(() => rm(dir, { recursive: true, force: true }));
+    const path = join(dir, 'zds.sock');
+    const agent = new ZdsAgent(this.#t, path);
+    const child = fork(fixture('lab-ztunnel'), {
+      serialization: 'advanced',
+      execArgv: ['--expose-gc', '--max-semi-space-size=4'],
+    });
+    this.#endsWithTest(child);
+    const ports = { ADMIN_PORT: '0', STATS_PORT: '0', READINESS_PORT: '0' };
+    child.send({
+      env: { NODE_NAME: name, XDS_ADDRESS: '', INPOD_UDS: path, CULVERT_BACKEND: 'native', ...ports, ...env },
+      state: this.#workloads.map(changeOf),
+      certificates: this.#certificates,
+      ...(descriptors === undefined ? {} : { descriptors }),
+    } satisfies ZtunnelStart);
+    await messageOf(child);
+    await agent.connected();
+    const usage = (): Promise<ZtunnelUsage> => ask(child, 'usage');
+    const node = { agent, usage, metric: async (metric: string, labels = '') => sumOf((await usage()).metrics, metric, labels) };
+    this.#nodes.set(name, node);
+    return node;
+  }
+
+  /** A pod on the wire, redirected, and served by the ztunnel of its node. */
+  async captured({ name, namespace, serviceAccount, ips, node }: Workload): Promise<TestPod> {
+    const pod = this.net.pod(name, ...ips);
+    const agent = this.#nodes.get(node)?.agent;
+    const error = await agent?.add({ uid: `zds-${name}`, name, namespace, serviceAccount, netns: pod.netns.fd });
+    if (error !== '') throw new Error(`${name} on ${node}: ${error}`);
+    await applyPodRules(pod.netns.fd, { ...DEFAULT_POD_RULES, dnsCapture: false });
+    return pod;
+  }
+
+  /** An application of one pod that holds connections to one of another. */
+  async holderOf(from: TestPod, to: TestPod): Promise<Holder> {
+    const { first: port } = await this.#application(to, 'server');
+    const { child } = await this.#application(from, 'client', to.ip, String(port));
+    return (order) => ask(child, order);
+  }
+
+  async #application(pod: TestPod, ...args: string[]): Promise<{ child: ChildProcess; first: unknown }> {
+    const command = ['netns', 'exec', pod.netns.name, process.execPath, fixture('holder'), ...args];
+    const child = spawn('ip', command, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    this.#endsWithTest(child);
+    return { child, first: await messageOf(child) };
+  }
+
+  #endsWithTest(child: ChildProcess): void {
+    const exit = once(child, 'exit');
+    this.#t.teardown(async () => {
+      child.kill('SIGKILL');
+      await exit;
+    });
+  }
+}
+
+function fixture(name: string): string {
+  return fileURLToPath(new URL(`../fixtures/${name}.ts`, import.meta.url));
+}
+
+function ask<T>(child: ChildProcess, question: HolderOrder | string): Promise<T> {
+  const answer = messageOf<T>(child);
+  child.send(question);
+  return answer;
+}
+
+/** The child's next message; rejects when it ends instead. */
+async function messageOf<T>(child: ChildProcess): Promise<T> {
+  const over = new AbortController();
+  const ended = once(child, 'exit', { signal: over.signal }).then(([code]) => {
+    throw new Error(`a process of the test ended with ${code}`);
+  });
+  try {
+    const [message] = (await Promise.race([once(child, 'message', { signal: over.signal }), ended])) as [T];
+    return message;
+  } finally {
+    ended.catch(() => undefined);
+    over.abort();
+  }
+}
+
+function sumOf(body: string, metric: string, labels: string): number {
+  return body
+    .split('\n')
+    .filter((line) => line.startsWith(`${metric}{`) && line.includes(labels))
+    .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
+}

@@ -1,0 +1,128 @@
+// Connections of every way come and go, and end in every manner: nothing of them stays. `CHURN_SECONDS=600` looks for ten minutes, and
+// `CHURN_LANES` says how many there are at a time.
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { aWorkload } from '../fixtures/mesh.ts';
+import { random } from '../harness/mutate.ts';
+import { eventually } from '../harness/mesh-lab.ts';
+import type { TestPod } from '../harness/pod-net.ts';
+import { ZtunnelProcesses, type ZtunnelNode } from '../harness/ztunnel-processes.ts';
+
+const SECONDS = Number(process.env['CHURN_SECONDS'] ?? 16);
+const LANES = Number(process.env['CHURN_LANES'] ?? 12);
+/** Milliseconds between the connections of a lane. */
+const REST = Number(process.env['CHURN_REST'] ?? 0);
+const web = aWorkload('web', { node: 'node-1', ips: ['10.1.0.1'] });
+const api = aWorkload('api', { node: 'node-1', ips: ['10.1.0.2'] });
+const cart = aWorkload('cart', { node: 'node-2', ips: ['10.1.0.3'] });
+
+type Below = (limit: number) => number;
+
+/** What an application may do to its connection. */
+const ENDINGS: readonly ((socket: Socket) => void)[] = [
+  (socket) => socket.end(),
+  (socket) => socket.end('good bye'),
+  (socket) => socket.resetAndDestroy(),
+  (socket) => socket.destroy(),
+];
+
+/** Uses a connection for a moment and ends it somehow. */
+async function use(socket: Socket, below: Below): Promise<void> {
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  // One in ten never reads.
+  if (below(10) > 0) socket.resume();
+  for (let i = below(4); i > 0 && socket.writable; i--) {
+    socket.write(Buffer.alloc(1 + below([10, 1000, 100_000][below(3)] ?? 1)));
+    await sleep(below(5));
+  }
+  if (below(10) === 0) await sleep(below(300));
+  ENDINGS[below(ENDINGS.length)]?.(socket);
+  await Promise.race([closed, sleep(500)]);
+  socket.destroy();
+}
+
+/** An echo that now and then ends a connection by itself. */
+function answer(below: Below): (socket: Socket) => void {
+  return (socket) => {
+    socket.pipe(socket);
+    if (below(4) === 0) setTimeout(() => ENDINGS[below(ENDINGS.length)]?.(socket), below(20));
+  };
+}
+
+interface Sample {
+  readonly heap: number;
+  readonly anonymous: number;
+  readonly descriptors: number;
+}
+
+const MB = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
+
+t.test(`${SECONDS} s of churn`, { timeout: (SECONDS + 60) * 1000 }, async (t) => {
+  const lab = new ZtunnelProcesses(t, [web, api, cart]);
+  const nodes = [await lab.node('node-1'), await lab.node('node-2')];
+  const pods = { web: await lab.captured(web), api: await lab.captured(api), cart: await lab.captured(cart) };
+  const stranger = lab.net.pod('stranger', '10.1.0.9');
+  const below = random(Number(process.env['TEST_SEED'] ?? 1));
+  const portOf = new Map<TestPod, number>();
+  for (const pod of [pods.api, pods.cart, stranger]) portOf.set(pod, await pod.serve(answer(below)));
+  const ways: [from: TestPod, to: TestPod][] = [
+    [pods.web, pods.cart],
+    [pods.web, pods.api],
+    [stranger, pods.cart],
+    [pods.web, stranger],
+    [pods.api, pods.cart],
+  ];
+
+  let connections = 0;
+  const churn = async (until: number): Promise<void> => {
+    const lane = async (): Promise<void> => {
+      while (performance.now() < until) {
+        const [from, to] = ways[below(ways.length)] ?? [pods.web, pods.api];
+        // One in twenty asks for a port where nobody listens, and is reset.
+        const port = below(20) === 0 ? 9 : (portOf.get(to) ?? 0);
+        connections++;
+        const socket = await from.connect({ ip: to.ip, port }).catch(() => undefined);
+        if (socket) await use(socket, below);
+        if (REST > 0) await sleep(below(2 * REST));
+      }
+    };
+    await Promise.all(Array.from({ length: LANES }, lane));
+  };
+  /** Every connection has ended; what is left is what the process keeps. */
+  const quiet = async (): Promise<Sample[]> => {
+    for (const node of nodes) await eventually('the end of all connections', () => isIdle(node));
+    await sleep(100);
+    return Promise.all(nodes.map((node) => node.usage()));
+  };
+
+  const started = performance.now();
+  await churn(started + SECONDS * 250);
+  const first = await quiet();
+  await churn(started + SECONDS * 500);
+  const middle = await quiet();
+  await churn(started + SECONDS * 1000);
+  const last = await quiet();
+  t.comment(`${connections} connections`);
+  for (const [i, { heap, anonymous, descriptors }] of last.entries()) {
+    const [early, half] = [first[i] ?? { heap, anonymous, descriptors }, middle[i] ?? { heap, anonymous, descriptors }];
+    t.comment(
+      `node-${i + 1}: heap ${MB(early.heap)}, ${MB(half.heap)}, ${MB(heap)}; anonymous ${MB(early.anonymous)}, ${MB(half.anonymous)}, ${MB(anonymous)}; descriptors ${early.descriptors}, ${half.descriptors}, ${descriptors}`,
+    );
+    t.ok(descriptors <= half.descriptors + 2, `${descriptors} descriptors, ${half.descriptors} in the middle`);
+    t.ok(heap < half.heap * 1.05 + 500_000, `${MB(heap)} of heap, ${MB(half.heap)} in the middle`);
+    t.ok(
+      anonymous < half.anonymous * 1.1 + 4_000_000,
+      `${MB(anonymous)} of anonymous memory, ${MB(half.anonymous)} in the middle`,
+    );
+  }
+});
+
+/** As many connections have closed as were opened, and none is open. */
+async function isIdle(node: ZtunnelNode): Promise<true | undefined> {
+  const [opened, closed] = [
+    await node.metric('istio_tcp_connections_opened_total'),
+    await node.metric('istio_tcp_connections_closed_total'),
+  ];
+  return opened === closed && (await node.metric('istio_tcp_sockets_open')) === 0 ? true : undefined;
+}
