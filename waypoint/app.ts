@@ -10,6 +10,7 @@ import { Drain } from '#shared/lifecycle/drain.ts';
 import { Readiness } from '#shared/lifecycle/readiness.ts';
 import type { App } from '#shared/lifecycle/run.ts';
 import { createReactor } from '#shared/reactor/create.ts';
+import { faultFields } from '#shared/reactor/fault.ts';
 import type { Logging } from '#shared/telemetry/log.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
 import { DeltaClient } from '#shared/xds/delta-client.ts';
@@ -46,7 +47,12 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
   const log = logging.scope('waypoint');
   const metrics = new Metrics();
   const readiness = new Readiness();
-  const reactor = createReactor({ backend: config.backend });
+  const shed = metrics.counter('culvert_connections_shed_total', 'Connections refused because too many were open', ['listener']);
+  const reactor = createReactor({
+    backend: config.backend,
+    onShed: () => shed.add(1, 'hbone'),
+    onFault: (error) => log.error('a fault of this process closed a connection', faultFields(error)),
+  });
   const identity = spiffeId(config);
   const certificates = deps.certificates ?? ownCertificates(config, logging, metrics);
   const store = new ConfigStore();

@@ -27,6 +27,10 @@ export interface WaypointConfig {
   /** Milliseconds that connections have to end after that. */
   readonly drainTimeout: number;
   readonly backend: Backend;
+  /** Also speak TLS 1.2 between proxies. */
+  readonly tls12: boolean;
+  /** File of certificate revocation lists; undefined: none are looked up. */
+  readonly crlPath: string | undefined;
   readonly logLevel: string;
   readonly logFormat: 'text' | 'json';
 }
@@ -62,6 +66,8 @@ export function loadConfig(env: Env): WaypointConfig {
     minimumDrain: reader.duration('MINIMUM_DRAIN_DURATION', 1000),
     drainTimeout: reader.duration('TERMINATION_GRACE_PERIOD', 5000),
     backend: reader.oneOf('CULVERT_BACKEND', BACKENDS, 'portable'),
+    tls12: reader.boolean('TLS12_ENABLED', false),
+    crlPath: reader.optional('CRL_PATH') || undefined,
     logLevel: reader.string('LOG_LEVEL', 'info'),
     logFormat: reader.oneOf('LOG_FORMAT', ['text', 'json'], 'text'),
   };

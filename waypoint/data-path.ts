@@ -39,15 +39,16 @@ export interface DataPath {
   readonly connections: ConnectionPool;
 }
 
-/** What HTTP/1.1 writers gather before they write. */
-const HTTP1_BUFFER_SIZE = 16_384;
+/** What an HTTP/1.1 writer gathers within a turn before it writes, and how many such buffers are kept: of all that write in one turn. */
+const HTTP1_BUFFER_SIZE = 8192;
+const HTTP1_BUFFERS = 128;
 
 /** Everything between a tunnel that came and a connection that goes on. */
 export function createDataPath(input: DataPathInput): DataPath {
   const { store, reactor, tunnels, clock, identity, instanceIp } = input;
   const defer = (task: () => void): void => reactor.defer(task);
   const expiry = new Expiry(clock);
-  const buffers = new BufferPool(HTTP1_BUFFER_SIZE);
+  const buffers = new BufferPool(HTTP1_BUFFER_SIZE, HTTP1_BUFFERS);
   const connections = new ConnectionPool({ clock, defer, expiry, buffers });
   const traffic = new TrafficMetrics(input.metrics);
   const upstream: UpstreamDeps = {

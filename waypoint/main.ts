@@ -1,6 +1,7 @@
 // The waypoint process: environment in, exit code out.
 import { MeshError } from '#shared/errors.ts';
 import { run } from '#shared/lifecycle/run.ts';
+import { keepGarbageYoung } from '#shared/lifecycle/young-garbage.ts';
 import { Logging } from '#shared/telemetry/log.ts';
 import { systemClock } from '#shared/clock.ts';
 import { writeAll } from '#shared/telemetry/stdout-sink.ts';
@@ -19,6 +20,7 @@ function readConfig(): WaypointConfig {
   }
 }
 
+keepGarbageYoung();
 const config = readConfig();
 const logging = new Logging({ level: config.logLevel, format: config.logFormat });
 const accessLog = new LogLines(systemClock, (lines) => writeAll(STDOUT, lines));

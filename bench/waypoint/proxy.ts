@@ -3,6 +3,7 @@
 // `proxy.ts JSON` (ProxyOptions) prints `ready` on standard error when the configuration has come.
 import { systemClock } from '#shared/clock.ts';
 import { formatHostPort, type HostPort } from '#shared/address.ts';
+import { keepGarbageYoung } from '#shared/lifecycle/young-garbage.ts';
 import type { IncomingTunnel } from '#shared/hbone/api.ts';
 import { ConnectionPool } from '#shared/hbone/pool.ts';
 import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
@@ -33,6 +34,7 @@ export interface ProxyOptions {
   readonly plainAt: readonly HostPort[];
 }
 
+keepGarbageYoung();
 await startProxy(JSON.parse(process.argv[2] ?? '') as ProxyOptions);
 
 async function startProxy({ backend, xdsPort, certificate, tunnelsAt, plainAt }: ProxyOptions): Promise<void> {

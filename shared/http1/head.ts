@@ -96,9 +96,8 @@ export function checkHost(head: RequestHead): void {
 }
 
 /** False when the connection ends behind this message. */
-export function keepsAlive(head: RequestHead | ResponseHead): boolean {
-  const options = connectionOptions(head.headers);
-  return head.version === '1.1' ? !options.includes('close') : options.includes('keep-alive') && !options.includes('close');
+export function keepsAlive({ headers, version }: RequestHead | ResponseHead): boolean {
+  return !hasOption(headers, 'close') && (version === '1.1' || hasOption(headers, 'keep-alive'));
 }
 
 /** The client waits for 100 before it sends its body. */
@@ -109,7 +108,7 @@ export function expectsContinue(head: RequestHead): boolean {
 /** The protocol that an upgrade asks for or grants, lower case, or undefined. */
 export function upgradeOf(head: RequestHead | ResponseHead): string | undefined {
   const upgrade = header(head.headers, 'upgrade');
-  return upgrade !== undefined && connectionOptions(head.headers).includes('upgrade') ? upgrade.toLowerCase() : undefined;
+  return upgrade !== undefined && hasOption(head.headers, 'upgrade') ? upgrade.toLowerCase() : undefined;
 }
 
 const HOP_BY_HOP = new Set(
@@ -118,17 +117,22 @@ const HOP_BY_HOP = new Set(
 
 /** The fields that travel on: without hop-by-hop ones and those that Connection names. The framing is for the next hop to set. */
 export function endToEnd(headers: HeaderList): Header[] {
-  const options = connectionOptions(headers);
-  return headers.filter(([name]) => !HOP_BY_HOP.has(name) && (options.length === 0 || !options.includes(name)));
+  const named = headers.flatMap(([name, value]) => (name === 'connection' ? optionsOf(value) : []));
+  return headers.filter(([name]) => !HOP_BY_HOP.has(name) && !named.includes(name));
 }
 
-function connectionOptions(headers: HeaderList): string[] {
-  let options: string[] | undefined;
+/** Whether a Connection field names the option. Nearly all hold just one, in lower case. */
+function hasOption(headers: HeaderList, option: string): boolean {
   for (const field of headers) {
     if (field[0] !== 'connection') continue;
-    (options ??= []).push(...field[1].split(',').map((option) => option.trim().toLowerCase()));
+    const value = field[1];
+    if (value === option) return true;
+    if (value !== 'keep-alive' && value !== 'close' && optionsOf(value).includes(option)) return true;
   }
-  return options ?? EMPTY;
+  return false;
 }
 
-const EMPTY: string[] = [];
+/** What a Connection field names, in lower case. */
+export function optionsOf(connection: string): string[] {
+  return connection.split(',').map((option) => option.trim().toLowerCase());
+}

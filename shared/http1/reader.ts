@@ -84,7 +84,8 @@ export class ResponseReader {
     if (method === undefined) throw new Http1Fault(502, 'a response without a request');
     const framing = responseFraming(head, method);
     if (head.status < 200 && head.status !== 101) return undefined;
-    this.#methods.shift();
+    if (this.#methods.length === 1) this.#methods.pop();
+    else this.#methods.shift();
     return framing;
   }
 }

@@ -137,7 +137,7 @@ export class MessageWriter {
   }
 
   #bytes(chunk: Uint8Array): boolean {
-    if (chunk.length < GATHER / 2) {
+    if (chunk.length < this.#pool.size / 2) {
       this.#room(chunk.length).set(chunk, this.#length);
       this.#length += chunk.length;
       return true;

@@ -1,4 +1,5 @@
 // Headers that concern one connection and must not be passed on (RFC 9110 7.6.1).
+import { optionsOf } from '#shared/http1/head.ts';
 import type { Headers } from './request.ts';
 
 const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade', 'http2-settings']);
@@ -6,8 +7,8 @@ const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'tra
 /** `te: trailers` stays: gRPC needs it. */
 export function stripHopByHop(headers: Headers): void {
   const named = headers.get('connection');
-  if (named === undefined) return headers.drop(isHopByHop);
-  const names = named.split(',').map((name) => name.trim().toLowerCase());
+  if (named === undefined || named === 'keep-alive' || named === 'close') return headers.drop(isHopByHop);
+  const names = optionsOf(named);
   headers.drop((name, value) => isHopByHop(name, value) || names.includes(name));
 }
 
@@ -17,7 +18,7 @@ function isHopByHop(name: string, value: string): boolean {
 
 /** A request for another protocol on the connection. */
 export function upgradeOf(headers: Headers): string | undefined {
-  const tokens = headers.get('connection')?.toLowerCase().split(',');
-  if (!tokens?.some((token) => token.trim() === 'upgrade')) return undefined;
-  return headers.get('upgrade')?.toLowerCase();
+  const upgrade = headers.get('upgrade');
+  if (upgrade === undefined) return undefined;
+  return optionsOf(headers.get('connection') ?? '').includes('upgrade') ? upgrade.toLowerCase() : undefined;
 }
