@@ -21,6 +21,11 @@ export class Drain {
   #idle = Promise.withResolvers<void>();
   #outcome: Promise<DrainOutcome> | undefined;
 
+  readonly #release = (): void => {
+    this.#holds -= 1;
+    if (this.#holds === 0 && this.#draining.signal.aborted) this.#idle.resolve();
+  };
+
   constructor(clock: Clock = systemClock) {
     this.#clock = clock;
     // One listener per connection is the intended use, not a leak.
@@ -50,15 +55,7 @@ export class Drain {
   /** Keeps the drain waiting until the token is disposed; disposing twice counts once. */
   hold(): Disposable {
     this.#holds += 1;
-    let held = true;
-    return {
-      [Symbol.dispose]: () => {
-        if (!held) return;
-        held = false;
-        this.#holds -= 1;
-        if (this.#holds === 0 && this.#draining.signal.aborted) this.#idle.resolve();
-      },
-    };
+    return new Hold(this.#release);
   }
 
   /**
@@ -91,5 +88,20 @@ export class Drain {
   #drop(): void {
     this.#force.abort();
     this.#cut.cancel(new MeshError('draining', 'connection closed due to connection drain'));
+  }
+}
+
+/** Of a class: one is made for each connection, and a literal with a symbol for a name costs many times as much. */
+class Hold implements Disposable {
+  #release: (() => void) | undefined;
+
+  constructor(release: () => void) {
+    this.#release = release;
+  }
+
+  [Symbol.dispose](): void {
+    const release = this.#release;
+    this.#release = undefined;
+    release?.();
   }
 }

@@ -50,6 +50,9 @@ export class Logging {
   #sink: LogSink;
   #clock: Clock;
   #scopes = new Map<string, ScopeLog>();
+  /** A busy proxy writes many lines in one millisecond. */
+  #lastTime = Number.NaN;
+  #lastStamp = '';
 
   /** Throws a MeshError when `level` is none. */
   constructor(options: LoggingOptions = {}) {
@@ -72,7 +75,12 @@ export class Logging {
 
   /** Formats and writes without asking the filter. */
   write(level: LogLevel, scope: string, message: string, fields: LogFields | undefined): void {
-    this.#sink.write(this.#format(new Date(this.#clock.now()).toISOString(), level, scope, message, fields));
+    const now = this.#clock.now();
+    if (now !== this.#lastTime) {
+      this.#lastTime = now;
+      this.#lastStamp = new Date(now).toISOString();
+    }
+    this.#sink.write(this.#format(this.#lastStamp, level, scope, message, fields));
   }
 
   /** Writes finished lines of a worker thread. */
@@ -158,11 +166,15 @@ export const formatJson: FormatLine = (time, level, scope, message, fields) => {
   return `${JSON.stringify(record)}\n`;
 };
 
+const PLAIN = /^[\w.:/[\]-]*$/u;
+
 /** Strings are quoted, so that spaces and line breaks in them cannot pass for fields; addresses (`…addr`) are not, as in Istio. */
 function textValue(key: string, value: Exclude<LogValue, undefined>): string {
   if (value instanceof Error) return JSON.stringify(value.message);
   if (typeof value !== 'string') return String(value);
-  return key.endsWith('addr') && /^[\w.:[\]-]+$/u.test(value) ? value : JSON.stringify(value);
+  // Nearly all values need no escape.
+  if (!PLAIN.test(value)) return JSON.stringify(value);
+  return key.endsWith('addr') && value !== '' && !value.includes('/') ? value : `"${value}"`;
 }
 
 function jsonValue(value: LogValue): unknown {

@@ -29,7 +29,7 @@ export class ConnectionTracker {
   /** Tracked until the token is disposed. */
   add(connection: TrackedConnection): Disposable {
     this.#live.add(connection);
-    return { [Symbol.dispose]: () => void this.#live.delete(connection) };
+    return new Tracked(this.#live, connection);
   }
 
   all(): Iterable<TrackedConnection> {
@@ -44,5 +44,19 @@ export class ConnectionTracker {
       this.#live.delete(connection);
       connection.cut(reason);
     }
+  }
+}
+
+class Tracked implements Disposable {
+  readonly #live: Set<TrackedConnection>;
+  readonly #connection: TrackedConnection;
+
+  constructor(live: Set<TrackedConnection>, connection: TrackedConnection) {
+    this.#live = live;
+    this.#connection = connection;
+  }
+
+  [Symbol.dispose](): void {
+    this.#live.delete(this.#connection);
   }
 }

@@ -31,6 +31,21 @@ export interface Admission extends Disposable {
   readonly cancel: CancelSignal;
 }
 
+class Admitted implements Admission {
+  readonly cancel: CancelScope;
+  readonly #tracked: Disposable;
+
+  constructor(cancel: CancelScope, tracked: Disposable) {
+    this.cancel = cancel;
+    this.#tracked = tracked;
+  }
+
+  [Symbol.dispose](): void {
+    this.cancel[Symbol.dispose]();
+    this.#tracked[Symbol.dispose]();
+  }
+}
+
 export class Delivery {
   readonly #context: ProxyContext;
   readonly #pod: Pod;
@@ -57,16 +72,11 @@ export class Delivery {
       recheck: () => (this.#denial(request, subject) === undefined ? undefined : policyChanged()),
       cut: (reason) => scope.cancel(reason),
     });
-    const release = (): void => {
-      scope[Symbol.dispose]();
-      tracked[Symbol.dispose]();
-    };
+    const admitted = new Admitted(scope, tracked);
     const denial = this.#denial(request, subject);
-    if (denial !== undefined) {
-      release();
-      throw new MeshError('policy_denied', `connection closed due to policy rejection: ${denial}`);
-    }
-    return { cancel: scope, [Symbol.dispose]: release };
+    if (denial === undefined) return admitted;
+    admitted[Symbol.dispose]();
+    throw new MeshError('policy_denied', `connection closed due to policy rejection: ${denial}`);
   }
 
   /** Opens the socket to the application; rejects with `connect_failed`, `connect_timeout`, or the reason of `cancel`. */

@@ -101,16 +101,18 @@ export class Inbound {
     using _hold = this.#pod.drain.hold();
     const { telemetry, clock, limit } = this.#context;
     const startedAt = clock.monotonic();
-    using cleanup = new DisposableStack();
+    let place: Disposable | undefined;
     let request: Request;
     try {
-      cleanup.use(limit.take('tunnel'));
+      place = limit.take('tunnel');
       request = this.#understand(peer, tunnel);
     } catch (thrown) {
+      place?.[Symbol.dispose]();
       const error = MeshError.from(thrown);
       telemetry.refusedEarly(peer.conn.remote, peer.conn.local, 'inbound', error);
       return tunnel.refuse(error.status);
     }
+    using _place = place;
     const result = telemetry.open(this.#facts(peer, request), startedAt);
     let answered = false;
     let app: Conn | undefined;

@@ -127,20 +127,18 @@ export class Outbound {
 
   async #relay(client: Client, { stream, local }: Upstream, route: Route | undefined, result: ConnectionResult): Promise<void> {
     const { conn, to } = client;
-    using cleanup = new DisposableStack();
-    const scope = cleanup.use(new CancelScope(this.#pod.drain.cut, ...(local ? [local.cancel] : [])));
-    cleanup.use(
-      this.#context.tracker.add({
-        pod: this.#pod.uid,
-        direction: 'outbound',
-        source: conn.remote,
-        originalDestination: formatHostPort(to),
-        actualDestination: formatHostPort(route?.to ?? to),
-        protocol: route?.kind === 'hbone' && !local ? 'HBONE' : 'TCP',
-        cut: (reason) => scope.cancel(reason),
-      }),
-    );
-    if (local) cleanup.use(local);
+    const { cut } = this.#pod.drain;
+    using scope = local ? new CancelScope(cut, local.cancel) : new CancelScope(cut);
+    using _local = local;
+    using _tracked = this.#context.tracker.add({
+      pod: this.#pod.uid,
+      direction: 'outbound',
+      source: conn.remote,
+      originalDestination: formatHostPort(to),
+      actualDestination: formatHostPort(route?.to ?? to),
+      protocol: route?.kind === 'hbone' && !local ? 'HBONE' : 'TCP',
+      cut: (reason) => scope.cancel(reason),
+    });
     const results = local ? [result, local.result] : [result];
     let error: MeshError | undefined;
     try {

@@ -154,9 +154,10 @@ export class NativeConn implements Conn, Watch {
 
   #endOfInput(handler: StreamHandler): void {
     this.#readEnded = true;
-    this.#watch();
     handler.onEnd();
     this.#closeIfEnded();
+    // Most connections are over by now, and epoll need not hear of those.
+    this.#watch();
   }
 
   /** Not started yet, so what the connect was watched for is told in every turn: not watched until then. */
@@ -197,7 +198,8 @@ export class NativeConn implements Conn, Watch {
 
   #finishWriting(): void {
     this.#writeEnded = true;
-    libc().shutdown(this.#fd, SHUT_WR);
+    // close(2) sends the FIN when nothing more is to be read.
+    if (!this.#readEnded) libc().shutdown(this.#fd, SHUT_WR);
     this.#closeIfEnded();
   }
 
