@@ -1,7 +1,6 @@
 import t from 'tap';
 import type { Sample } from '../../bench/path/loads.ts';
 import { PEER_ROWS, ROWS } from '../../bench/path/bars.ts';
-import { limitOf } from '../../bench/path/limits.ts';
 import { keyOf, measurementsOf, rowOf } from '../../bench/path/rows.ts';
 import type { RowSpec } from '../../bench/path/rows.ts';
 import { formatRows, rowsSvg, shortNumber } from '../../bench/report.ts';
@@ -71,12 +70,6 @@ t.test('each thing is measured once; a peer where we are', (t) => {
 t.test('names of rows are unique', (t) => {
   const names = [...ROWS, ...PEER_ROWS].map(({ name }) => name);
   t.equal(new Set(names).size, names.length);
-  t.end();
-});
-
-t.test('limits', (t) => {
-  t.match(limitOf('rps', { cores: 1, user: 0.5, machine: 0.99 }), /machine had none left/);
-  t.match(limitOf('p50', { cores: 0.3, user: 0.5, machine: 0.4 }), /waiting: the machine was 40 % busy/);
   t.end();
 });
 

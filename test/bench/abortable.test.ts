@@ -1,0 +1,16 @@
+import t from 'tap';
+import { orAborted } from '../../bench/abortable.ts';
+
+t.test('work that settles first', async (t) => {
+  const stop = new AbortController();
+  t.equal(await orAborted(Promise.resolve(7), stop.signal), 7);
+  await t.rejects(orAborted(Promise.reject(new Error('broken')), stop.signal), /broken/);
+});
+
+t.test('an abort, before and during', async (t) => {
+  const stop = new AbortController();
+  const waiting = orAborted(new Promise(() => undefined), stop.signal);
+  stop.abort(new Error('stopped by SIGTERM'));
+  await t.rejects(waiting, /stopped by SIGTERM/);
+  await t.rejects(orAborted(Promise.resolve(7), stop.signal), /stopped by SIGTERM/);
+});

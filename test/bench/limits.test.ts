@@ -1,0 +1,66 @@
+import t from 'tap';
+import { ROWS } from '../../bench/path/bars.ts';
+import { limitOf } from '../../bench/path/limits.ts';
+import { measurementsOf, rowOf } from '../../bench/path/rows.ts';
+import type { RowSpec } from '../../bench/path/rows.ts';
+import { describeSubject, ztunnelOf } from '../../bench/path/subjects.ts';
+
+t.test('each kind of row says what limits it', (t) => {
+  t.match(limitOf('rps', { cores: 1, user: 0.5, machine: 0.99 }), /machine had none left/);
+  t.match(limitOf('gbps', { cores: 1.9, user: 0.25, machine: 0.9 }), /both proxies at one full core.*25 % of it in user mode/);
+  t.match(limitOf('p50', { cores: 0.3, user: 0.5, machine: 0.4 }), /waiting: the machine was 40 % busy/);
+  t.match(
+    limitOf('worst', { worstKept: 12, worstNew: 71.25, failures: 2, requests: 900 }),
+    /new one 71\.3 ms; 2 of 900 requests/,
+  );
+  t.match(limitOf('held', { taken: 6.5 }), /6\.5 MiB before it was blocked/);
+  t.match(limitOf('idle', { idleAnonymous: 41 }), /41\.0 MB of it anonymous/);
+  t.match(limitOf('perConnection', { outboundEnd: 2, inboundEnd: 3 }), /2\.0 KB at the client's end, 3\.0 KB/);
+  for (const metric of ['perEndpoint', 'cpuPerPair', 'perSecond'] as const) t.not(limitOf(metric, {}), '');
+  t.end();
+});
+
+t.test('rows of memory, stalled readers and handshakes', (t) => {
+  const named = (name: string): RowSpec[] => ROWS.filter((row) => row.name === name);
+  const samples = new Map([
+    ['hbone stalled culvert', { worst: 20, held: 0.5 }],
+    ['hbone stalled ztunnel', { worst: 5000, held: 1.2 }],
+    ['hbone idle culvert', { idle: 71, idleAnonymous: 40, perConnection: 2 }],
+    ['tls handshake culvert', { cpuPerPair: 1.1, perSecond: 650 }],
+    ['tls held culvert', { perEndpoint: 32 }],
+  ]);
+  const row = (name: string): unknown => named(name).map((spec) => rowOf(spec, samples))[0];
+  t.match(row('stalled readers slowest probe'), {
+    value: 20,
+    unit: 'ms',
+    peer: 'ztunnel',
+    peerValue: 5000,
+    bar: '<= 50',
+    ok: true,
+  });
+  t.match(row('stalled readers held each'), { value: 0.5, unit: 'MiB', ok: true });
+  t.match(row('memory idle ztunnel'), { value: 71, unit: 'MB', ok: false, limit: /40\.0 MB/ });
+  t.match(row('memory idle tunnelled connection'), { value: 2, unit: 'KB', ok: true });
+  t.match(row('tls handshake cpu'), { value: 1.1, unit: 'CPU ms', ok: true });
+  t.match(row('tls handshake rate'), { value: 650, unit: '1/s', ok: false });
+  t.match(row('memory tls connection'), { value: 32, unit: 'KB', ok: true });
+  t.end();
+});
+
+t.test('a peer is not asked for handshakes in our process', (t) => {
+  const peers = measurementsOf(ROWS, true).filter(({ subject }) => subject === 'ztunnel');
+  t.notOk(peers.some(({ route }) => route === 'tls'));
+  t.ok(peers.some(({ load }) => load === 'idle'));
+  t.end();
+});
+
+t.test('how each subject is started, and told of', (t) => {
+  const options = { backend: 'native', workers: '2', peerZtunnel: '/bin/other' } as const;
+  t.same(ztunnelOf('culvert', options), { env: { CULVERT_BACKEND: 'native', ZTUNNEL_WORKER_THREADS: '2' } });
+  t.match(ztunnelOf('ztunnel', options), { argv: ['/bin/other'], env: { ZTUNNEL_WORKER_THREADS: '2' } });
+  t.notOk('ZTUNNEL_WORKER_THREADS' in (ztunnelOf('ztunnel', { ...options, workers: 'main' }).env ?? {}));
+  t.match(describeSubject(options), /native backend.*2 workers/);
+  t.match(describeSubject({ ...options, workers: '1' }), /one worker/);
+  t.match(describeSubject({ backend: 'portable', workers: 'main' }), /portable backend.*main thread/);
+  t.end();
+});
