@@ -6,6 +6,7 @@ import { requirePrograms } from '../../cli/lab/preflight.ts';
 import { wholeNumber } from '../../cli/numbers.ts';
 import { print } from '../../cli/output.ts';
 import { formatRows, rowsSvg } from '../report.ts';
+import { runWaypointRows, WAYPOINT_ROWS, type WaypointRow } from '../waypoint/rows.ts';
 import { PEER_ROWS, ROWS } from './bars.ts';
 import { measurementsOf, rowOf } from './rows.ts';
 import type { RowSpec } from './rows.ts';
@@ -27,6 +28,7 @@ const PROGRAMS: readonly [string, string][] = [
   ['wrk', 'wrk'],
   ['iperf3', 'iperf3'],
   ['nginx', 'nginx-light'],
+  ['h2load', 'nghttp2-client'],
   ['curl', 'curl'],
   ['openssl', 'openssl'],
 ];
@@ -61,20 +63,19 @@ async function benchPath(options: PathOptions): Promise<void> {
   const missing = await requirePrograms(PROGRAMS);
   if (missing.length > 0) throw new MeshError('missing_capability', missing.join('\n'));
   const { rounds, seconds, peerZtunnel } = options;
-  const specs = chosen([...ROWS, ...(peerZtunnel === undefined ? [] : PEER_ROWS)], options.rows);
+  const known = [...ROWS, ...WAYPOINT_ROWS, ...(peerZtunnel === undefined ? [] : PEER_ROWS)];
+  const wanted = chosen<RowSpec | WaypointRow>(known, options.rows);
+  const specs = wanted.filter((row) => 'load' in row);
   const load = await loadAverage();
-  const { samples, bystanders } = await runPath({
-    ...options,
-    measurements: measurementsOf(specs, peerZtunnel !== undefined),
-    progress: (line) => void process.stderr.write(`${line}\n`),
-    signal: stopSignal(),
-  });
-  const rows = specs.flatMap((spec) => rowOf(spec, samples) ?? []);
+  const run = { ...options, progress: (line: string) => void process.stderr.write(`${line}\n`), signal: stopSignal() };
+  const { samples, bystanders } = await runPath({ ...run, measurements: measurementsOf(specs, peerZtunnel !== undefined) });
+  const waypoint = await runWaypointRows({ ...run, rows: wanted.filter((row) => 'most' in row) });
+  const rows = [...specs.flatMap((spec) => rowOf(spec, samples) ?? []), ...waypoint];
   const still = bystanders === undefined ? '' : `; the lab beside used ${(bystanders * 100).toFixed(1)} % of a core`;
   const title = `Culvert data path, ${describeSubject(options)}: medians of ${rounds} rounds of ${seconds} s, load average before ${load}${still}`;
   if (options.svg !== undefined) await writeFile(options.svg, rowsSvg(rows, title));
   print(options.json === true ? JSON.stringify(rows, undefined, 2) : `${title}\n\n${formatRows(rows)}`);
-  if (rows.length < specs.length || rows.some(({ ok }) => !ok)) process.exitCode = 1;
+  if (rows.length < wanted.length || rows.some(({ ok }) => !ok)) process.exitCode = 1;
 }
 
 /** Aborted by the signals that end a program; a second one must not interrupt the cleaning up. */
@@ -89,7 +90,7 @@ function workerThreads(text: string): string {
   return text === 'main' ? text : String(wholeNumber(text));
 }
 
-function chosen(specs: readonly RowSpec[], names: string | undefined): RowSpec[] {
+function chosen<T extends { readonly name: string }>(specs: readonly T[], names: string | undefined): T[] {
   if (names === undefined) return [...specs];
   const wanted = names.split(',').map((name) => name.trim());
   const found = specs.filter((spec) => wanted.some((name) => spec.name.startsWith(name)));
