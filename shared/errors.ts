@@ -29,6 +29,7 @@ export const ERROR_CODES = {
   tunnel_refused: { status: 503, flag: 'CONNECT', source: 'upstream', retry: false },
   tls_failure: { status: 503, flag: 'TLS_FAILURE', source: 'upstream', retry: true },
   identity_mismatch: { status: 503, flag: 'TLS_FAILURE', source: 'upstream', retry: false },
+  cert_revoked: { status: 503, flag: 'CERT_REVOKED', source: 'upstream', retry: false },
   no_certificate: { status: 503, flag: 'IDENTITY_ERROR', source: 'internal', retry: false },
   protocol_error: { status: 502, flag: 'H2_HANDSHAKE_FAILURE', source: 'upstream', retry: false },
   limit_reached: { status: 503, flag: 'UO', source: 'internal', retry: false },

@@ -53,6 +53,10 @@ export interface ZtunnelConfig {
   /** How long connections may last after SIGTERM, ms. */
   readonly drainDeadline: number;
   readonly backend: 'native' | 'portable' | undefined;
+  /** Also speak TLS 1.2 between proxies. */
+  readonly tls12: boolean;
+  /** File of certificate revocation lists; undefined: none are looked up. */
+  readonly crlPath: string | undefined;
   /** Threads that serve connections; 0: the main thread does. */
   readonly workerThreads: number;
   readonly logLevel: string;
@@ -113,6 +117,8 @@ export function loadConfig(
     http2: http2Settings(read),
     drainDeadline: drainDeadline(read),
     backend: backend === 'auto' ? undefined : backend,
+    tls12: read.boolean('TLS12_ENABLED', false),
+    crlPath: read.optional('CRL_PATH'),
     workerThreads: workerThreads(read, availableParallelism()),
     logLevel: read.string('RUST_LOG', 'info'),
     logFormat: read.oneOf('LOG_FORMAT', ['text', 'json', 'plain'], 'text') === 'json' ? 'json' : 'text',

@@ -65,6 +65,8 @@ export interface PeerCertificate {
   readonly uris: readonly string[];
   /** Upper-case hexadecimal. */
   readonly serial: string;
+  /** The verified chain (DER, the leaf first), known while there are revocation lists: to be looked up again when they change. */
+  readonly chain?: readonly Uint8Array[];
 }
 
 /** Which network namespace a socket belongs to: an open descriptor of it, or undefined for the process's own. */

@@ -14,6 +14,10 @@ export class TlsContexts {
     this.#settings = settings;
   }
 
+  get revocations(): TlsSettings['revocations'] {
+    return this.#settings.revocations;
+  }
+
   /** Trusts the certificate's own roots only; never resumes a session, so that every connection proves its identity. */
   get(certificate: WorkloadCertificate): SecureContext {
     let context = this.#cache.get(certificate);

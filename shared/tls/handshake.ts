@@ -1,11 +1,12 @@
 // TLS handshakes over node:tls for the portable backend, client and server, with one outcome: a verified peer or a MeshError that says
 // who the peer is and why it failed.
 import type { Duplex } from 'node:stream';
-import type { SecureContext, TLSSocket } from 'node:tls';
+import type { DetailedPeerCertificate, SecureContext, TLSSocket } from 'node:tls';
 import { formatHostPort, type HostPort } from '../address.ts';
 import { MeshError } from '../errors.ts';
 import type { PeerCertificate, TlsOptions } from '../reactor/api.ts';
 import { nodeTls } from './node-tls.ts';
+import type { Revocations } from './revocation.ts';
 import { uriSans } from './verify.ts';
 
 export interface Secured {
@@ -26,6 +27,7 @@ export function clientHandshake(
   context: SecureContext,
   remote: HostPort,
   options: TlsOptions,
+  revocations?: Revocations,
 ): Promise<Secured> {
   // Who the server is says its SPIFFE ID, so neither a server name nor node's own host name check has a part in it.
   const socket = nodeTls().connect({
@@ -33,9 +35,11 @@ export function clientHandshake(
     secureContext: context,
     ALPNProtocols: [...options.alpn],
     servername: '',
+    // Whatever NODE_TLS_REJECT_UNAUTHORIZED says.
+    rejectUnauthorized: true,
     checkServerIdentity: () => undefined,
   });
-  return settle(socket, 'secureConnect', () => undefined, remote, options);
+  return settle(socket, 'secureConnect', () => undefined, remote, options, revocations);
 }
 
 /** On failure the transport is destroyed too. */
@@ -44,6 +48,7 @@ export function serverHandshake(
   context: SecureContext,
   remote: HostPort,
   options: TlsOptions,
+  revocations?: Revocations,
 ): Promise<Secured> {
   const socket = new (nodeTls().TLSSocket)(transport, {
     isServer: true,
@@ -52,7 +57,7 @@ export function serverHandshake(
     rejectUnauthorized: true,
     ALPNProtocols: [...options.alpn],
   });
-  return settle(socket, 'secure', () => handleOf(socket).verifyError() ?? undefined, remote, options);
+  return settle(socket, 'secure', () => handleOf(socket).verifyError() ?? undefined, remote, options, revocations);
 }
 
 function settle(
@@ -61,6 +66,7 @@ function settle(
   chainError: () => Error | undefined,
   remote: HostPort,
   options: TlsOptions,
+  revocations: Revocations | undefined,
 ): Promise<Secured> {
   const timeout = options.timeout ?? DEFAULT_TIMEOUT;
   return new Promise((resolve, reject) => {
@@ -86,7 +92,7 @@ function settle(
       const verdict = chainError();
       if (verdict) return failed(reasonOf(verdict), verdict);
       try {
-        const peer = peerOf(socket);
+        const peer = peerOf(socket, revocations);
         options.verifyPeer(peer);
         done = true;
         clearTimeout(timer);
@@ -105,10 +111,26 @@ function settle(
   });
 }
 
-function peerOf(socket: TLSSocket): PeerCertificate {
+function peerOf(socket: TLSSocket, revocations: Revocations | undefined): PeerCertificate {
   const certificate = socket.getPeerX509Certificate();
   if (!certificate) throw new MeshError('tls_failure', 'tls handshake error: the peer presented no certificate');
-  return { uris: uriSans(certificate.subjectAltName), serial: certificate.serialNumber };
+  const peer = { uris: uriSans(certificate.subjectAltName), serial: certificate.serialNumber };
+  if (!revocations || revocations.empty) return peer;
+  const chain = chainOf(socket);
+  const refusal = revocations.refusal(chain);
+  if (refusal) throw refusal;
+  return { ...peer, chain };
+}
+
+/** Up to the root, which node:tls adds to what the peer sent. */
+function chainOf(socket: TLSSocket): Buffer[] {
+  const chain: Buffer[] = [];
+  let above: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true);
+  while (above) {
+    chain.push(above.raw);
+    above = above.issuerCertificate === above ? undefined : above.issuerCertificate;
+  }
+  return chain;
 }
 
 function reasonOf(error: Error): string {

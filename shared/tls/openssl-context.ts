@@ -1,15 +1,17 @@
 // TLS contexts over OpenSSL: an identity with the protocols it speaks, from which sessions are made.
 import type { WorkloadCertificate } from '../identity/certificate.ts';
 import { MeshError } from '../errors.ts';
+import { fromPem } from '../identity/pem.ts';
 import { addressOf, pointerTo } from '../os/memory.ts';
 import { encodeAlpn, registerAlpn, unregisterAlpn } from './alpn.ts';
 import { GROUPS, TLS12_CIPHERS, TLS13_CIPHERS, type TlsSettings } from './settings.ts';
 import { must, openssl, SSL_CTRL, SSL_MODE, SSL_OPTIONS, SSL_VERIFY, type Pointer } from './openssl.ts';
 import { SslSession } from './openssl-session.ts';
-import { pemBlocks } from './pem.ts';
+import type { Revocations } from './revocation.ts';
 
 const TLS12 = 0x303;
 const TLS13 = 0x304;
+const KEY_LABELS = ['PRIVATE KEY', 'EC PRIVATE KEY', 'RSA PRIVATE KEY'];
 
 /** Contexts per certificate object and list of protocols; OpenSSL frees one with its last session. */
 export class SslContexts {
@@ -40,6 +42,7 @@ export class SslContexts {
 
 export class SslContext {
   readonly pointer: Pointer;
+  readonly revocations: Revocations | undefined;
   readonly #alpn: Uint8Array;
 
   constructor(certificate: WorkloadCertificate, alpn: readonly string[], settings: TlsSettings) {
@@ -47,6 +50,7 @@ export class SslContext {
     ssl.ERR_clear_error();
     const context = must(ssl.SSL_CTX_new(ssl.TLS_method()), 'create a TLS context');
     this.pointer = context;
+    this.revocations = settings.revocations;
     this.#alpn = encodeAlpn(alpn);
     try {
       configure(context, settings);
@@ -96,7 +100,7 @@ function loadIdentity(context: Pointer, { chain, key, roots, identity }: Workloa
   });
   const store = ssl.SSL_CTX_get_cert_store(context);
   certificates(roots, what('the roots'), (certificate) => must(ssl.X509_STORE_add_cert(store, certificate), what('the roots')));
-  const [der = Buffer.alloc(1)] = pemBlocks(key);
+  const [der = Buffer.alloc(1)] = KEY_LABELS.flatMap((label) => fromPem(label, key));
   const privateKey = must(ssl.d2i_AutoPrivateKey(null, pointerTo(addressOf(der)), der.length), what('the private key'));
   try {
     must(ssl.SSL_CTX_use_PrivateKey(context, privateKey), what('the private key'));
@@ -107,8 +111,8 @@ function loadIdentity(context: Pointer, { chain, key, roots, identity }: Workloa
 }
 
 function certificates(pem: string, what: string, use: (certificate: Pointer, index: number) => void): void {
-  const blocks = pemBlocks(pem);
-  if (blocks.length === 0) throw new MeshError('invalid_config', `${what}: no PEM block in it`);
+  const blocks = fromPem('CERTIFICATE', pem);
+  if (blocks.length === 0) throw new MeshError('invalid_config', `${what}: no certificate in the PEM`);
   for (const [index, der] of blocks.entries()) {
     const certificate = must(openssl().d2i_X509(null, pointerTo(addressOf(der)), der.length), what);
     try {

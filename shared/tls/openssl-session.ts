@@ -5,7 +5,7 @@ import { copyOf } from '../os/memory.ts';
 import type { PeerCertificate } from '../reactor/api.ts';
 import type { SslContext } from './openssl-context.ts';
 import { lastErrorIsOfTls, must, openssl, SSL_ERROR, takeError, type OpenSsl, type Pointer } from './openssl.ts';
-import { readPeer } from './peer-certificate.ts';
+import { readChain, readPeer } from './peer-certificate.ts';
 import { threadWire, type Wire } from './wire.ts';
 
 /** Plaintext of the largest record. */
@@ -111,11 +111,16 @@ export class SslSession {
     return size === 0 ? '' : copyOf(Number(data.readBigUInt64LE()), size).toString('latin1');
   }
 
-  /** After the handshake, which has verified the chain. */
+  /** After the handshake, which has verified the chain. Throws when a certificate of it is revoked. */
   get peer(): PeerCertificate {
     const certificate = this.#ssl.SSL_get0_peer_certificate(this.pointer);
     if (certificate === 0) throw new MeshError('tls_failure', 'the peer presented no certificate');
-    return readPeer(certificate);
+    const { revocations } = this.context;
+    if (!revocations || revocations.empty) return readPeer(certificate);
+    const chain = readChain(this.#ssl.SSL_get0_verified_chain(this.pointer));
+    const refusal = revocations.refusal(chain);
+    if (refusal) throw refusal;
+    return { ...readPeer(certificate), chain };
   }
 
   free(): void {

@@ -62,6 +62,10 @@ export interface OpenSsl {
   SSL_get_error(ssl: Pointer, result: number): number;
   SSL_get_verify_result(ssl: Pointer): number;
   SSL_get0_peer_certificate(ssl: Pointer): Pointer;
+  SSL_get0_verified_chain(ssl: Pointer): Pointer;
+  OPENSSL_sk_num(stack: Pointer): number;
+  OPENSSL_sk_value(stack: Pointer, index: number): Pointer;
+  i2d_X509(certificate: Pointer, to: Bytes): number;
   X509_get_ext_by_NID(certificate: Pointer, nid: number, after: number): number;
   X509_get_ext(certificate: Pointer, index: number): Pointer;
   X509_EXTENSION_get_data(extension: Pointer): Pointer;
@@ -149,6 +153,10 @@ function bind(): OpenSsl {
     SSL_get_error: func('int', 'SSL_get_error', p, 'int'),
     SSL_get_verify_result: func('long', 'SSL_get_verify_result', p),
     SSL_get0_peer_certificate: func(p, 'SSL_get0_peer_certificate', p),
+    SSL_get0_verified_chain: func(p, 'SSL_get0_verified_chain', p),
+    OPENSSL_sk_num: func('int', 'OPENSSL_sk_num', p),
+    OPENSSL_sk_value: func(p, 'OPENSSL_sk_value', p, 'int'),
+    i2d_X509: func('int', 'i2d_X509', p, bytes),
     X509_get_ext_by_NID: func('int', 'X509_get_ext_by_NID', p, 'int', 'int'),
     X509_get_ext: func(p, 'X509_get_ext', p, 'int'),
     X509_EXTENSION_get_data: func(p, 'X509_EXTENSION_get_data', p),

@@ -1,6 +1,6 @@
 // What the mesh wants to know of a peer's certificate, read where OpenSSL has it: parsing the certificate again would cost a tenth of
 // the handshake.
-import { copyOf } from '../os/memory.ts';
+import { addressOf, copyOf, pointerTo } from '../os/memory.ts';
 import type { PeerCertificate } from '../reactor/api.ts';
 import { elements, first, TAG } from './der.ts';
 import { openssl, type Pointer } from './openssl.ts';
@@ -19,6 +19,17 @@ export function readPeer(certificate: Pointer): PeerCertificate {
     uris: names ? uriNames(names) : [],
     serial: stringOf(ssl.X509_get0_serialNumber(certificate)).toString('hex').toUpperCase(),
   };
+}
+
+/** The DER of each certificate of a stack of them. */
+export function readChain(stack: Pointer): Buffer[] {
+  const ssl = openssl();
+  return Array.from({ length: ssl.OPENSSL_sk_num(stack) }, (_, index) => {
+    const certificate = ssl.OPENSSL_sk_value(stack, index);
+    const der = Buffer.alloc(ssl.i2d_X509(certificate, null));
+    ssl.i2d_X509(certificate, pointerTo(addressOf(der)));
+    return der;
+  });
 }
 
 /** The URIs of a subjectAltName, in order. */

@@ -1,8 +1,11 @@
-// What every TLS context of ours is set to, whichever backend makes it: no import, so that each loads only its own TLS.
+// What every TLS context of ours is set to, whichever backend makes it: types alone are imported, so that each loads only its own TLS.
+import type { Revocations } from './revocation.ts';
 
 export interface TlsSettings {
   /** Also accept TLS 1.2 (`TLS12_ENABLED`); default 1.3 only. */
   readonly tls12?: boolean;
+  /** Peers whose chain it refuses are refused; its lists may change at any time. */
+  readonly revocations?: Revocations;
 }
 
 /** The cheaper one first: both are out of reach of an attacker, and SHA-256 makes a shorter handshake of it. */

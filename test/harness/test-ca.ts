@@ -17,6 +17,8 @@ export interface LeafOptions {
 export interface TestCa {
   /** PEM. */
   readonly root: string;
+  /** Of the root. */
+  readonly key: KeyObject;
   /** `identity` is usually a SPIFFE ID; any text may be given to make a wrong one. */
   issue(identity: string, options?: LeafOptions): WorkloadCertificate;
 }
@@ -49,6 +51,7 @@ export function createTestCa(organization = 'culvert test'): TestCa {
   });
   return {
     root: root.toString(),
+    key: privateKey,
     issue(identity, options = {}) {
       const leafKey = generateKeyPairSync('ec', { namedCurve: 'P-256' });
       const uris = [identity, ...(options.extraUris ?? [])].map((uri) => der(0x86, Buffer.from(uri)));

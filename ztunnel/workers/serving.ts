@@ -4,6 +4,8 @@ import { ConnectionPool } from '#shared/hbone/pool.ts';
 import { BufferPool } from '#shared/http2/output.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
 import { createReactor } from '#shared/reactor/create.ts';
+import { followCrlFile } from '#shared/tls/crl-file.ts';
+import { Revocations } from '#shared/tls/revocation.ts';
 import { faultFields } from '#shared/reactor/fault.ts';
 import type { Logging } from '#shared/telemetry/log.ts';
 import type { Metrics } from '#shared/telemetry/metrics.ts';
@@ -42,7 +44,12 @@ export function createServing(deps: ServingDeps): Serving {
   const { config, store, certificates, metrics, logging, clock } = deps;
   const limit = new ConnectionLimit(deps.maxConnections, metrics, deps.places);
   const log = logging.scope('proxy');
+  const revocations = new Revocations();
+  const crl =
+    config.crlPath === undefined ? undefined : followCrlFile(config.crlPath, revocations, ({ message }) => log.warn(message));
   const reactor = createReactor({
+    tls12: config.tls12,
+    revocations,
     ...(config.backend ? { backend: config.backend } : {}),
     ...(deps.ledger ? { ledger: deps.ledger } : {}),
     onShed: ({ port }) => limit.refused(ENTRANCES.get(port) ?? 'outbound'),
@@ -75,6 +82,7 @@ export function createServing(deps: ServingDeps): Serving {
     [Symbol.dispose]() {
       unfollow();
       reactor.close();
+      crl?.[Symbol.dispose]();
     },
   };
 }

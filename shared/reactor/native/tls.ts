@@ -161,7 +161,6 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
       const done = this.#session.handshake();
       this.#sendCiphertext();
       if (!done) return;
-      this.peer = this.#session.peer;
       this.alpn = this.#session.alpn;
     } catch (thrown) {
       // The alert that tells the peer why.
@@ -169,6 +168,7 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
       return this.#refuse(MeshError.from(thrown).message, thrown);
     }
     try {
+      this.peer = this.#session.peer;
       options.verifyPeer(this.peer);
     } catch (thrown) {
       return this.#refuseWith(MeshError.from(thrown, 'tls_failure'));

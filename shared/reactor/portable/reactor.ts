@@ -2,14 +2,13 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
-import type { SecureContext } from 'node:tls';
 import type { HostPort } from '../../address.ts';
 import { MeshError } from '../../errors.ts';
 import { CancelScope } from '../../lifecycle/cancel.ts';
 import { listenTcp } from '../../os/socket-factory.ts';
 import { TlsContexts } from '../../tls/context.ts';
 import type { TlsSettings } from '../../tls/settings.ts';
-import { clientHandshake, serverHandshake, type Secured } from '../../tls/handshake.ts';
+import { clientHandshake, serverHandshake } from '../../tls/handshake.ts';
 import type { ByteStream, Conn, ConnectOptions, Listener, ListenOptions, Reactor, TlsConn, TlsOptions } from '../api.ts';
 import { openTcp } from './connect.ts';
 import { warnOf } from '../fault.ts';
@@ -17,7 +16,7 @@ import { PortableConn, PortableTlsConn } from './conn.ts';
 import { duplexOver } from './duplex.ts';
 import type { SocketStream } from './stream.ts';
 
-type Handshake = (transport: Duplex, context: SecureContext, remote: HostPort, options: TlsOptions) => Promise<Secured>;
+type Handshake = typeof clientHandshake;
 
 export class PortableReactor implements Reactor {
   readonly backend = 'portable';
@@ -111,12 +110,16 @@ export class PortableReactor implements Reactor {
     original: () => HostPort,
     options: TlsOptions,
   ): Promise<TlsConn> {
-    const secured = await handshake(transport, this.#contexts.get(options.certificate), remote, options).catch(
-      (thrown: unknown) => {
-        transport.destroy();
-        throw thrown;
-      },
-    );
+    const secured = await handshake(
+      transport,
+      this.#contexts.get(options.certificate),
+      remote,
+      options,
+      this.#contexts.revocations,
+    ).catch((thrown: unknown) => {
+      transport.destroy();
+      throw thrown;
+    });
     const conn = new PortableTlsConn(secured, transport, local, remote, original);
     this.#track(conn, secured.socket);
     return conn;

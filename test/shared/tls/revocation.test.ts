@@ -1,0 +1,152 @@
+// Revocation lists: what they say, in which form, who must have signed them; and that both backends refuse whom they name.
+import { generateKeyPairSync, sign, X509Certificate, type KeyObject } from 'node:crypto';
+import { rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { MeshError } from '#shared/errors.ts';
+import { toPem } from '#shared/identity/pem.ts';
+import { createReactor } from '#shared/reactor/create.ts';
+import { followCrlFile } from '#shared/tls/crl-file.ts';
+import { Revocations } from '#shared/tls/revocation.ts';
+import { tcpPair, useReactor } from '../reactor/suite/pairs.ts';
+import { createTestCa, type TestCa } from '../../harness/test-ca.ts';
+import { mutate, random } from '../../harness/mutate.ts';
+
+const ca = createTestCa();
+const bad = ca.issue('spiffe://cluster.local/ns/a/sa/bad');
+const good = ca.issue('spiffe://cluster.local/ns/a/sa/good');
+const chainOf = (pem: string, root = ca.root): Buffer[] => [new X509Certificate(pem).raw, new X509Certificate(root).raw];
+
+function der(tag: number, ...parts: Uint8Array[]): Buffer {
+  const content = Buffer.concat(parts);
+  const { length } = content;
+  const size = length < 128 ? [length] : length < 256 ? [0x81, length] : [0x82, length >> 8, length & 0xff];
+  return Buffer.concat([Buffer.from([tag, ...size]), content]);
+}
+
+const ECDSA_SHA256 = der(0x30, Buffer.from('06082a8648ce3d040302', 'hex'));
+
+/** The octets of a name with one organisation, as the test authority writes it. */
+const issuerName = (organization: string): Buffer =>
+  der(0x30, der(0x31, der(0x30, Buffer.from('060355040a', 'hex'), der(0x0c, Buffer.from(organization)))));
+
+function crl(key: KeyObject, serials: readonly string[], organization = 'culvert test', algorithm = ECDSA_SHA256): Buffer {
+  const time = (text: string): Buffer => der(0x17, Buffer.from(text));
+  const entries = serials.map((serial) => der(0x30, der(0x02, Buffer.from(serial, 'hex')), time('200101000000Z')));
+  const revoked = entries.length > 0 ? [der(0x30, ...entries)] : [];
+  const signed = der(
+    0x30,
+    der(0x02, Buffer.from([1])),
+    algorithm,
+    issuerName(organization),
+    time('200101000000Z'),
+    // Long past: an outdated list still counts.
+    time('200102000000Z'),
+    ...revoked,
+  );
+  return der(0x30, signed, algorithm, der(0x03, Buffer.from([0]), sign('sha256', signed, key)));
+}
+
+const serialOf = (pem: string): string => new X509Certificate(pem).serialNumber;
+const revoking = (authority: TestCa, ...pems: string[]): Buffer => crl(authority.key, pems.map(serialOf));
+
+t.test('a listed certificate is refused, in PEM, in DER, and among several lists', async (t) => {
+  const list = revoking(ca, bad.chain);
+  const other = crl(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey, ['01'], 'somebody else');
+  for (const file of [list, toPem('X509 CRL', list), toPem('X509 CRL', other) + toPem('X509 CRL', list)]) {
+    const lists = new Revocations();
+    t.ok(lists.empty);
+    lists.update(Buffer.from(file));
+    t.match(lists.refusal(chainOf(bad.chain)), { code: 'cert_revoked', message: /revoked by CRL/u });
+    t.equal(lists.refusal(chainOf(good.chain)), undefined);
+    lists.update(Buffer.from('\n'));
+    t.equal(lists.refusal(chainOf(bad.chain)), undefined, 'an empty file takes it back');
+  }
+});
+
+t.test('a list that its issuer did not sign revokes nothing', async (t) => {
+  const lists = new Revocations();
+  lists.update(crl(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey, [serialOf(bad.chain)]));
+  t.equal(lists.refusal(chainOf(bad.chain)), undefined);
+  lists.update(revoking(ca, ca.root));
+  t.match(lists.refusal(chainOf(good.chain)), { message: /an issuer/u }, 'every certificate of the chain is looked up');
+});
+
+t.test('what is no list is refused and changes nothing', async (t) => {
+  const lists = new Revocations();
+  lists.update(revoking(ca, bad.chain));
+  const unknown = der(0x30, Buffer.from('06082a8648ce3d040305', 'hex'));
+  for (const [file, reason] of [
+    [Buffer.from('nonsense'), /CRL 1/u],
+    [Buffer.from(ca.root), /no block/u],
+    [new X509Certificate(ca.root).raw, /CRL 1/u],
+    [crl(ca.key, [], 'culvert test', unknown), /algorithm 2a8648ce3d040305/u],
+  ] as const)
+    t.throws(() => lists.update(file), { code: 'invalid_config', message: reason });
+  t.ok(lists.refusal(chainOf(bad.chain)));
+});
+
+t.test('broken lists are refused or harmless, never a crash', async (t) => {
+  const list = revoking(ca, bad.chain, good.chain);
+  for (let seed = 1; seed <= 500; seed++) {
+    const lists = new Revocations();
+    try {
+      lists.update(mutate(list, random(seed)));
+      lists.refusal(chainOf(bad.chain));
+    } catch (thrown) {
+      if (!(thrown instanceof MeshError)) t.fail(String(thrown));
+    }
+  }
+});
+
+for (const backend of ['native', 'portable'] as const)
+  for (const side of ['client', 'server'] as const)
+    t.test(`${backend}: a revoked ${side} is refused, from the moment the list says so`, async (t) => {
+      const revocations = new Revocations();
+      const reactor = useReactor(t, () => createReactor({ backend, revocations }));
+      const attempt = async (): Promise<Record<'client' | 'server', PromiseSettledResult<{ peer: object }>>> => {
+        const tcp = await tcpPair(reactor);
+        const own = (name: 'client' | 'server') => ({
+          certificate: name === side ? bad : good,
+          alpn: ['h2'],
+          verifyPeer: () => undefined,
+        });
+        const [client, server] = await Promise.allSettled([
+          reactor.tlsClient(tcp.client, own('client')),
+          reactor.tlsServer(tcp.server, own('server')),
+        ]);
+        return { client, server };
+      };
+      const judge = side === 'client' ? 'server' : 'client';
+      t.match((await attempt())[judge], { status: 'fulfilled' });
+      revocations.update(crl(ca.key, ['0123']));
+      const fine = (await attempt())[judge];
+      t.equal(fine.status, 'fulfilled');
+      const peer = fine.status === 'fulfilled' ? (fine.value.peer as { chain?: Uint8Array[] }) : {};
+      t.equal(peer.chain?.length, 2, 'the chain is kept, to be asked again');
+      const asked = Promise.withResolvers<unknown>();
+      revocations.onChange(() => asked.resolve(revocations.refusal(peer.chain)));
+      revocations.update(revoking(ca, bad.chain));
+      t.match(await asked.promise, { code: 'cert_revoked' });
+      t.match((await attempt())[judge], { status: 'rejected', reason: { code: 'cert_revoked', flag: 'CERT_REVOKED' } });
+    });
+
+t.test('a file is followed; a fault in it is told and changes nothing', async (t) => {
+  const file = path.join(t.testdir({}), 'crl.pem');
+  const lists = new Revocations();
+  const faults: MeshError[] = [];
+  using _following = followCrlFile(file, lists, (error) => faults.push(error), 10);
+  t.match(faults.splice(0), [{ code: 'invalid_config', message: /CRL_PATH .*crl\.pem: .*no such file/u }]);
+  const settle = async (done: () => boolean): Promise<void> => {
+    for (let i = 0; i < 200 && !done(); i++) await sleep(10);
+  };
+  writeFileSync(file, toPem('X509 CRL', revoking(ca, bad.chain)));
+  await settle(() => !lists.empty);
+  t.ok(lists.refusal(chainOf(bad.chain)));
+  writeFileSync(file, 'nonsense');
+  await settle(() => faults.length > 0);
+  t.match(faults, [{ message: /CRL 1/u }]);
+  t.ok(lists.refusal(chainOf(bad.chain)));
+  rmSync(file);
+});
