@@ -10,6 +10,8 @@ import { Drain } from '#shared/lifecycle/drain.ts';
 import { Readiness } from '#shared/lifecycle/readiness.ts';
 import type { App } from '#shared/lifecycle/run.ts';
 import { createReactor } from '#shared/reactor/create.ts';
+import { followCrlFile } from '#shared/tls/crl-file.ts';
+import { Revocations } from '#shared/tls/revocation.ts';
 import { faultFields } from '#shared/reactor/fault.ts';
 import type { Logging } from '#shared/telemetry/log.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
@@ -48,8 +50,13 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
   const metrics = new Metrics();
   const readiness = new Readiness();
   const shed = metrics.counter('culvert_connections_shed_total', 'Connections refused because too many were open', ['listener']);
+  const revocations = new Revocations();
+  const crl =
+    config.crlPath === undefined ? undefined : followCrlFile(config.crlPath, revocations, ({ message }) => log.warn(message));
   const reactor = createReactor({
-    backend: config.backend,
+    ...(config.backend ? { backend: config.backend } : {}),
+    tls12: config.tls12,
+    revocations,
     onShed: () => shed.add(1, 'hbone'),
     onFault: (error) => log.error('a fault of this process closed a connection', faultFields(error)),
   });
@@ -107,6 +114,7 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
     logging,
     store,
     certificates,
+    backend: reactor.backend,
     requestStop: deps.requestStop ?? (() => undefined),
   });
   client.start();
@@ -134,6 +142,7 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
       path.connections.close();
       tunnels.close();
       reactor.close();
+      crl?.[Symbol.dispose]();
       deps.accessLog.flush();
       await admin.close();
       if (certificates instanceof CertificateCache) certificates[Symbol.dispose]();

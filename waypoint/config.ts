@@ -26,7 +26,8 @@ export interface WaypointConfig {
   readonly minimumDrain: number;
   /** Milliseconds that connections have to end after that. */
   readonly drainTimeout: number;
-  readonly backend: Backend;
+  /** Undefined: the default. */
+  readonly backend: Backend | undefined;
   /** Also speak TLS 1.2 between proxies. */
   readonly tls12: boolean;
   /** File of certificate revocation lists; undefined: none are looked up. */
@@ -45,6 +46,7 @@ export function loadConfig(env: Env): WaypointConfig {
   const xdsAddress = reader.string('XDS_ADDRESS', 'https://istiod.istio-system.svc:15012');
   const xdsRootCert = reader.string('XDS_ROOT_CA', ROOT_CERT);
   const hbonePort = reader.optional('HBONE_PORT') === undefined ? undefined : port('HBONE_PORT', PORT.hbone);
+  const backend = reader.oneOf('CULVERT_BACKEND', ['auto', ...BACKENDS], 'auto');
   const config: WaypointConfig = {
     podName: reader.required('POD_NAME', 'the name of this pod'),
     namespace: reader.required('POD_NAMESPACE', 'the namespace of this pod'),
@@ -65,9 +67,9 @@ export function loadConfig(env: Env): WaypointConfig {
     hbonePort,
     minimumDrain: reader.duration('MINIMUM_DRAIN_DURATION', 1000),
     drainTimeout: reader.duration('TERMINATION_GRACE_PERIOD', 5000),
-    backend: reader.oneOf('CULVERT_BACKEND', BACKENDS, 'portable'),
+    backend: backend === 'auto' ? undefined : backend,
     tls12: reader.boolean('TLS12_ENABLED', false),
-    crlPath: reader.optional('CRL_PATH') || undefined,
+    crlPath: reader.optional('CRL_PATH'),
     logLevel: reader.string('LOG_LEVEL', 'info'),
     logFormat: reader.oneOf('LOG_FORMAT', ['text', 'json'], 'text'),
   };
