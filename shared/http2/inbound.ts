@@ -73,8 +73,8 @@ export class FrameHandler implements FrameSink {
 
     const stream = streams.get(streamId);
     this.#stream = undefined;
-    // A stream that was reset here may still get what was under way.
-    if (!stream) return this.#idle.spend();
+    if (!stream) return this.#forClosed(streamId);
+    if (this.#context.role === 'client' && !stream.answered) return this.#streamFault(stream, Http2Code.protocolError);
     if (stream.remoteEnded) return this.#streamFault(stream, Http2Code.streamClosed);
     if (!stream.charge(length)) return this.#streamFault(stream, Http2Code.flowControlError);
     this.#stream = stream;
@@ -135,19 +135,19 @@ export class FrameHandler implements FrameSink {
     const { streams, role } = this.#context;
     const stream = streams.get(streamId);
     if (stream) return role === 'server' || stream.answered ? this.#trailers(stream, decoded) : this.#response(stream, decoded);
-    if (!streams.isIdle(streamId)) return this.#idle.spend();
+    if (!streams.isIdle(streamId)) return this.#forClosed(streamId);
     if (role === 'client' || streams.isLocal(streamId))
       throw protocolFault(`HEADERS for stream ${streamId}, which is not the peer's`);
-    streams.lastPeer = streamId;
+    streams.peerOpened(streamId);
     this.#request(streamId, decoded);
   }
 
   #request(streamId: number, { headers, oversized }: DecodedBlock): void {
-    const { streams, settings, output } = this.#context;
+    const { streams, settings } = this.#context;
     if (!this.#context.takesStreams() || (this.refuseAbove !== undefined && streamId > this.refuseAbove)) return;
     if (streams.size >= (settings.maxStreams ?? 0)) {
-      this.#resets.spend();
-      return output.numberFrame(FrameType.rstStream, streamId, Http2Code.refusedStream);
+      streams.past.resetHere(streamId);
+      return this.#resetClosed(streamId, Http2Code.refusedStream);
     }
     const stream = this.#context.newStream(streamId, headers);
     if (oversized) {
@@ -161,7 +161,12 @@ export class FrameHandler implements FrameSink {
     }
     const ends = this.#block.endStream;
     if (ends) stream.receiveEnd();
-    if (!stream.closed) this.#context.onStream(stream);
+    if (stream.closed) return;
+    try {
+      this.#context.onStream(stream);
+    } catch (thrown) {
+      stream.fail(thrown);
+    }
   }
 
   #response(stream: Http2Stream, { headers, oversized }: DecodedBlock): void {
@@ -178,7 +183,11 @@ export class FrameHandler implements FrameSink {
       requestMethod === 'HEAD' || status === '204' || status === '304' || (requestMethod === 'CONNECT' && status < '300');
     if (!stream.expectBody(headers, bodyless)) return this.#streamFault(stream, Http2Code.protocolError);
     stream.answered = true;
-    stream.onResponse?.(headers, ends);
+    try {
+      stream.onResponse?.(headers, ends);
+    } catch (thrown) {
+      return stream.fail(thrown);
+    }
     if (ends) stream.receiveEnd();
   }
 
@@ -251,14 +260,35 @@ export class FrameHandler implements FrameSink {
   /** The peer wants an answer: not more often than is sane, and not while it leaves the last ones unread. */
   #question(): void {
     this.#questions.spend();
+    this.#mustRead();
+  }
+
+  #mustRead(): void {
     if (this.#context.output.length > this.#context.limits.controlBacklog) {
-      throw new ConnectionFault(Http2Code.enhanceYourCalm, 'the peer asks on but does not read the answers');
+      throw new ConnectionFault(Http2Code.enhanceYourCalm, 'the peer does not read the answers that it asks for');
     }
+  }
+
+  /** DATA or HEADERS for a stream that is over: what was under way when it was reset here is ignored, the rest is a fault. */
+  #forClosed(streamId: number): void {
+    this.#idle.spend();
+    const { past } = this.#context.streams;
+    if (past.wasPassedOver(streamId)) throw protocolFault(`stream ${streamId} after a higher one`);
+    const ignored = this.refuseAbove !== undefined && streamId > this.refuseAbove;
+    if (!ignored && !past.wasResetHere(streamId)) this.#resetClosed(streamId, Http2Code.streamClosed);
+  }
+
+  /** RST_STREAM for a stream that is not in the table. */
+  #resetClosed(streamId: number, code: number): void {
+    this.#resets.spend();
+    this.#mustRead();
+    this.#context.output.numberFrame(FrameType.rstStream, streamId, code);
   }
 
   /** The peer broke a rule of one stream: only that stream ends. */
   #streamFault(stream: Http2Stream, code: number): void {
     this.#resets.spend();
+    this.#mustRead();
     stream.reset(code);
   }
 }

@@ -1,5 +1,6 @@
 // One stream of a session: a ByteStream with a head in each direction. It owns its windows, what waits for the reader and what waits
 // for the peer's window; the session moves frames.
+import { MeshError } from '../errors.ts';
 import type { ByteStream, CloseReason, StreamHandler } from '../reactor/api.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { Http2Code } from './frames.ts';
@@ -184,8 +185,12 @@ export class Http2Stream implements ByteStream {
   receive(chunk: Uint8Array): void {
     if (this.#closed) return;
     if (this.#bodyLeft !== undefined && (this.#bodyLeft -= chunk.length) < 0) return this.reset(Http2Code.protocolError);
-    if (this.#handler && !this.#paused && this.#held.length === 0) this.#emit(this.#handler, chunk);
-    else this.#held.push(chunk);
+    if (!this.#handler || this.#paused || this.#held.length > 0) return this.#held.push(chunk);
+    try {
+      return this.#emit(this.#handler, chunk);
+    } catch (thrown) {
+      return this.fail(thrown);
+    }
   }
 
   receiveEnd(trailers?: HeaderList): void {
@@ -193,8 +198,13 @@ export class Http2Stream implements ByteStream {
     if (this.#bodyLeft !== undefined && this.#bodyLeft > 0) return this.reset(Http2Code.protocolError);
     this.#remoteEnded = true;
     this.#trailersIn = trailers;
-    if (!this.#handler) this.#maybeClose(false);
-    else if (!this.#paused && this.#held.length === 0) this.#deliverEnd(this.#handler);
+    if (!this.#handler) return this.#maybeClose(false);
+    if (this.#paused || this.#held.length > 0) return undefined;
+    try {
+      return this.#deliverEnd(this.#handler);
+    } catch (thrown) {
+      return this.fail(thrown);
+    }
   }
 
   receiveReset(code: number): void {
@@ -209,6 +219,14 @@ export class Http2Stream implements ByteStream {
   /** The connection or the peer ended the stream. */
   terminate(reason: CloseReason): void {
     if (!this.#closed) this.#close(reason, false);
+  }
+
+  /** Code of ours threw in a callback of this stream: it ends, and the others of the connection do not. */
+  fail(thrown: unknown): void {
+    if (this.#closed) return;
+    const message = `closed because of a fault of this process: ${MeshError.from(thrown).message}`;
+    this.#host.sendReset(this, Http2Code.internalError);
+    this.#close({ kind: 'error', error: new MeshError('internal', message, { cause: thrown }) }, true);
   }
 
   /** Windows or output have room again; sends up to a quantum. True when more could be sent later. */
@@ -231,7 +249,11 @@ export class Http2Stream implements ByteStream {
   #drained(): void {
     if (!this.#wantsDrain || !this.#handler || this.#closed) return;
     this.#wantsDrain = false;
-    this.#handler.onDrain();
+    try {
+      this.#handler.onDrain();
+    } catch (thrown) {
+      this.fail(thrown);
+    }
   }
 
   #sendEnd(): void {
@@ -252,12 +274,16 @@ export class Http2Stream implements ByteStream {
     if (!handler || this.#announced) return;
     if (this.#closed) return this.#announceLate(handler, this.#closed);
     if (this.#pending.length === 0) this.#drained();
-    while (!this.#paused && !this.#closed) {
-      const piece = this.#held.peek(QUANTUM);
-      if (!piece) break;
-      this.#emit(handler, piece, true);
+    try {
+      while (!this.#paused && !this.#closed) {
+        const piece = this.#held.peek(QUANTUM);
+        if (!piece) break;
+        this.#emit(handler, piece, true);
+      }
+      if (this.#remoteEnded && !this.#paused && this.#held.length === 0) this.#deliverEnd(handler);
+    } catch (thrown) {
+      this.fail(thrown);
     }
-    if (this.#remoteEnded && !this.#paused && this.#held.length === 0) this.#deliverEnd(handler);
   }
 
   /** Gives a chunk to the reader, through its own buffer when it has one. `queued`: the chunk is the head of #held. */

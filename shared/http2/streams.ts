@@ -1,5 +1,6 @@
 // The streams of a session: which are open, which ids were used, and whose turn it is to send.
 import { MAX_STREAM_ID } from './frames.ts';
+import { PastStreams } from './past-streams.ts';
 import type { Http2Stream } from './stream.ts';
 
 export class StreamTable {
@@ -8,8 +9,8 @@ export class StreamTable {
   #waiting = new Set<Http2Stream>();
   #nextLocal: number;
   #odd: number;
-  /** The highest id that the peer used. */
-  lastPeer = 0;
+  readonly past = new PastStreams();
+  #lastPeer = 0;
 
   constructor(role: 'client' | 'server') {
     this.#nextLocal = role === 'client' ? 1 : 2;
@@ -18,6 +19,17 @@ export class StreamTable {
 
   get size(): number {
     return this.#streams.size;
+  }
+
+  /** The highest id that the peer used. */
+  get lastPeer(): number {
+    return this.#lastPeer;
+  }
+
+  /** The peer opens a stream. */
+  peerOpened(id: number): void {
+    this.past.opened(id, this.#lastPeer);
+    this.#lastPeer = id;
   }
 
   get exhausted(): boolean {
@@ -33,6 +45,8 @@ export class StreamTable {
   }
 
   remove(stream: Http2Stream): void {
+    const reason = stream.closed;
+    if (reason?.kind === 'error' || (reason?.kind === 'reset' && !reason.remote)) this.past.resetHere(stream.id);
     this.#streams.delete(stream.id);
     this.#waiting.delete(stream);
   }
@@ -54,7 +68,7 @@ export class StreamTable {
 
   /** True when no stream of this id has ever been. */
   isIdle(id: number): boolean {
-    return this.isLocal(id) ? id >= this.#nextLocal : id > this.lastPeer;
+    return this.isLocal(id) ? id >= this.#nextLocal : id > this.#lastPeer;
   }
 
   wait(stream: Http2Stream): void {

@@ -81,6 +81,11 @@ export class RawPeer {
     this.#wire.write(Buffer.concat(parts));
   }
 
+  /** Ends its own direction. */
+  leave(): void {
+    this.#wire.end();
+  }
+
   headers(id: number, headers: HeaderList, flags: number = Flag.endHeaders): Buffer {
     return frame(FrameType.headers, flags, id, this.#encoder.encode(headers));
   }
