@@ -4,10 +4,11 @@ import { MeshError } from '../../errors.ts';
 import { Epoll } from '../../os/epoll.ts';
 import { EPOLL } from '../../os/layout.ts';
 import { nodeLoop } from '../../os/node-loop.ts';
+import { Slabs } from './slabs.ts';
 import { warnOf } from '../fault.ts';
 
 /** Bytes that one read(2) may take: enough for bulk data, and no connection holds the others up for longer than this takes. */
-const READ_SIZE = 256 * 1024;
+const READ_SIZE = 512 * 1024;
 const OUTGOING_SIZE = 128 * 1024;
 /** The id of Node's loop among the watched. */
 const NODE = 0;
@@ -33,6 +34,7 @@ export class Loop {
   readonly scratch = Buffer.alloc(READ_SIZE);
   /** Told of every fault of a handler. */
   readonly faultListeners = new Set<(error: MeshError) => void>();
+  readonly slabs = new Slabs();
   readonly #outgoing: Buffer[] = [];
   readonly #epoll = new Epoll();
   readonly #node = nodeLoop();

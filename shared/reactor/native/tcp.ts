@@ -15,7 +15,7 @@ import type { Loop, Watch } from './loop.ts';
 export const HIGH_WATER = 64 * 1024;
 const NOWHERE: HostPort = { ip: '0.0.0.0', port: 0 };
 /** Bytes that a connection may read in one turn of the loop. */
-const READ_BUDGET = 256 * 1024;
+const READ_BUDGET = 512 * 1024;
 
 export class NativeConn implements Conn, Watch {
   readonly remote: HostPort;
@@ -75,7 +75,7 @@ export class NativeConn implements Conn, Watch {
     if (this.#closed || this.#ending) return true;
     const sent = this.#pending.length > 0 ? 0 : this.#send(chunk);
     if (sent < chunk.length) {
-      this.#pending.push(Uint8Array.from(chunk.subarray(sent)));
+      this.#pending.push(this.#loop.slabs.copy(sent === 0 ? chunk : chunk.subarray(sent)));
       this.#buffered += chunk.length - sent;
       this.#watch();
     }
@@ -185,7 +185,10 @@ export class NativeConn implements Conn, Watch {
       if (sent < 0) return this.#failUnlessAgain(errno());
       this.#buffered -= sent;
       if (sent < chunk.length) this.#pending[0] = chunk.subarray(sent);
-      else this.#pending.shift();
+      else {
+        this.#pending.shift();
+        this.#loop.slabs.give(chunk);
+      }
     }
     this.#watch();
     if (this.#wantDrain) {
@@ -225,6 +228,7 @@ export class NativeConn implements Conn, Watch {
     if (this.#watchId) this.#loop.unwatch(this.#fd, this.#watchId, true);
     this.#watchId = 0;
     libc().close(this.#fd);
+    for (const chunk of this.#pending) this.#loop.slabs.give(chunk);
     this.#pending = [];
     this.#buffered = 0;
     this.#all.delete(this);
