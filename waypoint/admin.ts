@@ -2,6 +2,7 @@
 import { CertificateCache } from '#shared/identity/certificate-cache.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
 import type { Readiness } from '#shared/lifecycle/readiness.ts';
+import type { Backend } from '#shared/reactor/create.ts';
 import { quitRoute, readinessRoute, withIndex } from '#shared/telemetry/admin-routes.ts';
 import { AdminServer, json, LOCALHOST, WILDCARD } from '#shared/telemetry/admin-server.ts';
 import type { Logging } from '#shared/telemetry/log.ts';
@@ -23,12 +24,14 @@ export interface AdminOptions {
   readonly logging: Logging;
   readonly store: ConfigStore;
   readonly certificates: CertificateSource;
+  /** In use. */
+  readonly backend: Backend;
   readonly requestStop: (why: string) => void;
 }
 
 /** Binds all three before it resolves. */
 export async function startAdmin(options: AdminOptions): Promise<{ ports: AdminPorts; close(): Promise<void> }> {
-  const { config, readiness, metrics, logging, store, certificates, requestStop } = options;
+  const { config, readiness, metrics, logging, store, certificates, backend, requestStop } = options;
   const log = logging.scope('admin');
   const dump = {
     path: '/config_dump',
@@ -36,6 +39,7 @@ export async function startAdmin(options: AdminOptions): Promise<{ ports: AdminP
     handle: () =>
       json({
         config,
+        dataPlane: { backend },
         ...Object(store.dump()),
         certificates: certificates instanceof CertificateCache ? certificates.dump() : [],
       }),

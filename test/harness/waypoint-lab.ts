@@ -3,6 +3,7 @@
 import http from 'node:http';
 import type { Duplex } from 'node:stream';
 import { create } from '@bufbuild/protobuf';
+import { type Test, test } from 'tap';
 import { Server } from '@grpc/grpc-js';
 import type { HostPort } from '#shared/address.ts';
 import { systemClock } from '#shared/clock.ts';
@@ -14,7 +15,7 @@ import { serveHbone } from '#shared/hbone/server.ts';
 import type { CertificateSource, WorkloadCertificate } from '#shared/identity/certificate.ts';
 import { spiffeId, type SpiffeId } from '#shared/ids.ts';
 import type { PeerCertificate, Reactor } from '#shared/reactor/api.ts';
-import { createReactor } from '#shared/reactor/create.ts';
+import { type Backend, BACKENDS, createReactor } from '#shared/reactor/create.ts';
 import { duplexOver } from '#shared/reactor/portable/duplex.ts';
 import { Logging } from '#shared/telemetry/log.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
@@ -79,6 +80,15 @@ export interface WaypointLab {
   stop(): Promise<void>;
 }
 
+/** A test on each backend of our waypoint. */
+export function testOnBackends(
+  name: string,
+  options: { timeout: number },
+  run: (t: Test, backend: Backend) => Promise<void>,
+): void {
+  for (const backend of BACKENDS) test(`${name} (${backend})`, options, (t) => run(t, backend));
+}
+
 interface Teardown {
   teardown(task: () => unknown): void;
 }
@@ -96,10 +106,10 @@ export function testCertificates(): CertificateSource {
   };
 }
 
-/** Starts a waypoint of the kind with its first configuration and waits until it takes tunnels. */
+/** Starts our waypoint on a backend, or a real Envoy, with its first configuration and waits until it takes tunnels. */
 export async function startWaypoint(
   t: Teardown,
-  kind: 'culvert' | 'envoy',
+  kind: Backend | 'envoy',
   resources: EnvoyResources,
   certificates: CertificateSource = testCertificates(),
 ): Promise<WaypointLab> {
@@ -120,7 +130,7 @@ export async function startWaypoint(
   } else {
     let text = '';
     const sink = { write: (line: string) => void (text += line) };
-    const app = await buildApp(ownConfig(plane.port), {
+    const app = await buildApp(ownConfig(plane.port, kind), {
       logging: new Logging({ level: 'debug', sink }),
       accessLog: new LogLines(systemClock, (lines) => sink.write(Buffer.from(lines).toString())),
       certificates,
@@ -312,7 +322,7 @@ function bound(resources: EnvoyResources, ip: string | undefined): EnvoyResource
   return { ...resources, listeners };
 }
 
-function ownConfig(xdsPort: number): ReturnType<typeof loadConfig> {
+function ownConfig(xdsPort: number, backend: Backend): ReturnType<typeof loadConfig> {
   const env: Record<string, string> = {
     POD_NAME: 'waypoint-0',
     POD_NAMESPACE: 'shop',
@@ -324,6 +334,7 @@ function ownConfig(xdsPort: number): ReturnType<typeof loadConfig> {
     READY_PORT: '0',
     HBONE_PORT: '0',
     TERMINATION_GRACE_PERIOD: '1s',
+    CULVERT_BACKEND: backend,
   };
   return loadConfig((name) => env[name]);
 }

@@ -178,7 +178,8 @@ test('our waypoint and Envoy agree', { skip: noEnvoy, timeout: 90_000 }, async (
     'one reference to nothing',
   );
   const certificates = testCertificates();
-  const ours = await startWaypoint(t, 'culvert', resources, certificates);
+  const ours = await startWaypoint(t, 'native', resources, certificates);
+  const portable = await startWaypoint(t, 'portable', resources, certificates);
   const envoy = await startWaypoint(t, 'envoy', resources, certificates);
   for (const [ip, name] of [
     [one, 'v1'],
@@ -206,9 +207,11 @@ test('our waypoint and Envoy agree', { skip: noEnvoy, timeout: 90_000 }, async (
   }
   for (const question of questions) {
     const { note, ...ask } = question;
-    const mine = essence(await ours.ask({ to: '10.96.0.1:80', ...ask }));
-    const theirs = essence(await envoy.ask({ to: '10.96.0.1:80', ...ask }));
-    t.same(mine, theirs, `${ask.method ?? 'GET'} ${ask.path ?? '/'} ${note ?? ''}`);
+    const answerOf = async (lab: typeof ours): Promise<unknown> => essence(await lab.ask({ to: '10.96.0.1:80', ...ask }));
+    const theirs = await answerOf(envoy);
+    const what = `${ask.method ?? 'GET'} ${ask.path ?? '/'} ${note ?? ''}`;
+    t.same(await answerOf(ours), theirs, what);
+    t.same(await answerOf(portable), theirs, `${what} (portable)`);
   }
   t.comment(
     ours
@@ -242,7 +245,8 @@ test(
       aScope({ workloads: [workload] }),
     );
     const certificates = testCertificates();
-    const ours = await startWaypoint(t, 'culvert', resources, certificates);
+    const ours = await startWaypoint(t, 'native', resources, certificates);
+    const portable = await startWaypoint(t, 'portable', resources, certificates);
     const envoy = await startWaypoint(t, 'envoy', resources, certificates);
     const { tunnels } = await startPod(t, ours, ip, backend, 8080, (request, response) => void response.end(request.url));
     const redis = net.createServer((socket) => {
@@ -252,7 +256,7 @@ test(
     await new Promise<void>((resolve) => redis.listen(6379, ip, resolve));
     t.teardown(() => redis.close());
     const bad = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'bad' });
-    for (const [name, lab] of Object.entries({ ours, envoy })) {
+    for (const [name, lab] of Object.entries({ ours, portable, envoy })) {
       const got = await lab.ask({ to: `${ip}:8080`, path: '/x' });
       t.same([got.status, got.body], [200, '/x'], name);
       t.equal((await lab.ask({ to: `${ip}:8080`, method: 'DELETE' })).status, 403, `${name} denies by method`);

@@ -1,19 +1,18 @@
 // Connections that are not HTTP through our waypoint: TCP ports, and ports whose protocol only the first bytes tell.
 import { createHash, randomBytes } from 'node:crypto';
 import net from 'node:net';
-import { test } from 'tap';
 import { AppProtocol } from '#shared/gen/istio/workload/workload_pb.ts';
 import { spiffeId } from '#shared/ids.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import { waypointResources } from '../../controlplane/translate/envoy/waypoint.ts';
 import { aMesh, aPolicy, aScope, aService, aWorkload } from '../controlplane/translate/envoy/mesh.ts';
-import { endTunnels, ownAddress, startWaypoint } from '../harness/waypoint-lab.ts';
+import { endTunnels, ownAddress, startWaypoint, testOnBackends } from '../harness/waypoint-lab.ts';
 
 const backend = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'default' });
 const VIP = '10.96.0.1';
 const hash = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
 
-test('TCP ports: bytes, half-close, policy by identity', { timeout: 30_000 }, async (t) => {
+testOnBackends('TCP ports: bytes, half-close, policy by identity', { timeout: 30_000 }, async (t, kind) => {
   const ip = ownAddress();
   const redis = aService({ name: 'redis', vip: VIP, ports: [{ port: 6379, target: 6379, protocol: AppProtocol.TCP }] });
   const policies = [
@@ -26,7 +25,7 @@ test('TCP ports: bytes, half-close, policy by identity', { timeout: 30_000 }, as
     aMesh({ services: [redis], policies, workloads: [aWorkload({ name: 'r', ip, service: redis })] }),
     aScope({ services: [redis] }),
   );
-  const lab = await startWaypoint(t, 'culvert', resources);
+  const lab = await startWaypoint(t, kind, resources);
   const server = net.createServer({ allowHalfOpen: true }, (socket) => {
     const chunks: Buffer[] = [];
     socket.on('data', (chunk: Buffer) => void chunks.push(chunk));
@@ -53,7 +52,7 @@ test('TCP ports: bytes, half-close, policy by identity', { timeout: 30_000 }, as
   await t.rejects(lab.connect('10.96.0.77:80'), /503|404/u, 'what is not served is refused');
 });
 
-test('a TCP connection that a new policy forbids is cut, others live on', { timeout: 30_000 }, async (t) => {
+testOnBackends('a TCP connection that a new policy forbids is cut, others live on', { timeout: 30_000 }, async (t, kind) => {
   const ip = ownAddress();
   const redis = aService({ name: 'redis', vip: VIP, ports: [{ port: 6380, target: 6380, protocol: AppProtocol.TCP }] });
   const resources = (...policies: ReturnType<typeof aPolicy>[]) =>
@@ -61,7 +60,7 @@ test('a TCP connection that a new policy forbids is cut, others live on', { time
       aMesh({ services: [redis], policies, workloads: [aWorkload({ name: 'r', ip, service: redis })] }),
       aScope({ services: [redis] }),
     );
-  const lab = await startWaypoint(t, 'culvert', resources());
+  const lab = await startWaypoint(t, kind, resources());
   const server = net.createServer((socket) => socket.on('error', () => undefined).pipe(socket));
   await new Promise<void>((resolve) => server.listen(6380, ip, resolve));
   t.teardown(() => server.close());
@@ -91,47 +90,51 @@ test('a TCP connection that a new policy forbids is cut, others live on', { time
   good.destroy();
 });
 
-test('ports of unknown protocol: HTTP is recognised, anything else and silence are TCP', { timeout: 30_000 }, async (t) => {
-  const ip = ownAddress();
-  const echo = aService({ name: 'echo', vip: VIP, ports: [{ port: 81, target: 8081, protocol: AppProtocol.UNKNOWN }] });
-  const policies = [
-    aPolicy('no-delete', {
-      targetRefs: [{ group: '', kind: 'Service', name: 'echo' }],
-      action: 'DENY',
-      rules: [{ to: [{ operation: { ports: ['9'] } }] }],
-    }),
-  ];
-  const lab = await startWaypoint(
-    t,
-    'culvert',
-    waypointResources(
-      aMesh({ services: [echo], policies, workloads: [aWorkload({ name: 'e', ip, service: echo })] }),
-      aScope({ services: [echo] }),
-    ),
-  );
-  const server = net.createServer((socket) => {
-    socket.on('error', () => undefined);
-    const greet = setTimeout(() => socket.write('220 hello\r\n'), 20);
-    socket.on('data', (chunk: Buffer) => {
-      clearTimeout(greet);
-      socket.write(chunk.toString().startsWith('GET') ? 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok' : chunk);
+testOnBackends(
+  'ports of unknown protocol: HTTP is recognised, anything else and silence are TCP',
+  { timeout: 30_000 },
+  async (t, kind) => {
+    const ip = ownAddress();
+    const echo = aService({ name: 'echo', vip: VIP, ports: [{ port: 81, target: 8081, protocol: AppProtocol.UNKNOWN }] });
+    const policies = [
+      aPolicy('no-delete', {
+        targetRefs: [{ group: '', kind: 'Service', name: 'echo' }],
+        action: 'DENY',
+        rules: [{ to: [{ operation: { ports: ['9'] } }] }],
+      }),
+    ];
+    const lab = await startWaypoint(
+      t,
+      kind,
+      waypointResources(
+        aMesh({ services: [echo], policies, workloads: [aWorkload({ name: 'e', ip, service: echo })] }),
+        aScope({ services: [echo] }),
+      ),
+    );
+    const server = net.createServer((socket) => {
+      socket.on('error', () => undefined);
+      const greet = setTimeout(() => socket.write('220 hello\r\n'), 20);
+      socket.on('data', (chunk: Buffer) => {
+        clearTimeout(greet);
+        socket.write(chunk.toString().startsWith('GET') ? 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok' : chunk);
+      });
     });
-  });
-  await new Promise<void>((resolve) => server.listen(8081, ip, resolve));
-  t.teardown(() => server.close());
-  const reactor = createReactor();
-  t.teardown(() => reactor.close());
-  await endTunnels(reactor, lab.certificates, ip, backend);
-  t.equal(
-    (await lab.ask({ to: `${VIP}:81` })).headers['x-envoy-upstream-service-time'] !== undefined,
-    true,
-    'HTTP went through the HTTP chain',
-  );
-  const binary = await lab.connect(`${VIP}:81`);
-  binary.write(Buffer.from([0, 1, 2, 3]));
-  t.same(await new Promise((resolve) => binary.once('data', resolve)), Buffer.from([0, 1, 2, 3]));
-  binary.destroy();
-  const silent = await lab.connect(`${VIP}:81`);
-  t.match(String(await new Promise((resolve) => silent.once('data', resolve))), /220 hello/u, 'a server may speak first');
-  silent.destroy();
-});
+    await new Promise<void>((resolve) => server.listen(8081, ip, resolve));
+    t.teardown(() => server.close());
+    const reactor = createReactor();
+    t.teardown(() => reactor.close());
+    await endTunnels(reactor, lab.certificates, ip, backend);
+    t.equal(
+      (await lab.ask({ to: `${VIP}:81` })).headers['x-envoy-upstream-service-time'] !== undefined,
+      true,
+      'HTTP went through the HTTP chain',
+    );
+    const binary = await lab.connect(`${VIP}:81`);
+    binary.write(Buffer.from([0, 1, 2, 3]));
+    t.same(await new Promise((resolve) => binary.once('data', resolve)), Buffer.from([0, 1, 2, 3]));
+    binary.destroy();
+    const silent = await lab.connect(`${VIP}:81`);
+    t.match(String(await new Promise((resolve) => silent.once('data', resolve))), /220 hello/u, 'a server may speak first');
+    silent.destroy();
+  },
+);

@@ -5,15 +5,22 @@ import http from 'node:http';
 import http2 from 'node:http2';
 import type { Duplex } from 'node:stream';
 import { create } from '@bufbuild/protobuf';
-import { test } from 'tap';
 import { ListenerSchema } from '#shared/gen/envoy/config/listener/v3/listener_pb.ts';
 import { AppProtocol, type Service } from '#shared/gen/istio/workload/workload_pb.ts';
 import { spiffeId } from '#shared/ids.ts';
-import { createReactor } from '#shared/reactor/create.ts';
+import { type Backend, createReactor } from '#shared/reactor/create.ts';
 import type { EnvoyResources } from '../../controlplane/translate/envoy/model.ts';
 import { waypointResources } from '../../controlplane/translate/envoy/waypoint.ts';
 import { aMesh, aPolicy, aRoute, aScope, aService, aWorkload, service } from '../controlplane/translate/envoy/mesh.ts';
-import { endTunnels, eventually, ownAddress, startPod, startWaypoint, type WaypointLab } from '../harness/waypoint-lab.ts';
+import {
+  endTunnels,
+  eventually,
+  ownAddress,
+  startPod,
+  startWaypoint,
+  testOnBackends,
+  type WaypointLab,
+} from '../harness/waypoint-lab.ts';
 
 const backend = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'default' });
 const VIP = '10.96.0.1';
@@ -23,6 +30,7 @@ type Teardown = Parameters<typeof startWaypoint>[0];
 /** One service with one pod behind a waypoint. */
 async function setUp(
   t: Teardown,
+  kind: Backend,
   ports: { port: number; target: number; protocol?: AppProtocol }[],
   handler: http.RequestListener = (_request, response) => void response.end('ok'),
 ): Promise<{
@@ -39,15 +47,15 @@ async function setUp(
       aMesh({ services: [echo], workloads: [aWorkload({ name: 'echo-0', ip, service: echo })], ...parts }),
       aScope({ services: [echo] }),
     );
-  const lab = await startWaypoint(t, 'culvert', resources());
+  const lab = await startWaypoint(t, kind, resources());
   const { tunnels } = await startPod(t, lab, ip, backend, ports[0]?.target ?? 8080, handler);
   return { lab, ip, echo, resources, peers: tunnels };
 }
 
 const hash = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
 
-test('bodies of every framing arrive whole, both ways', { timeout: 60_000 }, async (t) => {
-  const { lab, peers } = await setUp(t, [{ port: 80, target: 8080 }], (request, response) => {
+testOnBackends('bodies of every framing arrive whole, both ways', { timeout: 60_000 }, async (t, kind) => {
+  const { lab, peers } = await setUp(t, kind, [{ port: 80, target: 8080 }], (request, response) => {
     const chunks: Buffer[] = [];
     request.on('data', (chunk: Buffer) => void chunks.push(chunk));
     request.on('end', () => {
@@ -76,12 +84,12 @@ test('bodies of every framing arrive whole, both ways', { timeout: 60_000 }, asy
   t.match(peers[0]?.uris, ['spiffe://cluster.local/ns/shop/sa/waypoint'], 'the pod sees the identity of the waypoint');
 });
 
-test(
+testOnBackends(
   'requests of one connection share a connection to the backend, pipelined ones keep their order',
   { timeout: 30_000 },
-  async (t) => {
+  async (t, kind) => {
     const ports = new Set<number | undefined>();
-    const { lab } = await setUp(t, [{ port: 80, target: 8080 }], (request, response) => {
+    const { lab } = await setUp(t, kind, [{ port: 80, target: 8080 }], (request, response) => {
       ports.add(request.socket.remotePort);
       setTimeout(() => response.end(request.url), request.url === '/1' ? 100 : 0);
     });
@@ -101,8 +109,8 @@ test(
   },
 );
 
-test('what is no request is answered once and the connection ends', { timeout: 30_000 }, async (t) => {
-  const { lab } = await setUp(t, [{ port: 80, target: 8080 }]);
+testOnBackends('what is no request is answered once and the connection ends', { timeout: 30_000 }, async (t, kind) => {
+  const { lab } = await setUp(t, kind, [{ port: 80, target: 8080 }]);
   for (const bytes of [
     'GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n',
     'GET / HTTP/1.1\r\nhost : a\r\n\r\n',
@@ -121,8 +129,8 @@ test('what is no request is answered once and the connection ends', { timeout: 3
   }
 });
 
-test('a backend that goes away is a 503 or a cut body, never a silent end', { timeout: 30_000 }, async (t) => {
-  const { lab } = await setUp(t, [{ port: 80, target: 8080 }], (request, response) => {
+testOnBackends('a backend that goes away is a 503 or a cut body, never a silent end', { timeout: 30_000 }, async (t, kind) => {
+  const { lab } = await setUp(t, kind, [{ port: 80, target: 8080 }], (request, response) => {
     if (request.url === '/before') return void request.socket.destroy();
     response.writeHead(200, { 'content-length': 100 });
     response.write('half');
@@ -137,9 +145,9 @@ test('a backend that goes away is a 503 or a cut body, never a silent end', { ti
   });
 });
 
-test('a client that leaves ends the request at the backend', { timeout: 30_000 }, async (t) => {
+testOnBackends('a client that leaves ends the request at the backend', { timeout: 30_000 }, async (t, kind) => {
   const gone = Promise.withResolvers<void>();
-  const { lab } = await setUp(t, [{ port: 80, target: 8080 }], (request, response) => {
+  const { lab } = await setUp(t, kind, [{ port: 80, target: 8080 }], (request, response) => {
     response.writeHead(200);
     response.write('x');
     request.socket.on('close', () => gone.resolve());
@@ -154,8 +162,8 @@ test('a client that leaves ends the request at the backend', { timeout: 30_000 }
   });
 });
 
-test('HTTP/2 with prior knowledge inside the tunnel, to HTTP/1.1 behind', { timeout: 30_000 }, async (t) => {
-  const { lab } = await setUp(t, [{ port: 80, target: 8080 }], (request, response) => void request.pipe(response));
+testOnBackends('HTTP/2 with prior knowledge inside the tunnel, to HTTP/1.1 behind', { timeout: 30_000 }, async (t, kind) => {
+  const { lab } = await setUp(t, kind, [{ port: 80, target: 8080 }], (request, response) => void request.pipe(response));
   const session = http2.connect(`http://${VIP}:80`, { createConnection: await connector(lab) });
   const answers = await Promise.all(
     [1, 2, 3].map(
@@ -179,14 +187,14 @@ async function connector(lab: WaypointLab): Promise<() => Duplex> {
   return () => socket;
 }
 
-test('gRPC ports: HTTP/2 on both sides, with trailers', { timeout: 30_000 }, async (t) => {
+testOnBackends('gRPC ports: HTTP/2 on both sides, with trailers', { timeout: 30_000 }, async (t, kind) => {
   const ip = ownAddress();
   const echo = aService({ name: 'echo', vip: VIP, ports: [{ port: 80, target: 7070, protocol: AppProtocol.GRPC }] });
   const resources = waypointResources(
     aMesh({ services: [echo], workloads: [aWorkload({ name: 'e', ip, service: echo })] }),
     aScope({ services: [echo] }),
   );
-  const lab = await startWaypoint(t, 'culvert', resources);
+  const lab = await startWaypoint(t, kind, resources);
   const server = http2.createServer((_request, response) => {
     response.writeHead(200, { 'content-type': 'application/grpc' });
     response.addTrailers({ 'grpc-status': '7' });
@@ -211,8 +219,8 @@ test('gRPC ports: HTTP/2 on both sides, with trailers', { timeout: 30_000 }, asy
   t.match(metrics, /istio_requests_total\{[^}]*request_protocol="grpc"[^}]*grpc_response_status="7"\} 1/u);
 });
 
-test('a websocket is upgraded and then carries bytes', { timeout: 30_000 }, async (t) => {
-  const { lab, ip } = await setUp(t, [{ port: 80, target: 8080 }]);
+testOnBackends('a websocket is upgraded and then carries bytes', { timeout: 30_000 }, async (t, kind) => {
+  const { lab, ip } = await setUp(t, kind, [{ port: 80, target: 8080 }]);
   const server = http.createServer();
   server.on('upgrade', (_request, socket) => {
     socket.write('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello ');
@@ -250,11 +258,11 @@ async function statusOf(socket: Duplex, path: string): Promise<number> {
   return Number(/^HTTP\/1\.1 (\d+)/u.exec((await answer).toString())?.[1]);
 }
 
-test(
+testOnBackends(
   'a changed route holds for the next request of an open connection; a bad listener changes nothing',
   { timeout: 30_000 },
-  async (t) => {
-    const { lab, resources } = await setUp(t, [{ port: 80, target: 8080 }]);
+  async (t, kind) => {
+    const { lab, resources } = await setUp(t, kind, [{ port: 80, target: 8080 }]);
     const socket = await lab.connect(`${VIP}:80`);
     t.equal(await statusOf(socket, '/'), 200);
     const routes = [
@@ -284,38 +292,43 @@ test(
   },
 );
 
-test('a policy that comes while a connection is open holds for its next request', { timeout: 30_000 }, async (t) => {
-  const { lab, resources } = await setUp(t, [{ port: 80, target: 8080 }]);
-  const one = await lab.connect(`${VIP}:80`);
-  const session = http2.connect(`http://${VIP}:80`, { createConnection: await connector(lab) });
-  const two = (): Promise<unknown> =>
-    new Promise((resolve, reject) => {
-      const stream = session.request({ ':path': '/secret' });
-      stream.on('response', (response) => resolve(response[':status'])).on('error', reject);
-      stream.resume();
-      stream.end();
+testOnBackends(
+  'a policy that comes while a connection is open holds for its next request',
+  { timeout: 30_000 },
+  async (t, kind) => {
+    const { lab, resources } = await setUp(t, kind, [{ port: 80, target: 8080 }]);
+    const one = await lab.connect(`${VIP}:80`);
+    const session = http2.connect(`http://${VIP}:80`, { createConnection: await connector(lab) });
+    const two = (): Promise<unknown> =>
+      new Promise((resolve, reject) => {
+        const stream = session.request({ ':path': '/secret' });
+        stream.on('response', (response) => resolve(response[':status'])).on('error', reject);
+        stream.resume();
+        stream.end();
+      });
+    t.same([await statusOf(one, '/secret'), await two()], [200, 200]);
+    const deny = aPolicy('deny', {
+      targetRefs: [{ group: '', kind: 'Service', name: 'echo' }],
+      action: 'DENY',
+      rules: [{ to: [{ operation: { paths: ['/secret'] } }] }],
     });
-  t.same([await statusOf(one, '/secret'), await two()], [200, 200]);
-  const deny = aPolicy('deny', {
-    targetRefs: [{ group: '', kind: 'Service', name: 'echo' }],
-    action: 'DENY',
-    rules: [{ to: [{ operation: { paths: ['/secret'] } }] }],
-  });
-  await lab.update(resources({ policies: [deny] }));
-  await eventually(async () => {
-    if ((await lab.ask({ to: `${VIP}:80`, path: '/secret' })).status !== 403) throw new Error('not yet');
-  });
-  t.same([await statusOf(one, '/secret'), await two()], [403, 403], 'HTTP/1.1 and HTTP/2');
-  one.destroy();
-  session.destroy();
-});
+    await lab.update(resources({ policies: [deny] }));
+    await eventually(async () => {
+      if ((await lab.ask({ to: `${VIP}:80`, path: '/secret' })).status !== 403) throw new Error('not yet');
+    });
+    t.same([await statusOf(one, '/secret'), await two()], [403, 403], 'HTTP/1.1 and HTTP/2');
+    one.destroy();
+    session.destroy();
+  },
+);
 
-test(
+testOnBackends(
   'a drain lets requests finish, takes new tunnels until ztunnels have heard of it, and ends',
   { timeout: 30_000 },
-  async (t) => {
+  async (t, kind) => {
     const { lab } = await setUp(
       t,
+      kind,
       [{ port: 80, target: 8080 }],
       (_request, response) => void setTimeout(() => response.end('late'), 300),
     );
@@ -330,11 +343,11 @@ test(
   },
 );
 
-test(
+testOnBackends(
   'HTTP/2 requests that no request line could hold are refused, and the connection lives on',
   { timeout: 30_000 },
-  async (t) => {
-    const { lab } = await setUp(t, [{ port: 80, target: 8080 }]);
+  async (t, kind) => {
+    const { lab } = await setUp(t, kind, [{ port: 80, target: 8080 }]);
     const session = http2.connect(`http://${VIP}:80`, { createConnection: await connector(lab) });
     const statusOf2 = (headers: http2.OutgoingHttpHeaders): Promise<unknown> =>
       new Promise((resolve, reject) => {
