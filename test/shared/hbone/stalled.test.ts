@@ -67,14 +67,24 @@ function held(t: Test, streams: readonly ByteStream[]): void {
   t.ok(Math.max(...octets) <= MiB, `at most ${Math.max(...octets)} octets are held for one`);
 }
 
-/** The number of tunnels that open, in a mesh whose server stalls, floods or echoes as the tunnel's authority says. */
+/** While nothing can move, nothing is tried. */
+async function sleeps(t: Test): Promise<void> {
+  const before = process.cpuUsage();
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  const { user, system } = process.cpuUsage(before);
+  t.ok(user + system < 75_000, `${Math.round((user + system) / 1000)} ms of CPU in 150 ms`);
+}
+
+/** A mesh whose server stalls, reads, floods or echoes as the tunnel's authority says. */
 async function setUp(t: Test, backend: Backend) {
   const served: ByteStream[] = [];
   const mesh = await meshOn(backend)(t, (tunnel) => {
     const stream = tunnel.accept([]);
     if (tunnel.authority.startsWith('echo')) return echo(stream);
     served.push(stream);
-    return tunnel.authority.startsWith('stall') ? stall(stream) : flood(stream);
+    if (tunnel.authority.startsWith('flood')) return flood(stream);
+    stall(stream);
+    return tunnel.authority.startsWith('stall') ? undefined : stream.resume();
   });
   const open = (kind: string, count: number): Promise<Tunnel[]> =>
     Promise.all(Array.from({ length: count }, () => mesh.pool.open({ ...mesh.request, authority: `${kind}:80` })));
@@ -89,6 +99,7 @@ for (const backend of BACKENDS) {
     await until(() => served.length === STALLED);
     await settled(() => served.reduce((sum, stream) => sum + (stream as Http2Stream).held, 0));
     held(t, served);
+    await sleeps(t);
     const probes = await open('echo', PROBES);
     t.same(await Promise.all(probes.map(({ stream }) => ask(stream))), Array(PROBES).fill(ROUNDS));
     t.equal(pool.size, 1, 'on the same connection');
@@ -101,6 +112,7 @@ for (const backend of BACKENDS) {
     stalled.forEach(stall);
     await settled(() => stalled.reduce((sum, stream) => sum + (stream as Http2Stream).held, 0));
     held(t, stalled);
+    await sleeps(t);
     const probes = await open('echo', PROBES);
     t.same(await Promise.all(probes.map(({ stream }) => ask(stream))), Array(PROBES).fill(ROUNDS));
     t.equal(pool.size, 1, 'on the same connection');
@@ -127,8 +139,24 @@ for (const backend of BACKENDS) {
     await settled(() => joined.reduce((sum, { joint }) => sum + joint.sent, 0));
     t.ok(Math.min(...octets()) > 0, 'they are stalled');
     t.ok(Math.max(...octets()) <= MiB + 65_536, `at most ${Math.max(...octets())} octets are held for one`);
+    await sleeps(t);
     const probes = await Promise.all(Array.from({ length: PROBES }, () => open('echo')));
     t.same(await Promise.all(probes.map(({ stream }) => ask(stream))), Array(PROBES).fill(ROUNDS));
     t.equal(pool.size, 1, 'on the same connection');
+  });
+
+  test(`${backend}: the connection itself is not read`, async (t) => {
+    const { open, served, conns } = await setUp(t, backend);
+    const tunnels = await open('read', STALLED);
+    await until(() => served.length === STALLED);
+    conns[0]?.pause();
+    for (const { stream } of tunnels) flood(stream);
+    await settled(() => tunnels.reduce((sum, { stream }) => sum + stream.buffered, 0));
+    await sleeps(t);
+    const held = tunnels.map(({ stream }) => stream.buffered);
+    t.ok(Math.max(...held) <= MiB, `at most ${Math.max(...held)} octets are held for one`);
+    conns[0]?.resume();
+    const echoes = await open('echo', PROBES);
+    t.same(await Promise.all(echoes.map(({ stream }) => ask(stream))), Array(PROBES).fill(ROUNDS));
   });
 }
