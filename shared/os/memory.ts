@@ -1,5 +1,6 @@
 // Memory by address, for structures that C code reads or owns. Addresses are numbers here: user space ends at 2^47.
 import koffi from 'koffi';
+import { checked } from './pointer-check.ts';
 
 export type Address = number;
 
@@ -13,10 +14,11 @@ let bound: Memcpy | undefined;
 function memcpy(): Memcpy {
   if (bound) return bound;
   const library = koffi.load(null);
-  bound = {
+  const calls: Memcpy = {
     out: library.func('memcpy', 'size_t', ['void *', 'size_t', 'size_t']),
     in: library.func('memcpy', 'size_t', ['size_t', 'void *', 'size_t']),
   };
+  bound = checked(calls, { out: 'array address size', in: 'address array size' });
   return bound;
 }
 

@@ -76,7 +76,7 @@ export function closeNoted(ledger: Uint8Array): void {
 }
 
 /** A bound UDP socket, for `dgram.Socket.bind({ fd })`. */
-export function bindUdp(options: Omit<ListenOptions, 'backlog' | 'transparent' | 'keepalive'>): BoundSocket {
+export function bindUdp(options: Omit<ListenOptions, 'backlog' | 'transparent' | 'keepalive' | 'userTimeout'>): BoundSocket {
   const what = `bind UDP ${formatHostPort(options.address)}${place(options)}`;
   return openWildcard(options.address, (address) => {
     const fd = createSocket(SOCK.DGRAM, familyOf(address.ip), options, what);
@@ -149,6 +149,7 @@ function createSocket(type: number, family: number, options: SocketOptions, what
     if (family === AF.INET6) setOption(fd, SOL.IPV6, IPV6.V6ONLY, 0, what);
     if (options.mark !== undefined) setOption(fd, SOL.SOCKET, SO.MARK, options.mark, what);
     if (type === SOCK.STREAM) setOption(fd, SOL.TCP, TCP.NODELAY, 1, what);
+    if (options.userTimeout !== undefined) setOption(fd, SOL.TCP, TCP.USER_TIMEOUT, options.userTimeout, what);
     if (options.keepalive) setKeepalive(fd, options.keepalive, what);
     return fd;
   });

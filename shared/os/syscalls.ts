@@ -2,6 +2,7 @@
 // Pointers stay in this folder: callers above pass typed arrays, which koffi keeps in place for the time of the call.
 import koffi from 'koffi';
 import { systemError } from './errno.ts';
+import { checked, type Shape } from './pointer-check.ts';
 
 type Bytes = Uint8Array | null;
 
@@ -30,6 +31,29 @@ export interface Libc {
   setrlimit(resource: number, limit: Bytes): number;
 }
 
+const SHAPES: Partial<Record<keyof Libc, Shape>> = {
+  bind: 'fd array size',
+  listen: 'fd',
+  connect: 'fd array size',
+  accept4: 'fd array sizeIn',
+  getsockname: 'fd array sizeIn',
+  getpeername: 'fd array sizeIn',
+  getsockopt: 'fd - - array sizeIn',
+  setsockopt: 'fd - - array size',
+  sendmsg: 'fd array',
+  recvmsg: 'fd array',
+  shutdown: 'fd',
+  fcntl: 'fd',
+  close: 'fd',
+  setns: 'fd',
+  epoll_ctl: 'fd - fd array',
+  epoll_wait: 'fd array events',
+  read: 'fd array size',
+  send: 'fd array size',
+  getrlimit: '- array',
+  setrlimit: '- array',
+};
+
 let bound: Libc | undefined;
 
 /** The bindings of this thread, made at first use. */
@@ -40,7 +64,7 @@ export function libc(): Libc {
 
 function bind(): Libc {
   const library = koffi.load(null);
-  return {
+  const calls: Libc = {
     socket: library.func('int socket(int, int, int)'),
     bind: library.func('int bind(int, const void *, uint)'),
     listen: library.func('int listen(int, int)'),
@@ -64,6 +88,7 @@ function bind(): Libc {
     getrlimit: library.func('int getrlimit(int, void *)'),
     setrlimit: library.func('int setrlimit(int, const void *)'),
   };
+  return checked(calls, SHAPES);
 }
 
 /** errno of the call before; anything in between may overwrite it. */

@@ -77,6 +77,8 @@ export interface SocketOptions {
   /** SO_MARK. */
   mark?: number;
   keepalive?: Keepalive;
+  /** TCP_USER_TIMEOUT, ms: how long what was sent may stay unacknowledged before the connection is given up; default the kernel's. */
+  userTimeout?: number;
 }
 
 /** Milliseconds; the kernel counts in seconds. */

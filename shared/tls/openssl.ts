@@ -2,6 +2,7 @@
 // this folder.
 import koffi from 'koffi';
 import { MeshError } from '../errors.ts';
+import { checked, type Shape } from '../os/pointer-check.ts';
 import { alpnType, selectAlpn } from './alpn.ts';
 
 export type Pointer = number;
@@ -87,6 +88,56 @@ export interface OpenSsl {
   alpnCallback: bigint;
 }
 
+const SHAPES: Partial<Record<keyof OpenSsl, Shape>> = {
+  SSL_CTX_new: 'address -> context',
+  SSL_CTX_free: '~context',
+  SSL_CTX_ctrl: 'context',
+  SSL_CTX_set_groups: 'context',
+  SSL_CTX_set_options: 'context',
+  SSL_CTX_set_num_tickets: 'context',
+  SSL_CTX_set_ciphersuites: 'context',
+  SSL_CTX_set_cipher_list: 'context',
+  SSL_CTX_set_verify: 'context',
+  SSL_CTX_use_certificate: 'context certificate',
+  SSL_CTX_use_PrivateKey: 'context key',
+  SSL_CTX_check_private_key: 'context',
+  SSL_CTX_get_cert_store: 'context',
+  SSL_CTX_set_alpn_select_cb: 'context - context',
+  X509_STORE_add_cert: 'address certificate',
+  d2i_X509: '- array - -> certificate',
+  d2i_AutoPrivateKey: '- array - -> key',
+  X509_free: '~certificate',
+  EVP_PKEY_free: '~key',
+  SSL_new: 'context -> session',
+  SSL_free: '~session',
+  SSL_set_bio: 'session bio bio',
+  SSL_set_accept_state: 'session',
+  SSL_set_connect_state: 'session',
+  SSL_set_alpn_protos: 'session array size',
+  SSL_get0_alpn_selected: 'session array array',
+  SSL_do_handshake: 'session',
+  SSL_read: 'session array size',
+  SSL_write: 'session array size',
+  SSL_shutdown: 'session',
+  SSL_get_error: 'session',
+  SSL_get_verify_result: 'session',
+  SSL_get0_peer_certificate: 'session',
+  SSL_get0_verified_chain: 'session',
+  OPENSSL_sk_num: 'address',
+  OPENSSL_sk_value: 'address',
+  i2d_X509: 'address array',
+  X509_get_ext_by_NID: 'address',
+  X509_get_ext: 'address',
+  X509_EXTENSION_get_data: 'address',
+  X509_get0_serialNumber: 'address',
+  ASN1_STRING_get0_data: 'address',
+  ASN1_STRING_length: 'address',
+  BIO_new: 'address -> bio',
+  BIO_up_ref: 'bio',
+  BIO_ctrl: 'bio',
+  BIO_set_flags: 'bio',
+};
+
 let bound: OpenSsl | undefined;
 
 export function openssl(): OpenSsl {
@@ -118,7 +169,7 @@ function bind(): OpenSsl {
     library.func(name, result, values);
   const [p, bytes] = ['size_t', 'void *'];
   const alpn = alpnType();
-  return {
+  const calls: OpenSsl = {
     TLS_method: func(p, 'TLS_method'),
     SSL_CTX_new: func(p, 'SSL_CTX_new', p),
     SSL_CTX_free: func('void', 'SSL_CTX_free', p),
@@ -176,4 +227,5 @@ function bind(): OpenSsl {
     X509_verify_cert_error_string: func('const char *', 'X509_verify_cert_error_string', 'long'),
     alpnCallback: koffi.register(selectAlpn, alpn),
   };
+  return checked(calls, SHAPES);
 }

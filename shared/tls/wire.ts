@@ -4,6 +4,7 @@
 //
 // A memory BIO keeps its bytes in a BUF_MEM {size_t length; char *data; size_t max; unsigned long flags}. Both of ours are in JavaScript's
 // memory, so their state is set and seen without a call. A read-only memory BIO moves `data` on and `length` down as it is read.
+import { checkRange, pointersAreChecked } from '../os/pointer-check.ts';
 import { addressOf, detach, viewOf, type Address } from '../os/memory.ts';
 import { must, openssl, type Pointer } from './openssl.ts';
 
@@ -115,10 +116,37 @@ export class Wire {
   }
 }
 
+/** CULVERT_DEBUG_POINTERS=1. */
+class CheckedWire extends Wire {
+  #offered = 0;
+
+  override offer(chunk: Uint8Array, at: number): void {
+    checkRange('ciphertext for OpenSSL', chunk, at);
+    this.#offered = chunk.length - at;
+    super.offer(chunk, at);
+  }
+
+  override offerNothing(): void {
+    this.#offered = 0;
+    super.offerNothing();
+  }
+
+  override get unread(): number {
+    checkRange('ciphertext that OpenSSL left', new Uint8Array(this.#offered), super.unread);
+    return super.unread;
+  }
+
+  override take(): Uint8Array {
+    const written = super.take();
+    checkRange('ciphertext that OpenSSL wrote', written, written.length);
+    return written;
+  }
+}
+
 let ofThread: Wire | undefined;
 
 export function threadWire(): Wire {
-  ofThread ??= new Wire();
+  ofThread ??= pointersAreChecked() ? new CheckedWire() : new Wire();
   return ofThread;
 }
 
