@@ -54,6 +54,7 @@ interface Sample {
   readonly heap: number;
   readonly anonymous: number;
   readonly descriptors: number;
+  readonly cpu: number;
 }
 
 const MB = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
@@ -104,8 +105,14 @@ t.test(`${SECONDS} s of churn`, { timeout: (SECONDS + 60) * 1000 }, async (t) =>
   await churn(started + SECONDS * 1000);
   const last = await quiet();
   t.comment(`${connections} connections`);
+  await sleep(1000);
+  for (const [i, node] of nodes.entries()) {
+    const busy = (await node.usage()).cpu - (last[i]?.cpu ?? 0);
+    t.ok(busy < 500_000, `${Math.round(busy / 1000)} ms of CPU in a second without a connection`);
+  }
+  const none: Sample = { heap: 0, anonymous: 0, descriptors: 0, cpu: 0 };
   for (const [i, { heap, anonymous, descriptors }] of last.entries()) {
-    const [early, half] = [first[i] ?? { heap, anonymous, descriptors }, middle[i] ?? { heap, anonymous, descriptors }];
+    const [early, half] = [first[i] ?? none, middle[i] ?? none];
     t.comment(
       `node-${i + 1}: heap ${MB(early.heap)}, ${MB(half.heap)}, ${MB(heap)}; anonymous ${MB(early.anonymous)}, ${MB(half.anonymous)}, ${MB(anonymous)}; descriptors ${early.descriptors}, ${half.descriptors}, ${descriptors}`,
     );
