@@ -34,6 +34,8 @@ export interface RunResult {
   readonly bystanders: number | undefined;
 }
 
+/** Beyond its length, ms: whatever takes longer hangs. */
+const PATIENCE = 60_000;
 /** Of the warm-up, s. */
 const WARM_UP = 1;
 /** Only a fresh process shows its memory, and the slowest answer of a probe has no median. */
@@ -63,7 +65,7 @@ async function measureStill({ load, subject }: Measurement, options: RunOptions)
   // The first start after a change strips types and compiles, and keeps the compiler; the second one finds its code in Node's cache.
   if (subject === 'culvert') await (await startPathLab({ ztunnel, progress, signal }))[Symbol.asyncDispose]();
   await using lab = await startPathLab({ ztunnel, progress, signal });
-  return await orAborted(measureIdle(lab), signal);
+  return await orAborted(measureIdle(lab), signal, { ms: 2 * PATIENCE, what: `the memory of ${subject}` });
 }
 
 type Note = (measurement: Measurement, sample: Sample, when: string) => void;
@@ -80,8 +82,10 @@ async function measureInLabs(options: RunOptions, note: Note): Promise<number | 
   const own = labs.get('culvert');
   const http2 = own && wanted.some(({ route }) => route === 'http2') ? cleanup.use(await startHttp2Pair(own)) : undefined;
   const bystanders = new Bystanders(labs);
-  const one = (measurement: Measurement, length: number): Promise<Sample> =>
-    bystanders.beside(measurement.subject, orAborted(measure(measurement, labs, http2, length), signal));
+  const one = (measurement: Measurement, length: number): Promise<Sample> => {
+    const deadline = { ms: length * 1000 + PATIENCE, what: keyOf(measurement) };
+    return bystanders.beside(measurement.subject, orAborted(measure(measurement, labs, http2, length), signal, deadline));
+  };
 
   for (const measurement of wanted.filter(({ load }) => load === 'stalled'))
     note(measurement, await one(measurement, seconds), 'once');

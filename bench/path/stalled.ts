@@ -71,6 +71,8 @@ function watchGrowth(lab: PathLab, base: number): { most(): Promise<number> } {
       await sleep(LOOK);
     }
   })();
+  // Of a run that was given up nobody asks.
+  watch.catch(() => undefined);
   return {
     async most() {
       watching = false;
