@@ -1,29 +1,10 @@
 // Mutated HTTP/2 traffic in both roles: a session may end, with a named error; it may not throw, hang or leave streams open.
 import { test } from 'tap';
-import { systemClock } from '#shared/clock.ts';
 import { Flag, FrameType } from '#shared/http2/frames.ts';
 import { HpackEncoder } from '#shared/http2/hpack/encoder.ts';
-import { Http2Session } from '#shared/http2/session.ts';
-import type { Http2Stream } from '#shared/http2/stream.ts';
-import type { ByteStream, CloseReason, StreamHandler } from '#shared/reactor/api.ts';
+import { playTraffic } from '../harness/http2-feed.ts';
 import { mutate, pieces, random } from '../harness/mutate.ts';
 import { frame, OPENING, REQUEST, SETTINGS, uint32 } from '../harness/raw-http2.ts';
-
-/** A transport that swallows what is written and hands over what the test feeds. */
-class Feed implements ByteStream {
-  readonly buffered = 0;
-  handler!: StreamHandler;
-  start(handler: StreamHandler): void {
-    this.handler = handler;
-  }
-  write(): boolean {
-    return true;
-  }
-  end(): void {}
-  reset(): void {}
-  pause(): void {}
-  resume(): void {}
-}
 
 function serverTraffic(): Buffer {
   const encoder = new HpackEncoder();
@@ -73,58 +54,15 @@ function clientTraffic(): Buffer {
   ]);
 }
 
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
-async function fuzz(role: 'client' | 'server', seed: number, traffic: Buffer): Promise<void> {
-  const below = random(seed);
-  const feed = new Feed();
-  const closes: CloseReason[] = [];
-  const streams: { stream: Http2Stream; closes: number }[] = [];
-  const use = (stream: Http2Stream): void => {
-    const entry = { stream, closes: 0 };
-    streams.push(entry);
-    if (role === 'server') stream.respond(200);
-    stream.start({
-      onData: (chunk) => {
-        stream.write(chunk);
-        if (below(4) === 0) stream.pause();
-        if (below(20) === 0) stream.reset();
-      },
-      onEnd: () => stream.end(),
-      onDrain: () => {},
-      onClose: () => void entry.closes++,
-    });
-  };
-  const session = new Http2Session(feed, {
-    role,
-    clock: systemClock,
-    onStream: use,
-    onClose: (reason) => void closes.push(reason),
-  });
-  if (role === 'client') for (let i = 0; i < 3; i++) use(session.request(REQUEST));
-  for (const piece of pieces(mutate(traffic, below), below)) {
-    feed.handler.onData(piece);
-    if (below(3) === 0) await turn();
-    if (below(5) === 0) for (const { stream } of streams) stream.resume();
-  }
-  await turn();
-  feed.handler.onClose({ kind: 'ended' });
-  await turn();
-  await turn();
-  const seeded = `seed ${seed}`;
-  if (closes.length !== 1) throw new Error(`${seeded}: closed ${closes.length} times`);
-  const [reason] = closes;
-  if (reason?.kind === 'error' && reason.error.code === 'internal') throw new Error(`${seeded}: ${reason.error.stack}`);
-  if (session.streams !== 0) throw new Error(`${seeded}: ${session.streams} streams left`);
-  for (const entry of streams) if (entry.closes !== 1) throw new Error(`${seeded}: stream closed ${entry.closes} times`);
-}
-
 for (const role of ['server', 'client'] as const) {
   test(`${role} session`, async (t) => {
     const traffic = role === 'server' ? serverTraffic() : clientTraffic();
     const start = Date.now();
     let runs = 0;
-    for (; runs < 4000 && Date.now() - start < 6000; runs++) await fuzz(role, runs, traffic);
+    for (; runs < 4000 && Date.now() - start < 6000; runs++) {
+      const below = random(runs);
+      await playTraffic(role, pieces(mutate(traffic, below), below), below, `seed ${runs}`);
+    }
     t.ok(runs > 300, `${runs} runs`);
   });
 }

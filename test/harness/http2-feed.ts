@@ -1,0 +1,76 @@
+// An HTTP/2 session that a test feeds with octets, for fuzzing.
+import { systemClock } from '#shared/clock.ts';
+import { Http2Session } from '#shared/http2/session.ts';
+import type { Http2Stream } from '#shared/http2/stream.ts';
+import type { ByteStream, CloseReason, StreamHandler } from '#shared/reactor/api.ts';
+import { REQUEST } from './raw-http2.ts';
+
+/** A transport that swallows what is written and hands over what the test feeds. */
+class Feed implements ByteStream {
+  readonly buffered = 0;
+  handler!: StreamHandler;
+  start(handler: StreamHandler): void {
+    this.handler = handler;
+  }
+  write(): boolean {
+    return true;
+  }
+  end(): void {}
+  reset(): void {}
+  pause(): void {}
+  resume(): void {}
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/**
+ * Feeds a session with what a peer sends, piece by piece, beside an application that answers, pauses and resets as `below` says. Throws when
+ * the session ends in another way than by a named fault of the peer, or leaves anything open; `what` names the run.
+ */
+export async function playTraffic(
+  role: 'client' | 'server',
+  traffic: readonly Buffer[],
+  below: (limit: number) => number,
+  what: string,
+): Promise<CloseReason> {
+  const feed = new Feed();
+  const closes: CloseReason[] = [];
+  const streams: { stream: Http2Stream; closes: number }[] = [];
+  const use = (stream: Http2Stream): void => {
+    const entry = { stream, closes: 0 };
+    streams.push(entry);
+    if (role === 'server') stream.respond(200);
+    stream.start({
+      onData: (chunk) => {
+        stream.write(chunk);
+        if (below(4) === 0) stream.pause();
+        if (below(20) === 0) stream.reset();
+      },
+      onEnd: () => stream.end(),
+      onDrain: () => {},
+      onClose: () => void entry.closes++,
+    });
+  };
+  const session = new Http2Session(feed, {
+    role,
+    clock: systemClock,
+    onStream: use,
+    onClose: (reason) => void closes.push(reason),
+  });
+  if (role === 'client') for (let i = 0; i < 3; i++) use(session.request(REQUEST));
+  for (const piece of traffic) {
+    feed.handler.onData(piece);
+    if (below(3) === 0) await turn();
+    if (below(5) === 0) for (const { stream } of streams) stream.resume();
+  }
+  await turn();
+  feed.handler.onClose({ kind: 'ended' });
+  await turn();
+  await turn();
+  const [reason] = closes;
+  if (closes.length !== 1 || !reason) throw new Error(`${what}: closed ${closes.length} times`);
+  if (reason.kind === 'error' && reason.error.code === 'internal') throw new Error(`${what}: ${reason.error.stack}`);
+  if (session.streams !== 0) throw new Error(`${what}: ${session.streams} streams left`);
+  for (const entry of streams) if (entry.closes !== 1) throw new Error(`${what}: stream closed ${entry.closes} times`);
+  return reason;
+}
