@@ -1,7 +1,7 @@
 import t from 'tap';
 import { cpuBetween, parseMachine, parseTicks, readCpu } from '../../bench/measure/cpu.ts';
 import { parseMemory } from '../../bench/measure/memory.ts';
-import { microseconds, parseIperf, parseWrk } from '../../bench/measure/tools.ts';
+import { microseconds, parseH2load, parseIperf, parseWrk } from '../../bench/measure/tools.ts';
 
 t.test('the machine: idle and iowait are not busy', (t) => {
   t.same(parseMachine('cpu  10 1 20 100 5 2 3 4 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n'), { busy: 40, total: 145 });
@@ -25,6 +25,19 @@ t.test('CPU time of a process that works', async (t) => {
 
 t.test('memory', (t) => {
   t.same(parseMemory('Name:\tx\nVmRSS:\t   2048 kB\nRssAnon:\t     512 kB\n'), { rss: 2_097_152, anonymous: 524_288 });
+  t.end();
+});
+
+t.test('h2load', (t) => {
+  const report = `
+finished in 2.00s, 45256.50 req/s, 3.50MB/s
+requests: 90513 total, 90577 started, 90513 done, 90500 succeeded, 13 failed, 13 errored, 0 timeout
+                     min         max         mean         sd        +/- sd
+time for request:      123us     11.70ms      1.36ms       412us    88.00%
+time for connect:       90us       150us       110us        20us    50.00%
+`;
+  t.same(parseH2load(report), { requests: 90_500, perSecond: 45_256.5, p50: 1360, p99: 11_700, errors: 13 });
+  t.throws(() => parseH2load('finished in 190us, 0.00 req/s, 0B/s'), /no answers/);
   t.end();
 });
 
