@@ -173,9 +173,12 @@ function drainDeadline(read: EnvReader): number {
   return read.duration('CONNECTION_TERMINATION_DEADLINE', derived * 1000);
 }
 
-/** As Istio's (a number, a share of the cores, 0 for all of them), and `main` for none, which is the default. */
+/** The main thread stays free for admin pages and configuration (docs/decisions/0006-data-workers.md). */
+const DEFAULT_WORKERS = '50%';
+
+/** As Istio's (a number, a share of the cores, 0 for all of them), and `main` for none. */
 function workerThreads(read: EnvReader, cores: number): number {
-  const text = read.optional('ZTUNNEL_WORKER_THREADS') ?? 'main';
+  const text = read.optional('ZTUNNEL_WORKER_THREADS') ?? DEFAULT_WORKERS;
   if (text === 'main') return 0;
   const [, amount, percent] = /^(\d{1,4})(%?)$/u.exec(text) ?? [];
   const value = Number(amount);

@@ -1,6 +1,7 @@
 // Chooses the backend of the data plane.
 import type { HostPort } from '../address.ts';
-import type { MeshError } from '../errors.ts';
+import { MeshError } from '../errors.ts';
+import { openssl } from '../tls/openssl.ts';
 import type { TlsSettings } from '../tls/settings.ts';
 import type { Reactor } from './api.ts';
 import { threadLoop } from './native/loop.ts';
@@ -12,7 +13,7 @@ export const BACKENDS = ['native', 'portable'] as const;
 export type Backend = (typeof BACKENDS)[number];
 
 export interface ReactorConfig extends TlsSettings {
-  /** Default portable. */
+  /** Default: native, and portable with a warning where that cannot run. */
   backend?: Backend;
   /** The native backend notes here which descriptors it watches (1 at their numbers): who survives the thread can close them. */
   ledger?: Uint8Array;
@@ -22,8 +23,23 @@ export interface ReactorConfig extends TlsSettings {
   onFault?: (error: MeshError) => void;
 }
 
-export function createReactor({ backend = 'portable', ledger, onShed, onFault, ...tls }: ReactorConfig = {}): Reactor {
+/** A backend that was asked for by name and cannot run is an error. */
+export function createReactor({ backend = defaultBackend(), ledger, onShed, onFault, ...tls }: ReactorConfig = {}): Reactor {
   if (backend === 'portable') return new PortableReactor(tls, onFault);
   if (ledger) threadLoop().noteIn(ledger);
   return new NativeReactor(tls, { ...(onShed ? { onShed } : {}), ...(onFault ? { onFault } : {}) });
+}
+
+/** Native where Node exports what it needs: its event loop, libuv and OpenSSL. */
+function defaultBackend(): Backend {
+  try {
+    threadLoop();
+    openssl();
+    return 'native';
+  } catch (thrown) {
+    process.emitWarning(
+      `the native backend cannot run here, so the slower portable one serves: ${MeshError.from(thrown).message}`,
+    );
+    return 'portable';
+  }
 }

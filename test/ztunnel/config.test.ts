@@ -35,7 +35,7 @@ t.test('where the control plane is', async (t) => {
 t.test('how many threads serve connections', async (t) => {
   const cores = availableParallelism();
   const threads = (value: string) => config({ ZTUNNEL_WORKER_THREADS: value }).workerThreads;
-  t.equal(config({}).workerThreads, 0, 'the main thread serves');
+  t.equal(config({}).workerThreads, Math.max(1, Math.floor(availableParallelism() / 2)), 'half of the cores');
   t.equal(threads('50%'), Math.max(1, Math.floor(cores / 2)));
   t.equal(threads('3'), 3);
   t.equal(threads('0'), cores);

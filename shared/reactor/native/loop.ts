@@ -35,6 +35,8 @@ export class Loop {
   /** Told of every fault of a handler. */
   readonly faultListeners = new Set<(error: MeshError) => void>();
   readonly slabs = new Slabs();
+  /** So often it has waited for events: of an idle loop a few a minute, when Node's timers are due. */
+  turns = 0;
   readonly #outgoing: Buffer[] = [];
   readonly #epoll = new Epoll();
   readonly #node = nodeLoop();
@@ -139,6 +141,7 @@ export class Loop {
 
   /** False when the thread is Node's: it has something to run, or there is nothing left for us. */
   #turn(): boolean {
+    this.turns += 1;
     const timeout = this.#node.timeout();
     this.#nodeIsDue = timeout === 0;
     const mayBlock = this.#deferred.length === 0 && this.#watches.size > 0;

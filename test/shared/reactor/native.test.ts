@@ -11,6 +11,7 @@ import t from 'tap';
 import { MeshError } from '#shared/errors.ts';
 import type { Conn } from '#shared/reactor/api.ts';
 import { createReactor } from '#shared/reactor/create.ts';
+import { threadLoop } from '#shared/reactor/native/loop.ts';
 import { faultSuite } from './suite/faults.ts';
 import { fairSuite } from './suite/fair.ts';
 import { idleSuite } from './suite/idle.ts';
@@ -34,6 +35,17 @@ t.test('sockets', async (t) => socketSuite(t, create));
 t.test('network namespaces', async (t) => netnsSuite(t, create));
 t.test('handshakes', async (t) => tlsSuite(t, create));
 t.test('threads', async (t) => threadSuite(t, create));
+
+// The immediate that runs the loop was itself what kept Node's loop from having nothing to do: each wait ended at once, for ever.
+t.test('an idle loop sleeps', async (t) => {
+  const reactor = useReactor(t, create);
+  await reactor.listen({ address: { ip: '127.0.0.1', port: 0 } }, () => undefined);
+  await sleep(50);
+  const before = threadLoop().turns;
+  await sleep(300);
+  const turns = threadLoop().turns - before;
+  t.ok(turns < 20, `${turns} turns in 300 ms without an event`);
+});
 
 t.test('a worker that waits for its sockets is ended like any other', async (t) => {
   const worker = new Worker(new URL('../../fixtures/listening-worker.ts', import.meta.url));
