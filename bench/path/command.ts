@@ -1,5 +1,6 @@
 // `npm run bench -- path`: the data path beside its peers, in one run on this machine.
 import { readFile, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
 import { MeshError } from '#shared/errors.ts';
 import { requirePrograms } from '../../cli/lab/preflight.ts';
@@ -43,7 +44,7 @@ export function pathCommand(): Command {
     .option('--seconds <s>', 'length of one measurement', wholeNumber, 2)
     .option('--rows <names>', 'only rows whose name begins with one of these, separated by commas')
     .addOption(new Option('--backend <name>', 'of our ztunnels').choices(['native', 'portable']).default('native'))
-    .option('--workers <main|n>', 'which threads of our ztunnels serve connections', workerThreads, 'main')
+    .option('--workers <main|n>', 'which threads of our ztunnels serve connections', workerThreads, defaultWorkers())
     .option('--peer-ztunnel <path>', 'binary of another ztunnel, measured beside ours')
     .option('--svg <file>', 'write the rows as a picture')
     .addHelpText(
@@ -52,7 +53,7 @@ export function pathCommand(): Command {
 Exits 1 when a row is short of its bar. Examples:
   npm run bench -- path
   npm run bench -- path --json --svg path.svg
-  npm run bench -- path --workers 1 --rows 'hbone,same-node'
+  npm run bench -- path --workers main --rows 'hbone,same-node'
   npm run bench -- path --rows stalled,memory,tls --rounds 1
   npm run bench -- path --peer-ztunnel /usr/local/bin/ztunnel`,
     )
@@ -84,6 +85,11 @@ function stopSignal(): AbortSignal {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.on(signal, () => stop.abort(new MeshError('draining', `stopped by ${signal}; what was started is gone`)));
   return stop.signal;
+}
+
+/** As a ztunnel that is told nothing. */
+function defaultWorkers(): string {
+  return String(Math.max(1, Math.floor(availableParallelism() / 2)));
 }
 
 function workerThreads(text: string): string {

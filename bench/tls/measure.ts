@@ -4,7 +4,7 @@ import { run } from '../../cli/lab/run.ts';
 import type { Sample } from '../path/loads.ts';
 
 /** Young garbage as in a ztunnel, docs/seams.md. */
-const FLAGS = ['--max-semi-space-size=4', '--expose-gc'];
+const FLAGS = ['--max-semi-space-size=16', '--expose-gc'];
 
 /** cpuPerPair (ms of both ends) and perSecond, on one thread. */
 export async function measureHandshakes(seconds: number): Promise<Sample> {
