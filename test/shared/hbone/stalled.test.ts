@@ -6,6 +6,7 @@ import { type Relay, relay } from '#shared/hbone/relay.ts';
 import { Http2Stream } from '#shared/http2/stream.ts';
 import type { ByteStream, Conn } from '#shared/reactor/api.ts';
 import { BACKENDS, type Backend } from '#shared/reactor/create.ts';
+import { isAsleep } from '../../harness/cpu.ts';
 import { echo, meshOn, until } from '../../harness/hbone.ts';
 
 const STALLED = 20;
@@ -67,14 +68,6 @@ function held(t: Test, streams: readonly ByteStream[]): void {
   t.ok(Math.max(...octets) <= MiB, `at most ${Math.max(...octets)} octets are held for one`);
 }
 
-/** While nothing can move, nothing is tried. */
-async function sleeps(t: Test): Promise<void> {
-  const before = process.cpuUsage();
-  await new Promise((resolve) => setTimeout(resolve, 150));
-  const { user, system } = process.cpuUsage(before);
-  t.ok(user + system < 75_000, `${Math.round((user + system) / 1000)} ms of CPU in 150 ms`);
-}
-
 /** A mesh whose server stalls, reads, floods or echoes as the tunnel's authority says. */
 async function setUp(t: Test, backend: Backend) {
   const served: ByteStream[] = [];
@@ -99,7 +92,7 @@ for (const backend of BACKENDS) {
     await until(() => served.length === STALLED);
     await settled(() => served.reduce((sum, stream) => sum + (stream as Http2Stream).held, 0));
     held(t, served);
-    await sleeps(t);
+    await isAsleep(t, 'while nothing can move, nothing is tried');
     const probes = await open('echo', PROBES);
     t.same(await Promise.all(probes.map(({ stream }) => ask(stream))), Array(PROBES).fill(ROUNDS));
     t.equal(pool.size, 1, 'on the same connection');
@@ -112,7 +105,7 @@ for (const backend of BACKENDS) {
     stalled.forEach(stall);
     await settled(() => stalled.reduce((sum, stream) => sum + (stream as Http2Stream).held, 0));
     held(t, stalled);
-    await sleeps(t);
+    await isAsleep(t, 'while nothing can move, nothing is tried');
     const probes = await open('echo', PROBES);
     t.same(await Promise.all(probes.map(({ stream }) => ask(stream))), Array(PROBES).fill(ROUNDS));
     t.equal(pool.size, 1, 'on the same connection');
@@ -139,7 +132,7 @@ for (const backend of BACKENDS) {
     await settled(() => joined.reduce((sum, { joint }) => sum + joint.sent, 0));
     t.ok(Math.min(...octets()) > 0, 'they are stalled');
     t.ok(Math.max(...octets()) <= MiB + 65_536, `at most ${Math.max(...octets())} octets are held for one`);
-    await sleeps(t);
+    await isAsleep(t, 'while nothing can move, nothing is tried');
     const probes = await Promise.all(Array.from({ length: PROBES }, () => open('echo')));
     t.same(await Promise.all(probes.map(({ stream }) => ask(stream))), Array(PROBES).fill(ROUNDS));
     t.equal(pool.size, 1, 'on the same connection');
@@ -152,7 +145,7 @@ for (const backend of BACKENDS) {
     conns[0]?.pause();
     for (const { stream } of tunnels) flood(stream);
     await settled(() => tunnels.reduce((sum, { stream }) => sum + stream.buffered, 0));
-    await sleeps(t);
+    await isAsleep(t, 'while nothing can move, nothing is tried');
     const held = tunnels.map(({ stream }) => stream.buffered);
     t.ok(Math.max(...held) <= MiB, `at most ${Math.max(...held)} octets are held for one`);
     conns[0]?.resume();
