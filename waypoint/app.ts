@@ -1,5 +1,6 @@
 // The waypoint put together: configuration and identity from the control plane, tunnels in, requests through, tunnels out.
 import { systemClock } from '#shared/clock.ts';
+import { MeshError } from '#shared/errors.ts';
 import type { HostPort } from '#shared/address.ts';
 import { ConnectionPool as TunnelPool } from '#shared/hbone/pool.ts';
 import { CaClient } from '#shared/identity/ca-client.ts';
@@ -86,7 +87,13 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
     identity,
     trustDomains: [config.trustDomain],
     maxStreams: () => terminateListener(store)?.maxStreams ?? 100,
-    onTunnel: (tunnel, conn) => void serveTunnel(tunnel, conn, chains, path.tunnels),
+    onTunnel: (tunnel, conn) => {
+      serveTunnel(tunnel, conn, chains, path.tunnels).catch((thrown: unknown) => {
+        const error = MeshError.from(thrown);
+        log.error('a fault of this process closed a tunnel', faultFields(error));
+        tunnel.refuse(error.status);
+      });
+    },
   });
 
   // The port is fixed, so it is bound before anything else: a taken port must stop the start.

@@ -58,7 +58,7 @@ export interface IncomingTunnel {
   readonly headers: HeaderList;
   /** Answers 200 with the headers and hands over the stream. */
   accept(headers: HeaderList): ByteStream;
-  /** Answers the status with END_STREAM. */
+  /** Answers the status with END_STREAM; resets a tunnel that was accepted. */
   refuse(status: number, headers?: HeaderList): void;
   /** Ends when the peer gives up (RST_STREAM, connection lost) before an answer. */
   readonly cancel: CancelSignal;

@@ -90,9 +90,11 @@ class ServerTunnel implements IncomingTunnel {
   }
 
   refuse(status: number, headers: HeaderList = []): void {
+    // Behind an answer there is only the end.
+    if (this.#stream.answered) return this.#stream.reset(Http2Code.internalError);
     this.#stream.respond(status, headers, true);
     // The answer is complete, so what the peer may still send is of no use (RFC 9113, section 8.1).
-    if (!this.#stream.remoteEnded) this.#stream.reset(Http2Code.noError);
+    return this.#stream.remoteEnded ? undefined : this.#stream.reset(Http2Code.noError);
   }
 }
 

@@ -9,6 +9,7 @@ import { serveHbone } from '#shared/hbone/server.ts';
 import { parseSpiffeId } from '#shared/ids.ts';
 import { CancelScope, type CancelSignal } from '#shared/lifecycle/cancel.ts';
 import type { Conn, PeerCertificate, TlsConn } from '#shared/reactor/api.ts';
+import { faultFields } from '#shared/reactor/fault.ts';
 import type { Workload } from '../state/model.ts';
 import type { ConnectionFacts } from '../telemetry/connection-result.ts';
 import { baggageOf, peerOf } from '../telemetry/peer.ts';
@@ -86,7 +87,9 @@ export class Inbound {
           closed.resolve();
         },
       },
-      (tunnel) => void this.#serveTunnel(peer, tunnel),
+      (tunnel) => {
+        this.#serveTunnel(peer, tunnel).catch((thrown: unknown) => this.#fault(tunnel, thrown));
+      },
     );
     const drain = (): void => void session.drain();
     const close = (): void => session.close();
@@ -134,6 +137,13 @@ export class Inbound {
       app?.reset();
       result.end(error);
     }
+  }
+
+  /** A fault of ours ends the tunnel that it happened in, and nothing else. */
+  #fault(tunnel: IncomingTunnel, thrown: unknown): void {
+    const error = MeshError.from(thrown);
+    this.#context.log.error('a fault of this process closed a tunnel', faultFields(error));
+    tunnel.refuse(error.status);
   }
 
   #understand({ conn, workload }: PeerConnection, tunnel: IncomingTunnel): Request {
