@@ -2,7 +2,6 @@
 // nobody sent, and what runs on another connection goes on. A GOAWAY takes nothing from those that are under way.
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'tap';
 import type { Test } from 'tap';
 import type { HostPort } from '#shared/address.ts';
@@ -151,21 +150,18 @@ for (const backend of BACKENDS) {
       t.pass('the connection closes behind the last of them');
     });
 
-  test(`${backend}: a GOAWAY every few milliseconds, and every transfer is whole`, async (t) => {
+  test(`${backend}: a GOAWAY in the middle of every transfer, and every one is whole`, async (t) => {
     const lab = await setUp(t, backend);
     const address = await lab.proxy('10.0.0.1');
-    let goaways = 0;
-    const draining = setInterval(() => {
-      void lab.sessions.at(-1)?.drain();
-      goaways = lab.sessions.length;
-    }, 5);
     const lane: Lane = {
       connect: async () => dial(address),
-      accepted: lab.accepted,
+      async accepted() {
+        const socket = await lab.accepted();
+        setTimeout(() => void lab.sessions.at(-1)?.drain(), 1);
+        return socket;
+      },
     };
     await transfers([lane], 60, 1, { random });
-    clearInterval(draining);
-    t.ok(goaways > 3, `${goaways} connections`);
-    await sleep(1);
+    t.ok(lab.sessions.length > 20, `${lab.sessions.length} connections`);
   });
 }
