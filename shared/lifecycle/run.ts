@@ -1,7 +1,8 @@
 // The life of a process: start the app, wait for a signal, stop it in order, exit with the right code. Used by each main.ts.
 import type { Log } from '../telemetry/log.ts';
 import { MeshError } from '../errors.ts';
-import { releaseStartMemory, SETTLED } from './start-memory.ts';
+import { processCpu, releaseWhenQuiet } from './quiet.ts';
+import { releaseStartMemory } from './start-memory.ts';
 
 /** A composed application. `stop` drains and resolves when every part has ended; it is called once. */
 export interface App {
@@ -21,7 +22,7 @@ export interface RunOptions {
   start(control: RunControl): Promise<App>;
   /** Called before the process exits: flush the log. */
   flush?(): void;
-  /** Called once when the start is some seconds past: gives memory back that only the start needed. */
+  /** Called when the process has become quiet after its start, or after a burst: gives back memory that only that needed. */
   giveBack?(): void;
   /** Seams for tests. */
   process?: Pick<NodeJS.Process, 'on' | 'exit'>;
@@ -67,7 +68,8 @@ export async function run(options: RunOptions): Promise<void> {
     return crash('start failed', error);
   }
   void releaseStartMemory();
-  setTimeout(() => void giveBackMemory(options), SETTLED).unref();
+  const onError = (error: unknown): void => log.warn('memory that is free is kept', describe(error));
+  releaseWhenQuiet({ cpu: processCpu, looks: 3, giveBack: () => options.giveBack?.(), onError });
   await aborted(stopping.signal);
   try {
     await app.stop();
@@ -76,15 +78,6 @@ export async function run(options: RunOptions): Promise<void> {
   }
   log.info('stopped');
   exit(0);
-}
-
-async function giveBackMemory(options: RunOptions): Promise<void> {
-  try {
-    await releaseStartMemory();
-    options.giveBack?.();
-  } catch (error) {
-    options.log.warn('the memory of the start is kept', describe(error));
-  }
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -1,8 +1,5 @@
 // What was read, compiled and decoded on the way up would otherwise stay until the heap has grown again: 10 to 30 MB.
 
-/** After so long, ms, a process or thread has what it needs to serve, and the garbage of that is made. */
-export const SETTLED = 4000;
-
 /** Takes some 30 ms in a task of its own; does nothing unless Node was started with --expose-gc. Of this thread only. */
 export async function releaseStartMemory(): Promise<void> {
   await globalThis.gc?.({ type: 'major', flavor: 'last-resort', execution: 'async' });
