@@ -14,8 +14,8 @@ const FIRST = 200;
 const CONNECTIONS = 2000;
 /** Quiet: anonymous memory has not moved by more than this for so long, ms; at most LONGEST. */
 const STILL = 128 * 1024;
-const QUIET = 4000;
-const LONGEST = 30_000;
+const QUIET = 14_000;
+const LONGEST = 45_000;
 const PROGRAMS = join(ROOT, 'bench', 'path', 'inpod');
 
 /**

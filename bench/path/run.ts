@@ -65,7 +65,7 @@ async function measureStill({ load, subject }: Measurement, options: RunOptions)
   // The first start after a change strips types and compiles, and keeps the compiler; the second one finds its code in Node's cache.
   if (subject === 'culvert') await (await startPathLab({ ztunnel, progress, signal }))[Symbol.asyncDispose]();
   await using lab = await startPathLab({ ztunnel, progress, signal });
-  return await orAborted(measureIdle(lab), signal, { ms: 2 * PATIENCE, what: `the memory of ${subject}` });
+  return await orAborted(measureIdle(lab), signal, { ms: 4 * PATIENCE, what: `the memory of ${subject}` });
 }
 
 type Note = (measurement: Measurement, sample: Sample, when: string) => void;
