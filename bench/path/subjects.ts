@@ -12,9 +12,8 @@ export interface Subjects {
 
 export function ztunnelOf(subject: Subject, { backend, workers, peerZtunnel }: Subjects): ZtunnelOverride {
   if (subject === 'culvert') return { env: { CULVERT_BACKEND: backend, ZTUNNEL_WORKER_THREADS: workers } };
-  // The peer's own DNS capture would need a resolver in each pod; ours is off here too.
-  const env = { ISTIO_META_DNS_CAPTURE: 'false', ...(workers !== 'main' && { ZTUNNEL_WORKER_THREADS: workers }) };
-  return { argv: [peerZtunnel ?? 'ztunnel'], env };
+  // With the threads that it takes by itself. Its own DNS capture would need a resolver in each pod; ours is off here too.
+  return { argv: [peerZtunnel ?? 'ztunnel'], env: { ISTIO_META_DNS_CAPTURE: 'false' } };
 }
 
 /** For the title. */

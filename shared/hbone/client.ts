@@ -98,6 +98,9 @@ export class HboneConnection {
       const settle = (): void => {
         this.#answers.delete(waiting);
         cancel?.delete(waiting);
+        // The stream lives on, what waited for its answer need not.
+        stream.onAbandoned = undefined;
+        stream.onResponse = undefined;
       };
       this.#answers.add(waiting);
       cancel?.add(waiting);

@@ -27,28 +27,45 @@ export interface Relay {
 
 /** Starts both streams and joins them until both are over. */
 export function relay(downstream: ByteStream, upstream: ByteStream): Relay {
-  const done = Promise.withResolvers<RelayResult>();
-  const finish = (): void => {
-    if (!down.closed || !up.closed) return;
-    done.resolve({ sent: down.count, received: up.count, downstream: down.closed, upstream: up.closed });
-  };
-  const down = new Side(downstream, finish);
-  const up = new Side(upstream, finish);
-  down.join(up);
-  up.join(down);
-  return {
-    get sent() {
-      return down.count;
-    },
-    get received() {
-      return up.count;
-    },
-    done: done.promise,
-    stop: (code) => {
-      downstream.reset(code);
-      upstream.reset(code);
-    },
-  };
+  return new Pair(downstream, upstream);
+}
+
+/** A class, as thousands of these wait for most of their lives. */
+class Pair implements Relay {
+  readonly done: Promise<RelayResult>;
+  readonly #down: Side;
+  readonly #up: Side;
+  #resolve!: (result: RelayResult) => void;
+
+  constructor(downstream: ByteStream, upstream: ByteStream) {
+    this.done = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+    this.#down = new Side(downstream, this);
+    this.#up = new Side(upstream, this);
+    this.#down.join(this.#up);
+    this.#up.join(this.#down);
+  }
+
+  get sent(): number {
+    return this.#down.count;
+  }
+
+  get received(): number {
+    return this.#up.count;
+  }
+
+  stop(code?: number): void {
+    this.#down.reset(code);
+    this.#up.reset(code);
+  }
+
+  /** One of the two is over. */
+  sideClosed(): void {
+    const [down, up] = [this.#down, this.#up];
+    if (down.closed && up.closed)
+      this.#resolve({ sent: down.count, received: up.count, downstream: down.closed, upstream: up.closed });
+  }
 }
 
 /** Where a read goes when its sink lends no place. */
@@ -61,13 +78,13 @@ class Side implements StreamHandler {
   buffer?: () => Uint8Array;
   #stream: ByteStream;
   #other!: Side;
-  #onClosed: () => void;
+  readonly #pair: Pair;
   /** end() was called on this stream. */
   #ended = false;
 
-  constructor(stream: ByteStream, onClosed: () => void) {
+  constructor(stream: ByteStream, pair: Pair) {
     this.#stream = stream;
-    this.#onClosed = onClosed;
+    this.#pair = pair;
   }
 
   join(other: Side): void {
@@ -78,6 +95,10 @@ class Side implements StreamHandler {
       this.buffer = () => sink.space?.() ?? (fallback ??= new Uint8Array(FALLBACK));
     }
     this.#stream.start(this);
+  }
+
+  reset(code?: number): void {
+    this.#stream.reset(code);
   }
 
   onData(chunk: Uint8Array): void {
@@ -99,7 +120,7 @@ class Side implements StreamHandler {
   onClose(reason: CloseReason): void {
     this.closed = reason;
     this.#other.#peerClosed(reason, this.#ended);
-    this.#onClosed();
+    this.#pair.sideClosed();
   }
 
   #end(): void {

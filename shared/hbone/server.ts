@@ -85,6 +85,7 @@ class ServerTunnel implements IncomingTunnel {
   }
 
   accept(headers: HeaderList): ByteStream {
+    this.#stream.onAbandoned = undefined;
     this.#stream.respond(200, headers);
     return this.#stream;
   }

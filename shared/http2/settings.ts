@@ -24,10 +24,10 @@ export interface LocalSettings {
   maxStreams: number | undefined;
 }
 
-/** As Istio's ztunnel announces (facts: ztunnel 5), but for the stream window: 4 MiB there, at most 1 MiB here per stalled stream. */
+/** As Istio's ztunnel announces (facts: ztunnel 5), but for the stream window: 4 MiB there, here less than 1 MiB with what a stalled stream holds in its socket's queue. */
 export const DEFAULT_SETTINGS: LocalSettings = {
   streamWindow: 262_144,
-  maxStreamWindow: 1_048_576,
+  maxStreamWindow: 786_432,
   connectionWindow: 16_777_216,
   frameSize: 1_048_576,
   headerListSize: 65_536,

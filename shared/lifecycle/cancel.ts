@@ -20,7 +20,9 @@ export interface CancelSignal {
 /** One life that ends when somebody cancels it, or when one of those that it depends on ends. Dispose it when it is over by itself. */
 export class CancelScope implements CancelSignal, CancelListener, Disposable {
   #reason: MeshError | undefined;
-  #listeners: Set<CancelListener> | undefined;
+  /** Nearly all scopes have one, and a set takes several times the memory of a scope. */
+  #listener: CancelListener | undefined;
+  #others: Set<CancelListener> | undefined;
   readonly #parents: readonly CancelSignal[];
 
   constructor(...parents: readonly CancelSignal[]) {
@@ -36,19 +38,25 @@ export class CancelScope implements CancelSignal, CancelListener, Disposable {
   }
 
   add(listener: CancelListener): void {
-    (this.#listeners ??= new Set()).add(listener);
+    if (this.#listener === listener || this.#others?.has(listener)) return;
+    if (!this.#listener) this.#listener = listener;
+    else (this.#others ??= new Set()).add(listener);
   }
 
   delete(listener: CancelListener): void {
-    this.#listeners?.delete(listener);
+    if (this.#listener === listener) this.#listener = undefined;
+    this.#others?.delete(listener);
   }
 
   /** Only the first reason counts. */
   cancel(reason: MeshError): void {
     if (this.#reason) return;
     this.#reason = reason;
-    for (const listener of this.#listeners ?? []) {
-      this.#listeners?.delete(listener);
+    const first = this.#listener;
+    this.#listener = undefined;
+    first?.onCancel(reason);
+    for (const listener of this.#others ?? []) {
+      this.#others?.delete(listener);
       listener.onCancel(reason);
     }
   }
