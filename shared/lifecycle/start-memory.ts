@@ -4,3 +4,8 @@
 export async function releaseStartMemory(): Promise<void> {
   await globalThis.gc?.({ type: 'major', flavor: 'last-resort', execution: 'async' });
 }
+
+/** As above for the garbage of a burst: compiled code stays, or the next connections would be served by the interpreter. */
+export async function releaseGarbage(): Promise<void> {
+  await globalThis.gc?.({ type: 'major', flavor: 'regular', execution: 'async' });
+}

@@ -3,8 +3,8 @@
 
 /** Bytes: what one read may take, so any refused rest of it fits. */
 const SIZE = 512 * 1024;
-/** Below this a copy of its own is cheaper to hold than a slab. */
-const SMALLEST = 32 * 1024;
+/** Below this a copy of its own holds less: a connection whose peer does not read keeps several. */
+const SMALLEST = 192 * 1024;
 /** Slabs kept while nobody needs them. */
 const KEPT = 8;
 
