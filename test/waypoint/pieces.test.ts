@@ -6,7 +6,8 @@ import type { Endpoint } from '../../waypoint/cluster/cluster.ts';
 import { createPicker } from '../../waypoint/cluster/picker.ts';
 import { normalizePath } from '../../waypoint/http/path.ts';
 import { Headers } from '../../waypoint/http/request.ts';
-import { detect } from '../../waypoint/listener/detect.ts';
+import { detect, DetectingStream } from '../../waypoint/listener/detect.ts';
+import type { ByteStream, StreamHandler } from '#shared/reactor/api.ts';
 import { FakeClock } from '#shared/clock.ts';
 import { Expiry, type Expiring } from '../../waypoint/expiry.ts';
 import { AccessLog } from '../../waypoint/telemetry/access-log.ts';
@@ -41,6 +42,27 @@ test('path normalisation', async (t) => {
   );
 });
 
+test('what waits in the kernel when the detection timeout falls due is read first: a process that was held up is no silent client', async (t) => {
+  const clock = new FakeClock();
+  let handler: StreamHandler | undefined;
+  const nothing = (): void => undefined;
+  const stream: ByteStream = {
+    start: (given) => void (handler = given),
+    write: () => true,
+    end: nothing,
+    reset: nothing,
+    pause: nothing,
+    resume: nothing,
+    buffered: 0,
+  };
+  const late = new DetectingStream(stream).detect(clock, 1000);
+  clock.advance(1000);
+  handler?.onData(Buffer.from('GET / HTTP/1.1\r\n'));
+  t.equal(await late, 'http1');
+  const silent = new DetectingStream(stream).detect(clock, 1000);
+  clock.advance(1010);
+  t.equal(await silent, 'other');
+});
 test('protocol detection waits for what it needs and no longer', async (t) => {
   const of = (text: string): unknown => detect(Buffer.from(text, 'latin1'));
   t.equal(of('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), 'http2');

@@ -11,6 +11,9 @@ const PREFACE = 'PRI * HTTP/2.0\r\n';
 const REQUEST_START = /^[A-Z!#$%&'*+\-.^_`|~0-9a-z]{1,32} [!-~]/u;
 const MAYBE_REQUEST = /^[A-Z!#$%&'*+\-.^_`|~0-9a-z]{0,32} ?$/u;
 
+/** Milliseconds after the timeout in which what the kernel has by then is read: a process that was held up must not take it for silence. */
+const LAST_LOOK = 1;
+
 /** What the bytes say; undefined: more are needed. */
 export function detect(bytes: Uint8Array): Detected | undefined {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, 64)).toString('latin1');
@@ -39,7 +42,10 @@ export class DetectingStream implements ByteStream {
   /** Resolves with what the client speaks; with `other` when `timeout` milliseconds pass or the client ends first. */
   detect(clock: Clock, timeout: number): Promise<Detected> {
     return new Promise((resolve) => {
-      const timer = timeout > 0 ? clock.after(timeout, () => this.#decide?.('other')) : undefined;
+      const late = (): void => {
+        timer = clock.after(LAST_LOOK, () => this.#decide?.('other'));
+      };
+      let timer = timeout > 0 ? clock.after(timeout, late) : undefined;
       this.#decide = (detected) => {
         this.#decide = undefined;
         timer?.cancel();
