@@ -1,7 +1,7 @@
 // Runs the test suite and closes with one plain line: `N passed, N failed` (`, N skipped` when some were, each with its reason above).
 // Arguments are test files; none means all of them.
-import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 
 const root = path.resolve(import.meta.dirname, '..');
@@ -30,12 +30,22 @@ function run(args: string[], onLine: (line: string) => void): Promise<number> {
   });
 }
 
+/** A test that was killed leaves its network namespaces (test/harness/netns.ts): they go when their process is gone. */
+function sweepNamespaces(): void {
+  const directory = '/run/netns';
+  for (const name of existsSync(directory) ? readdirSync(directory) : []) {
+    const pid = /^culvert-test-(\d+)-/u.exec(name)?.[1];
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) execFileSync('ip', ['netns', 'del', name]);
+  }
+}
+
 // tap's own plug-in set is built once per install (style: tap 21 without its TypeScript plug-in).
 if (!existsSync(path.join(root, '.tap', 'plugins')) && (await run(['build'], () => {})) !== 0) {
   console.log('0 passed, 1 failed');
   process.exit(1);
 }
 
+sweepNamespaces();
 const started = performance.now();
 const counts = { pass: 0, fail: 0, skip: 0 };
 const files = process.argv.slice(2);
@@ -66,6 +76,7 @@ function diagnostics(line: string): void {
   if (!/^\s*(1\.\.\d+|# (Subtest|time))/u.test(line)) console.log(line);
 }
 
+sweepNamespaces();
 if (code !== 0 && counts.fail === 0) counts.fail = 1;
 const skipped = counts.skip > 0 ? `, ${counts.skip} skipped` : '';
 console.log(`# ${((performance.now() - started) / 1000).toFixed(0)} s`);

@@ -24,15 +24,25 @@ const WAYS: Record<string, (lab: MeshLab) => Promise<Way>> = {
   'plaintext out': async (lab) => ({ client: await lab.captured(web), server: lab.net.pod('stranger', '10.1.0.9') }),
 };
 
-/** A port of the server that nobody reaches until it is let through; a SYN is sent again after a second. */
+/**
+ * A port of the server that nobody reaches until it is let through; a SYN is sent again after a second. `knocked` resolves when the first
+ * SYN has come: the whole way up to the server has taken the connection.
+ */
 async function silentPort({ server }: Way) {
-  const accepted = Promise.withResolvers<Endpoint>();
-  const port = await server.serve((socket) => accepted.resolve(new Endpoint(socket)));
+  let accepted: Endpoint | undefined;
+  const port = await server.serve((socket) => (accepted = new Endpoint(socket)));
   const table = `inet silent${port}`;
   server.netns.nft(
-    `table ${table} { chain in { type filter hook input priority -300; tcp dport ${port} tcp flags syn drop; }\n}`,
+    `table ${table} { chain in { type filter hook input priority -300; tcp dport ${port} tcp flags syn counter drop; }\n}`,
   );
-  return { to: { ip: server.ip, port }, accepted: accepted.promise, letThrough: () => server.netns.nft(`delete table ${table}`) };
+  const list = ['nft', 'list', 'table', ...table.split(' ')] as const;
+  return {
+    to: { ip: server.ip, port },
+    accepted: () => eventually(`a connection to port ${port}`, () => accepted),
+    knocked: () =>
+      eventually(`a SYN to port ${port}`, async () => !server.netns.exec(...list).includes('packets 0 ') || undefined),
+    letThrough: () => server.netns.nft(`delete table ${table}`),
+  };
 }
 
 for (const backend of BACKENDS)
@@ -46,7 +56,7 @@ for (const backend of BACKENDS)
       const [asker, quitter, leaver] = (await Promise.all(
         [answered, reset, closed].map(async ({ to }) => new Endpoint(await way.client.connect(to))),
       )) as [Endpoint, Endpoint, Endpoint];
-      await sleep(30);
+      for (const { knocked } of [answered, reset, closed]) await knocked();
       asker.socket.end('question');
       quitter.socket.write('never mind');
       quitter.socket.resetAndDestroy();
@@ -55,7 +65,7 @@ for (const backend of BACKENDS)
       await sleep(50);
       for (const { letThrough } of [answered, reset, closed]) letThrough();
 
-      const server = await answered.accepted;
+      const server = await answered.accepted();
       await server.until('end');
       t.equal(server.bytes, 8);
       server.socket.end('answer');
@@ -63,12 +73,12 @@ for (const backend of BACKENDS)
       t.same(asker.seen, ['end', 'closed']);
       t.equal(asker.bytes, 6, 'a client that has ended hears the answer');
 
-      const left = await closed.accepted;
+      const left = await closed.accepted();
       await left.until('end');
       t.equal(left.bytes, 12, 'what was said before a close arrives');
       left.socket.end();
 
-      const given = await reset.accepted;
+      const given = await reset.accepted();
       await given.until('closed');
       t.notOk(given.seen.includes('end'), 'who gave up has not ended');
       for (const node of lab.nodes.values())
