@@ -44,7 +44,8 @@ t.test('an idle loop sleeps', async (t) => {
   const before = threadLoop().turns;
   await sleep(300);
   const turns = threadLoop().turns - before;
-  t.ok(turns < 20, `${turns} turns in 300 ms without an event`);
+  // Timers of the test's own process wake it now and then; a loop that spins turns thousands of times.
+  t.ok(turns < 200, `${turns} turns in 300 ms without an event`);
 });
 
 t.test('a worker that waits for its sockets is ended like any other', async (t) => {
