@@ -14,11 +14,14 @@ const PROBES = 5;
 const PORT = '19100';
 /** Between two looks at the memory, ms. */
 const LOOK = 50;
+/** The probes run alone for so long first, ms, in which young generations grow to the size that probes need: not held by what stalls. */
+const ALONE = 8000;
 const PROGRAMS = join(ROOT, 'bench', 'path', 'inpod');
 
 /**
  * worst (ms, of all answers of the probes, from before the writers start until `seconds` after they are blocked), worstKept and worstNew
- * (on a kept connection and on a new one), failures, requests; held (MiB that both ztunnels grew by at most, per stalled connection);
+ * (on a kept connection and on a new one), failures, requests; held (MiB, per stalled connection: the most that both
+ * ztunnels had, less the most that they had with the probes alone);
  * taken (MiB that a writer got rid of: what the kernels of the two pods buffer, and what was held).
  */
 export async function measureStalled(lab: PathLab, seconds: number): Promise<Sample> {
@@ -31,8 +34,10 @@ export async function measureStalled(lab: PathLab, seconds: number): Promise<Sam
   const writers = programs.use(
     await startInPod(client.pid, join(PROGRAMS, 'stalled-writers.ts'), [far.ip, PORT, String(STALLED)]),
   );
-  const [base, before] = [await anonymous(lab), await readCpu(lab.ztunnels)];
-  const growth = watchGrowth(lab, base);
+  const alone = watchMemory(lab);
+  await sleep(ALONE);
+  const [base, before] = [await alone.most(), await readCpu(lab.ztunnels)];
+  const stalled = watchMemory(lab);
   writers.signal('SIGUSR2');
   const taken = Number(await writers.line());
   await sleep(seconds * 1000);
@@ -42,7 +47,7 @@ export async function measureStalled(lab: PathLab, seconds: number): Promise<Sam
   return {
     ...said,
     worst: Math.max(said.worstKept, said.worstNew),
-    held: mebibytes(await growth.most()) / STALLED,
+    held: mebibytes((await stalled.most()) - base) / STALLED,
     taken: mebibytes(taken) / STALLED,
     cores: use.cores,
     user: use.user,
@@ -62,12 +67,12 @@ async function anonymous(lab: PathLab): Promise<number> {
   return each.reduce((sum, memory) => sum + memory.anonymous, 0);
 }
 
-/** Looks until it is asked for the most. */
-function watchGrowth(lab: PathLab, base: number): { most(): Promise<number> } {
+/** Anonymous memory of both ztunnels, bytes: looks until it is asked for the most. */
+function watchMemory(lab: PathLab): { most(): Promise<number> } {
   let [most, watching] = [0, true];
   const watch = (async (): Promise<void> => {
     while (watching) {
-      most = Math.max(most, (await anonymous(lab)) - base);
+      most = Math.max(most, await anonymous(lab));
       await sleep(LOOK);
     }
   })();

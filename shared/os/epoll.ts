@@ -8,6 +8,8 @@ const MAX_EVENTS = 256;
 export class Epoll {
   /** Itself readable when an event waits, so that another loop can hold it. */
   readonly fd: number;
+  /** How many events the last wait() brought. */
+  ready = 0;
   readonly #events = Buffer.alloc(MAX_EVENTS * EPOLL_EVENT.size);
   readonly #event = Buffer.alloc(EPOLL_EVENT.size);
 
@@ -30,11 +32,12 @@ export class Epoll {
   /** Waits up to `timeout` ms (-1: for ever, 0: not at all) and calls back for each event; returns how many there were. */
   wait(timeout: number, onEvent: (id: number, mask: number) => void): number {
     const count = libc().epoll_wait(this.fd, this.#events, MAX_EVENTS, timeout);
+    this.ready = Math.max(0, count);
     for (let i = 0; i < count; i++) {
       const at = i * EPOLL_EVENT.size;
       onEvent(this.#events.readUInt32LE(at + EPOLL_EVENT.data), this.#events.readUInt32LE(at));
     }
-    return Math.max(0, count);
+    return this.ready;
   }
 
   close(): void {

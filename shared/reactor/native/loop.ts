@@ -9,6 +9,10 @@ import { warnOf } from '../fault.ts';
 
 /** Bytes that one read(2) may take: enough for bulk data, and no connection holds the others up for longer than this takes. */
 const READ_SIZE = 512 * 1024;
+/** Bytes that all connections may read in one turn, shared by those that are ready: a turn is what each of them waits for. */
+const TURN_BUDGET = 1024 * 1024;
+/** A share smaller than this costs more turns than it saves time. */
+const SMALLEST_SHARE = 64 * 1024;
 const OUTGOING_SIZE = 128 * 1024;
 /** The id of Node's loop among the watched. */
 const NODE = 0;
@@ -112,6 +116,11 @@ export class Loop {
   defer(task: () => void): void {
     this.#deferred.push(task);
     this.#run();
+  }
+
+  /** Bytes that one connection may read in this turn. */
+  get readShare(): number {
+    return Math.max(SMALLEST_SHARE, Math.min(READ_SIZE, Math.floor(TURN_BUDGET / this.#epoll.ready)));
   }
 
   /** Lends a buffer for ciphertext on its way down. A stack, because the transport of one TLS session may be another one. */

@@ -14,8 +14,6 @@ import type { Loop, Watch } from './loop.ts';
 /** Bytes held back for the kernel at which write() asks for a pause. */
 export const HIGH_WATER = 64 * 1024;
 const NOWHERE: HostPort = { ip: '0.0.0.0', port: 0 };
-/** Bytes that a connection may read in one turn of the loop. */
-const READ_BUDGET = 512 * 1024;
 
 export class NativeConn implements Conn, Watch {
   readonly remote: HostPort;
@@ -132,9 +130,10 @@ export class NativeConn implements Conn, Watch {
 
   /** A handler that takes little at a time gets more in the same turn, up to what one read may take from the others. */
   #readOn(): void {
-    let left = READ_BUDGET;
+    let left = this.#loop.readShare;
     do {
-      const space = this.#handler?.buffer?.() ?? this.#loop.scratch;
+      const free = this.#handler?.buffer?.() ?? this.#loop.scratch;
+      const space = free.length > left ? free.subarray(0, left) : free;
       const count = this.#read(space);
       if (count < space.length) return;
       left -= count;
