@@ -4,7 +4,7 @@
 // Rules that both backends keep, and test/shared/reactor/ checks on both:
 // - Callbacks never run inside the call that caused them: a handler sees events only from the loop's own turn.
 // - After onClose nothing else is called. onClose comes exactly once, also after reset().
-// - A chunk passed to onData is valid during the call only; keep a copy, or give a `buffer()`.
+// - A chunk passed to onData is valid during the call only; keep a copy (`Uint8Array.from`: `slice` of a Buffer is none), or give a `buffer()`.
 // - write() takes the bytes (the caller may reuse its buffer at once) and returns false when the stream wants a pause; onDrain follows.
 import type { HostPort } from '../address.ts';
 import type { MeshError } from '../errors.ts';

@@ -130,7 +130,7 @@ export class H1ServerMessage implements ServerMessage {
     if (this.#tunnel) return this.#tunnel.receive(chunk);
     if (this.#dropping) return;
     if (this.#handler) return this.#handler.onData(chunk);
-    (this.#held ??= []).push(chunk.slice());
+    (this.#held ??= []).push(Uint8Array.from(chunk));
     this.#host.stream.pause();
   }
 

@@ -80,7 +80,7 @@ export class H1Server implements MessageHost, Expiring {
   #onData(chunk: Uint8Array): void {
     if (this.#current?.requestEnded) {
       // A pipelined request waits for its turn, and the client with it.
-      this.#rest = this.#rest ? Buffer.concat([this.#rest, chunk]) : chunk.slice();
+      this.#rest = this.#rest ? Buffer.concat([this.#rest, chunk]) : Uint8Array.from(chunk);
       this.stream.pause();
       return;
     }
@@ -95,7 +95,7 @@ export class H1Server implements MessageHost, Expiring {
     try {
       const stopped = this.reader.push(chunk);
       if (stopped < chunk.length) {
-        this.#rest = chunk.slice(stopped);
+        this.#rest = Uint8Array.from(chunk.subarray(stopped));
         this.stream.pause();
       }
     } catch (error) {

@@ -51,7 +51,7 @@ export class UpgradedStream implements ByteStream {
 
   receive(chunk: Uint8Array): void {
     if (this.#handler) return deliver(this.#handler, chunk);
-    this.#held.push(chunk.slice());
+    this.#held.push(Uint8Array.from(chunk));
     this.#stream.pause();
   }
 

@@ -118,7 +118,7 @@ export class DetectingStream implements ByteStream {
 
   #onData(chunk: Uint8Array): void {
     if (this.#handler && this.#held.length === 0) return deliver(this.#handler, chunk);
-    this.#held.push(chunk.slice());
+    this.#held.push(Uint8Array.from(chunk));
     const detected = this.#decide && detect(Buffer.concat(this.#held));
     if (detected) this.#decide?.(detected);
   }
