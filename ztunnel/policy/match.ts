@@ -6,6 +6,7 @@ import type { SpiffeId } from '#shared/ids.ts';
 import type { Cidr } from '../state/cidr.ts';
 import { contains } from '../state/cidr.ts';
 import type { Match, ServiceAccountMatch, StringMatch } from '../state/model.ts';
+import type { Rule } from './compile.ts';
 
 /** A connection as policies see it; made once by `policyContext` and evaluated any number of times. */
 export interface PolicyContext {
@@ -41,28 +42,41 @@ export function policyContext({ source, destination, identity }: PolicySubject):
   };
 }
 
+/** Whether every clause has a match that hits; true without clauses. The rule is a compiled one. */
+export function ruleMatches(rule: Rule, context: PolicyContext): boolean {
+  for (const clause of rule) if (!clause.some((match) => matches(match, context))) return false;
+  return true;
+}
+
 /** Every kind of field that is set must have a hit and no not* field may have one. Compiled rules hold no match that sets nothing. */
 export function matches(match: Match, context: PolicyContext): boolean {
-  const { principal, namespace } = context;
-  const isNamespace = (m: StringMatch): boolean => matchesText(m, namespace);
-  const isPrincipal = (m: StringMatch): boolean => principal !== undefined && matchesText(m, principal);
-  const isAccount = (m: ServiceAccountMatch): boolean =>
-    principal !== undefined && m.namespace === namespace && m.serviceAccount === context.serviceAccount;
-  const isSource = (cidr: Cidr): boolean => contains(cidr, context.sourceIp);
-  const isDestination = (cidr: Cidr): boolean => contains(cidr, context.destinationIp);
-  const isPort = (port: number): boolean => port === context.destinationPort;
   return (
-    fits(match.namespaces, match.notNamespaces, isNamespace) &&
-    fits(match.principals, match.notPrincipals, isPrincipal) &&
-    fits(match.serviceAccounts, match.notServiceAccounts, isAccount) &&
-    fits(match.sourceIps, match.notSourceIps, isSource) &&
-    fits(match.destinationIps, match.notDestinationIps, isDestination) &&
-    fits(match.destinationPorts, match.notDestinationPorts, isPort)
+    fits(match.principals, match.notPrincipals, isPrincipal, context) &&
+    fits(match.namespaces, match.notNamespaces, isNamespace, context) &&
+    fits(match.serviceAccounts, match.notServiceAccounts, isAccount, context) &&
+    fits(match.sourceIps, match.notSourceIps, isSource, context) &&
+    fits(match.destinationIps, match.notDestinationIps, isDestination, context) &&
+    fits(match.destinationPorts, match.notDestinationPorts, isPort, context)
   );
 }
 
-function fits<T>(wanted: readonly T[], unwanted: readonly T[], hit: (value: T) => boolean): boolean {
-  return (wanted.length === 0 || wanted.some(hit)) && !unwanted.some(hit);
+type Hit<T> = (value: T, context: PolicyContext) => boolean;
+
+const isNamespace: Hit<StringMatch> = (match, { namespace }) => matchesText(match, namespace);
+const isPrincipal: Hit<StringMatch> = (match, { principal }) => principal !== undefined && matchesText(match, principal);
+const isAccount: Hit<ServiceAccountMatch> = (match, { principal, namespace, serviceAccount }) =>
+  principal !== undefined && match.namespace === namespace && match.serviceAccount === serviceAccount;
+const isSource: Hit<Cidr> = (cidr, { sourceIp }) => contains(cidr, sourceIp);
+const isDestination: Hit<Cidr> = (cidr, { destinationIp }) => contains(cidr, destinationIp);
+const isPort: Hit<number> = (port, { destinationPort }) => port === destinationPort;
+
+function fits<T>(wanted: readonly T[], unwanted: readonly T[], hit: Hit<T>, context: PolicyContext): boolean {
+  return (wanted.length === 0 || hits(wanted, hit, context)) && (unwanted.length === 0 || !hits(unwanted, hit, context));
+}
+
+function hits<T>(values: readonly T[], hit: Hit<T>, context: PolicyContext): boolean {
+  for (const value of values) if (hit(value, context)) return true;
+  return false;
 }
 
 function matchesText(match: StringMatch, text: string): boolean {

@@ -7,6 +7,7 @@ import type { SpiffeId } from '#shared/ids.ts';
 import { CancelScope, type CancelSignal } from '#shared/lifecycle/cancel.ts';
 import type { Conn } from '#shared/reactor/api.ts';
 import type { PolicyContext } from '../policy/match.ts';
+import type { PoliciesInForce } from '../policy/policy-group.ts';
 import { policyContext } from '../policy/match.ts';
 import { evaluate } from '../policy/evaluate.ts';
 import type { Workload } from '../state/model.ts';
@@ -62,6 +63,14 @@ export class Delivery {
     const { tracker } = this.#context;
     const subject = policyContext({ source: request.source, destination: request.to, identity: request.identity });
     const scope = new CancelScope(this.#pod.drain.cut);
+    let asked: PoliciesInForce | undefined;
+    const denial = (): string | undefined => {
+      const policies = this.#inForce(request.workload);
+      // Decided by the same ones before.
+      if (policies === asked) return undefined;
+      asked = policies;
+      return this.#denial(request, subject, policies);
+    };
     const tracked = tracker.add({
       pod: this.#pod.uid,
       direction: 'inbound',
@@ -69,14 +78,14 @@ export class Delivery {
       originalDestination: request.originalDestination,
       actualDestination: formatHostPort(request.to),
       protocol: request.protocol,
-      recheck: () => (this.#denial(request, subject) === undefined ? undefined : policyChanged()),
+      recheck: () => (denial() === undefined ? undefined : policyChanged()),
       cut: (reason) => scope.cancel(reason),
     });
     const admitted = new Admitted(scope, tracked);
-    const denial = this.#denial(request, subject);
-    if (denial === undefined) return admitted;
+    const reason = denial();
+    if (reason === undefined) return admitted;
     admitted[Symbol.dispose]();
-    throw new MeshError('policy_denied', `connection closed due to policy rejection: ${denial}`);
+    throw new MeshError('policy_denied', `connection closed due to policy rejection: ${reason}`);
   }
 
   /** Opens the socket to the application; rejects with `connect_failed`, `connect_timeout`, or the reason of `cancel`. */
@@ -92,18 +101,31 @@ export class Delivery {
     }
   }
 
-  /** Why the workload's policies refuse it, if they do. The workload is looked up afresh: its list of policies may have changed. */
-  #denial({ workload, source, to }: DeliveryRequest, subject: PolicyContext): string | undefined {
-    const { store, log, config } = this.#context;
-    const current = store.workloads.get(workload.uid) ?? workload;
-    const policies = store.policies.forWorkload(current, (key) => {
-      if (this.#missing.has(key)) return;
+  /** The workload is looked up afresh: its list of policies may have changed. */
+  #inForce(workload: Workload): PoliciesInForce {
+    const { store, log } = this.#context;
+    const policies = store.policies.forWorkload(store.workloads.get(workload.uid) ?? workload);
+    for (const key of policies.unknown) {
+      if (this.#missing.has(key)) continue;
       this.#missing.add(key);
       log.warn('a policy of the workload is not known here', { policy: key, workload: workload.uid });
-    });
+    }
+    return policies;
+  }
+
+  /** Why the policies refuse it, if they do. */
+  #denial({ source, to }: DeliveryRequest, subject: PolicyContext, policies: PoliciesInForce): string | undefined {
+    const { log, config } = this.#context;
     const { verdict, dryRun } = evaluate(policies, subject);
     const level = config.policyInfoLogging ? 'info' : 'debug';
-    for (const note of dryRun) log[level](note, { 'src.addr': formatHostPort(source), 'dst.addr': formatHostPort(to) });
+    if (policies.groups.length === 0 || !log.enabled(level)) return verdict.allowed ? undefined : verdict.reason;
+    const fields = { 'src.addr': formatHostPort(source), 'dst.addr': formatHostPort(to) };
+    for (const note of dryRun) log[level](note, fields);
+    if (verdict.by)
+      log[level](verdict.allowed ? 'allow policy match' : 'deny policy match', {
+        ...fields,
+        policy: `${verdict.by.namespace}/${verdict.by.name}`,
+      });
     return verdict.allowed ? undefined : verdict.reason;
   }
 

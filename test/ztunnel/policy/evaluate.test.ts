@@ -2,9 +2,12 @@ import t from 'tap';
 import type { SpiffeId } from '#shared/ids.ts';
 import { spiffeId } from '#shared/ids.ts';
 import type { Match, Policy } from '../../../ztunnel/state/model.ts';
-import { evaluate, policyMatches } from '../../../ztunnel/policy/evaluate.ts';
-import { policyContext } from '../../../ztunnel/policy/match.ts';
-import { aCidr, aMatch, aPolicy, aStore, aWorkload, exact, presence } from '../../fixtures/mesh.ts';
+import { compileRules } from '../../../ztunnel/policy/compile.ts';
+import { evaluate } from '../../../ztunnel/policy/evaluate.ts';
+import { policyContext, ruleMatches } from '../../../ztunnel/policy/match.ts';
+import type { PolicyContext } from '../../../ztunnel/policy/match.ts';
+import { PolicyGroup } from '../../../ztunnel/policy/policy-group.ts';
+import { aCidr, aMatch, aPolicy, exact, presence } from '../../fixtures/mesh.ts';
 
 const web = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'web' });
 
@@ -18,8 +21,14 @@ const plaintext = policyContext({
   identity: undefined,
 });
 
+const inForce = (...policies: Policy[]) => ({ groups: [new PolicyGroup(policies)] });
+
 function allowed(policies: Policy[], context = connection()): boolean {
-  return evaluate(policies, context).verdict.allowed;
+  return evaluate(inForce(...policies), context).verdict.allowed;
+}
+
+function policyMatches(policy: Policy, context: PolicyContext): boolean {
+  return compileRules(policy).some((rule) => ruleMatches(rule, context));
 }
 
 t.test('the order: deny, then allow where one exists', async (t) => {
@@ -32,7 +41,7 @@ t.test('the order: deny, then allow where one exists', async (t) => {
   t.notOk(allowed([aPolicy('a', { matches: [other] })]), 'an allow that does not match');
   t.ok(allowed([aPolicy('a', { matches: [other] }), aPolicy('b', { matches: [all] })]), 'any allow is enough');
   t.notOk(allowed([aPolicy('empty')]), 'an allow without rules denies all');
-  const denial = evaluate([aPolicy('d', { action: 'Deny', matches: [all] })], connection()).verdict;
+  const denial = evaluate(inForce(aPolicy('d', { action: 'Deny', matches: [all] })), connection()).verdict;
   t.match(denial, { allowed: false, reason: 'explicitly denied by: shop/d' });
 });
 
@@ -87,30 +96,7 @@ for (const [name, match, withIdentity, without] of cases) {
 t.test('dry run never affects the verdict, and tells', async (t) => {
   const deny = aPolicy('d', { action: 'Deny', dryRun: true, matches: [aMatch({ destinationPorts: [8080] })] });
   const allow = aPolicy('a', { dryRun: true });
-  const { verdict, dryRun } = evaluate([deny, allow], connection());
+  const { verdict, dryRun } = evaluate(inForce(deny, allow), connection());
   t.equal(verdict.allowed, true);
   t.strictSame(dryRun, ['dry-run: deny policy match: shop/d', 'dry-run: no allow policies match']);
-});
-
-t.test('the policies of a workload: global, of its namespace, and selected by name', async (t) => {
-  const store = aStore(
-    aPolicy('root', { namespace: 'istio-system', scope: 'Global' }),
-    aPolicy('mine'),
-    aPolicy('theirs', { namespace: 'other' }),
-    aPolicy('picked', { scope: 'WorkloadSelector' }),
-    aPolicy('unpicked', { scope: 'WorkloadSelector' }),
-  );
-  const unknown: string[] = [];
-  const workload = aWorkload('cart', { authorizationPolicies: ['shop/picked', 'shop/gone'] });
-  const found = store.policies.forWorkload(workload, (key) => unknown.push(key));
-  t.strictSame(found.map(({ name }) => name).sort(), ['mine', 'picked', 'root']);
-  t.strictSame(unknown, ['shop/gone']);
-  store.apply([{ kind: 'remove-policy', key: 'shop/mine' }]);
-  t.strictSame(
-    store.policies
-      .forWorkload(workload)
-      .map(({ name }) => name)
-      .sort(),
-    ['picked', 'root'],
-  );
 });
