@@ -124,14 +124,16 @@ export class MeshLab {
     await applyPodRules(pod.netns.fd, { ...DEFAULT_POD_RULES, dnsCapture: false });
   }
 
-  /** Tells every ztunnel, also those that start later. */
-  apply(...entries: readonly (Workload | Service | Policy)[]): void {
-    this.change(...entries.map(changeOf));
+  /** Tells every ztunnel, also those that start later; resolves when the next connection is served by it. */
+  apply(...entries: readonly (Workload | Service | Policy)[]): Promise<void> {
+    return this.change(...entries.map(changeOf));
   }
 
-  change(...changes: readonly StateChange[]): void {
+  async change(...changes: readonly StateChange[]): Promise<void> {
     this.#state.push(...changes);
     for (const { app } of this.nodes.values()) app.store.apply(changes);
+    // Data workers hear of it by a message. They read their messages in order, so one that answers this has taken the state.
+    await Promise.all(Array.from(this.nodes.values(), ({ app }) => app.metrics.render()));
   }
 
   #node(name: string): LabNode {

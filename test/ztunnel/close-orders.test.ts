@@ -125,7 +125,7 @@ async function sawReset(t: Test, end: Endpoint): Promise<void> {
 async function meshLab(t: Test, backend: Backend): Promise<MeshLab> {
   const lab = new MeshLab(t);
   for (const name of ['node-1', 'node-2']) await lab.node(name, { CULVERT_BACKEND: backend });
-  lab.apply(web, api, cart);
+  await lab.apply(web, api, cart);
   return lab;
 }
 

@@ -9,6 +9,8 @@ import { presence, aMatch, aPolicy, aService, aWorkload, exact } from '../fixtur
 import { eventually, MeshLab } from '../harness/mesh-lab.ts';
 import type { TestPod } from '../harness/pod-net.ts';
 
+t.setTimeout(90_000);
+
 const web = aWorkload('web', { node: 'node-1', ips: ['10.1.0.1'] });
 const api = aWorkload('api', { node: 'node-1', ips: ['10.1.0.2'], services: { api: { 80: 8080 } } });
 const cart = aWorkload('cart', { node: 'node-2', ips: ['10.1.0.3'], services: { cart: { 80: 8080 } } });
@@ -46,7 +48,7 @@ function closed(socket: Socket): Promise<void> {
 async function twoNodes(t: Test, env: Record<string, string> = {}) {
   const lab = new MeshLab(t);
   const [one, two] = [await lab.node('node-1', env), await lab.node('node-2', env)];
-  lab.apply(web, api, cart, legacy, cartService, aService('api', { vips: ['10.96.0.2'] }));
+  await lab.apply(web, api, cart, legacy, cartService, aService('api', { vips: ['10.96.0.2'] }));
   return { lab, one, two };
 }
 
@@ -98,7 +100,7 @@ t.test('captured to captured on one node: joined in process, policy by the known
   const server = await lab.captured(api);
   await server.serve(echo, 8080);
   const strict = aPolicy('strict', { action: 'Deny', matches: [aMatch({ notPrincipals: [presence] })] });
-  lab.apply(strict, aPolicy('web-only', { matches: [aMatch({ principals: [exact('cluster.local/ns/shop/sa/web')] })] }));
+  await lab.apply(strict, aPolicy('web-only', { matches: [aMatch({ principals: [exact('cluster.local/ns/shop/sa/web')] })] }));
   const socket = await client.connect({ ip: '10.96.0.2', port: 80 });
   t.equal(await ask(socket), '10.1.0.1 hi');
   socket.end();
@@ -108,7 +110,7 @@ t.test('captured to captured on one node: joined in process, policy by the known
   await one.line({ ...both, direction: 'inbound', bytes_recv: 2 });
   t.equal(await one.metric('istio_tcp_connections_opened_total', 'mutual_tls'), 0);
   t.equal(await one.metric('istio_tcp_connections_opened_total'), 2);
-  lab.apply(aPolicy('web-only', { matches: [aMatch({ principals: [exact('cluster.local/ns/shop/sa/other')] })] }));
+  await lab.apply(aPolicy('web-only', { matches: [aMatch({ principals: [exact('cluster.local/ns/shop/sa/other')] })] }));
   await refused(client, { ip: '10.96.0.2', port: 80 });
   await one.line({
     direction: 'inbound',
@@ -122,7 +124,7 @@ t.test('IPv6 all the way', async (t) => {
   const source = aWorkload('web', { node: 'node-1', ips: ['10.1.0.1', 'fd01::1'] });
   const target = aWorkload('cart', { node: 'node-2', ips: ['10.1.0.3', 'fd01::3'], services: { cart: {} } });
   const near = aWorkload('api', { node: 'node-1', ips: ['10.1.0.2', 'fd01::2'] });
-  lab.apply(source, target, near, aService('cart', { vips: ['fd96::1'] }));
+  await lab.apply(source, target, near, aService('cart', { vips: ['fd96::1'] }));
   const client = await lab.captured(source);
   for (const workload of [target, near]) await (await lab.captured(workload)).serve(echo, 8080);
   for (const [ip, port] of [
@@ -177,7 +179,7 @@ t.test('uncaptured to captured: let in without a policy, refused by STRICT, at o
   await server.serve(echo, 8080);
   const open = await client.connect({ ip: '10.1.0.3', port: 8080 });
   t.equal(await ask(open), `${stranger} hi`);
-  lab.apply(aPolicy('strict', { action: 'Deny', matches: [aMatch({ notPrincipals: [presence] })] }));
+  await lab.apply(aPolicy('strict', { action: 'Deny', matches: [aMatch({ notPrincipals: [presence] })] }));
   await closed(open);
   const cut = await two.line({ direction: 'inbound', error: 'connection closed due to policy change' });
   t.match(cut, { level: 'error', 'src.addr': /^10\.1\.0\.9:/u, bytes_recv: 2 });
@@ -193,17 +195,17 @@ t.test('a policy by service account across nodes: 401 to the tunnel, a reset to 
   await server.serve(echo, 8080);
   const denied = aMatch({ serviceAccounts: [{ namespace: 'shop', serviceAccount: 'web' }] });
   const deny = aPolicy('no-web', { scope: 'WorkloadSelector', action: 'Deny', matches: [denied] });
-  lab.apply(deny, aWorkload('cart', { ...cart, services: { cart: { 80: 8080 } }, authorizationPolicies: [deny.key] }));
+  await lab.apply(deny, aWorkload('cart', { ...cart, services: { cart: { 80: 8080 } }, authorizationPolicies: [deny.key] }));
   await refused(client, { ip: '10.96.0.1', port: 80 });
   await two.line({
     'src.identity': web.identity,
     error: 'connection closed due to policy rejection: explicitly denied by: shop/no-web',
   });
   t.match(await one.line({ direction: 'outbound' }), { error: /401/u });
-  lab.apply(aWorkload('cart', { ...cart, services: { cart: { 80: 8080 } } }));
+  await lab.apply(aWorkload('cart', { ...cart, services: { cart: { 80: 8080 } } }));
   const allowed = await client.connect({ ip: '10.96.0.1', port: 80 });
   t.equal(await ask(allowed), '10.1.0.1 hi', 'and again without it');
-  lab.apply(aWorkload('cart', { ...cart, services: { cart: { 80: 8080 } }, authorizationPolicies: [deny.key] }));
+  await lab.apply(aWorkload('cart', { ...cart, services: { cart: { 80: 8080 } }, authorizationPolicies: [deny.key] }));
   await closed(allowed);
   await two.line({ error: 'connection closed due to policy change' });
 });
@@ -222,7 +224,7 @@ t.test('a first endpoint that is gone: the second takes the connection', async (
   });
   // Up, with nobody listening.
   lab.pod(gone);
-  lab.apply(gone);
+  await lab.apply(gone);
   const socket = await client.connect({ ip: '10.96.0.1', port: 80 });
   t.equal(await ask(socket), '10.1.0.1 hi');
 });

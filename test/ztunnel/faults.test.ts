@@ -17,7 +17,7 @@ for (const backend of BACKENDS)
     const env = { CULVERT_BACKEND: backend, ZTUNNEL_WORKER_THREADS: 'main' };
     await lab.node('node-1', env);
     const node = await lab.node('node-2', env);
-    lab.apply(shop, web, cart);
+    await lab.apply(shop, web, cart);
     const [client, server] = [await lab.captured(web), await lab.captured(cart)];
     const port = await server.serve((socket: Socket) => void socket.pipe(socket));
     const open = async (): Promise<Endpoint> => new Endpoint(await client.connect({ ip: server.ip, port }));

@@ -18,7 +18,7 @@ const peer = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', service
 async function setUp(t: Test, env: Record<string, string> = {}) {
   const lab = new MeshLab(t);
   const node = await lab.node('node-2', env);
-  lab.apply(cart, aService('cart'));
+  await lab.apply(cart, aService('cart'));
   const server = await lab.captured(cart);
   await server.serve((socket) => socket.on('data', (chunk) => socket.end(chunk)), 8080);
   const { netns } = lab.net.pod('stranger', '10.1.0.9');

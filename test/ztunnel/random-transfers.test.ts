@@ -26,7 +26,7 @@ const cart = aWorkload('cart', { node: 'node-2', ips: ['10.1.0.3'] });
 async function meshLab(t: Test, backend: Backend): Promise<MeshLab> {
   const lab = new MeshLab(t);
   for (const name of ['node-1', 'node-2']) await lab.node(name, { CULVERT_BACKEND: backend });
-  lab.apply(web, api, cart);
+  await lab.apply(web, api, cart);
   return lab;
 }
 

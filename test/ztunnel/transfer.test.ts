@@ -31,7 +31,7 @@ async function setUp(t: Test, make: (lab: MeshLab) => Promise<Path>) {
   const lab = new MeshLab(t);
   await lab.node('node-1');
   await lab.node('node-2');
-  lab.apply(web, api, cart);
+  await lab.apply(web, api, cart);
   return make(lab);
 }
 

@@ -58,9 +58,9 @@ async function serveWaypoint(t: Test, lab: MeshLab): Promise<IncomingTunnel[]> {
 t.test('client → waypoint → pod: asked for the service address, and the pod sees the waypoint', async (t) => {
   const lab = new MeshLab(t);
   const [one, two] = [await lab.node('node-1'), await lab.node('node-2')];
-  lab.apply(web, cart, waypointPod, waypoint, service);
+  await lab.apply(web, cart, waypointPod, waypoint, service);
   const only = aMatch({ principals: [exact('cluster.local/ns/shop/sa/waypoint')] });
-  lab.apply(
+  await lab.apply(
     aPolicy('strict', { action: 'Deny', matches: [aMatch({ notPrincipals: [presence] })] }),
     aPolicy('waypoint-only', { matches: [only] }),
   );
@@ -105,7 +105,7 @@ t.test('a waypoint with somebody else’s certificate gets nothing', async (t) =
   const one = await lab.node('node-1');
   await lab.node('node-2');
   const other = aWorkload('waypoint', { ...waypointPod, serviceAccount: 'other', services: { waypoint: {} } });
-  lab.apply(web, cart, other, waypoint, service);
+  await lab.apply(web, cart, other, waypoint, service);
   const seen = await serveWaypoint(t, lab);
   const client = await lab.captured(web);
   const socket = await client.connect({ ip: '10.96.0.1', port: 80 }).catch(() => undefined);

@@ -50,7 +50,7 @@ for (const backend of BACKENDS)
     t.test(`${backend}: ${name}`, async (t) => {
       const lab = new MeshLab(t);
       for (const node of ['node-1', 'node-2']) await lab.node(node, { CULVERT_BACKEND: backend });
-      lab.apply(web, api, cart);
+      await lab.apply(web, api, cart);
       const way = await make(lab);
       const [answered, reset, closed] = [await silentPort(way), await silentPort(way), await silentPort(way)];
       const [asker, quitter, leaver] = (await Promise.all(

@@ -19,7 +19,7 @@ async function start(t: Test, env: Record<string, string>) {
   process.on('worker', onWorker);
   t.teardown(() => process.off('worker', onWorker));
   const node = await lab.node('node-1', env);
-  lab.apply(web, api, cart);
+  await lab.apply(web, api, cart);
   const client = await lab.captured(web);
   const server = await lab.captured(api);
   await server.serve((socket) => socket.pipe(socket), 8080);
@@ -76,7 +76,7 @@ for (const backend of ['native', 'portable'] as const)
       t.strictSame(dataPlane, { workers: 2, backend });
       t.equal(workloadState['zds-web']?.connections.outbound.length, 12);
       t.equal(workloadState['zds-api']?.connections.inbound.length, 12);
-      lab.apply(aPolicy('none', { action: 'Deny', matches: [aMatch({ destinationPorts: [8080] })] }));
+      await lab.apply(aPolicy('none', { action: 'Deny', matches: [aMatch({ destinationPorts: [8080] })] }));
       await closed(sockets);
       for (let i = 0; i < 12; i++) await t.rejects(open(client, 1), 'no worker is behind the policy');
       t.equal(await node.metric('istio_tcp_sockets_open'), 0);
