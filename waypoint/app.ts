@@ -57,7 +57,7 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
   const reactor = createReactor({
     ...(config.backend ? { backend: config.backend } : {}),
     tls12: config.tls12,
-    revocations,
+    ...(config.crlPath === undefined ? {} : { revocations }),
     onShed: () => shed.add(1, 'hbone'),
     onFault: (error) => log.error('a fault of this process closed a connection', faultFields(error)),
   });

@@ -1,6 +1,7 @@
 // HBONE as its users see it: open a CONNECT tunnel to a peer, or serve the tunnels of an accepted connection.
 // client.ts, pool.ts and server.ts implement this over shared/http2 and a Reactor.
 import type { HostPort } from '../address.ts';
+import type { MeshError } from '../errors.ts';
 import type { HeaderList } from '../http2/headers.ts';
 import type { SpiffeId } from '../ids.ts';
 import type { CancelSignal } from '../lifecycle/cancel.ts';
@@ -46,6 +47,8 @@ export interface HbonePool {
   open(request: OpenTunnel): Promise<Tunnel>;
   /** Connections now open, for the admin pages. */
   readonly size: number;
+  /** Asks for every open connection whether its peer may stay; one that may not ends at once, with all of its tunnels, for that reason. */
+  review(refusal: (peer: PeerCertificate) => MeshError | undefined): void;
   /** Lets streams finish (GOAWAY), takes no new ones. */
   drain(): void;
   close(): void;
@@ -68,6 +71,6 @@ export interface HboneServerSession {
   readonly conn: TlsConn;
   /** Sends GOAWAY; resolves when the last stream has ended. */
   drain(): Promise<void>;
-  /** Ends every stream at once. */
-  close(): void;
+  /** Ends every stream at once, with `reason` when there is one. */
+  close(reason?: MeshError): void;
 }

@@ -122,9 +122,9 @@ export class HboneConnection {
     this.#session.drain();
   }
 
-  /** Ends every tunnel and closes. */
-  close(): void {
-    this.#session.close();
+  /** Ends every tunnel and closes, for the reason when there is one. */
+  close(reason?: MeshError): void {
+    this.#session.close(reason);
   }
 
   #refusal(stream: Http2Stream, response: HeaderList): MeshError | undefined {

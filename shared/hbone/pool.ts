@@ -4,7 +4,7 @@ import { formatHostPort } from '../address.ts';
 import type { Timer } from '../clock.ts';
 import { MeshError } from '../errors.ts';
 import type { CancelSignal } from '../lifecycle/cancel.ts';
-import type { CloseReason } from '../reactor/api.ts';
+import type { CloseReason, PeerCertificate } from '../reactor/api.ts';
 import type { HbonePool, OpenTunnel, PeerKey, Tunnel } from './api.ts';
 import { dialHbone, type HboneConnection, type HboneClientOptions, type HboneDeps, NotProcessed } from './client.ts';
 
@@ -82,6 +82,13 @@ export class ConnectionPool implements HbonePool {
       } catch (error) {
         if (!(error instanceof NotProcessed) || refusals++ === RETRIES) throw error;
       }
+    }
+  }
+
+  review(refusal: (peer: PeerCertificate) => MeshError | undefined): void {
+    for (const connection of this.#open) {
+      const reason = refusal(connection.conn.peer);
+      if (reason) connection.close(reason);
     }
   }
 

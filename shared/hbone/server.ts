@@ -51,7 +51,7 @@ export function serveHbone(conn: TlsConn, options: ServeOptions, onTunnel: (tunn
       session.drain();
       return closed.promise;
     },
-    close: () => session.close(),
+    close: (reason) => session.close(reason),
   };
 }
 

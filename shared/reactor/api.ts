@@ -65,7 +65,7 @@ export interface PeerCertificate {
   readonly uris: readonly string[];
   /** Upper-case hexadecimal. */
   readonly serial: string;
-  /** The verified chain (DER, the leaf first), known while there are revocation lists: to be looked up again when they change. */
+  /** The verified chain (DER, the leaf first), known where revocation lists are followed: to be looked up again when they change. */
   readonly chain?: readonly Uint8Array[];
 }
 

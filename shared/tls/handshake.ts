@@ -115,7 +115,7 @@ function peerOf(socket: TLSSocket, revocations: Revocations | undefined): PeerCe
   const certificate = socket.getPeerX509Certificate();
   if (!certificate) throw new MeshError('tls_failure', 'tls handshake error: the peer presented no certificate');
   const peer = { uris: uriSans(certificate.subjectAltName), serial: certificate.serialNumber };
-  if (!revocations || revocations.empty) return peer;
+  if (!revocations) return peer;
   const chain = chainOf(socket);
   const refusal = revocations.refusal(chain);
   if (refusal) throw refusal;

@@ -116,7 +116,7 @@ export class SslSession {
     const certificate = this.#ssl.SSL_get0_peer_certificate(this.pointer);
     if (certificate === 0) throw new MeshError('tls_failure', 'the peer presented no certificate');
     const { revocations } = this.context;
-    if (!revocations || revocations.empty) return readPeer(certificate);
+    if (!revocations) return readPeer(certificate);
     const chain = readChain(this.#ssl.SSL_get0_verified_chain(this.pointer));
     const refusal = revocations.refusal(chain);
     if (refusal) throw refusal;

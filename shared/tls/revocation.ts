@@ -51,6 +51,7 @@ export class Revocations {
 
   /** Why a verified chain (DER, the leaf first, the root last) is good no more; undefined when it is. */
   refusal(chain: readonly Uint8Array[] = []): MeshError | undefined {
+    if (this.empty) return undefined;
     for (const [depth, certificate] of chain.entries()) {
       const { serial, issuer } = identify(certificate);
       const list = this.#lists.find((one) => one.issuer === issuer && one.serials.has(serial));

@@ -53,7 +53,9 @@ export class Inbound {
       const peer = await this.#handshake(conn);
       await this.#serveTunnels(peer);
     } catch (thrown) {
-      this.#context.telemetry.refusedEarly(remote, local, 'inbound', MeshError.from(thrown));
+      const error = MeshError.from(thrown);
+      this.#context.revocations?.handshakeFailed('destination', error);
+      this.#context.telemetry.refusedEarly(remote, local, 'inbound', error);
       conn.reset();
     }
   }
@@ -84,6 +86,7 @@ export class Inbound {
         onClose: () => {
           draining.removeEventListener('abort', drain);
           force.removeEventListener('abort', close);
+          watched?.[Symbol.dispose]();
           closed.resolve();
         },
       },
@@ -93,6 +96,7 @@ export class Inbound {
     );
     const drain = (): void => void session.drain();
     const close = (): void => session.close();
+    const watched = this.#context.revocations?.watch(session);
     draining.addEventListener('abort', drain, { once: true });
     force.addEventListener('abort', close, { once: true });
     if (draining.aborted) drain();

@@ -15,6 +15,7 @@ import type { PodIdentity } from '../state/workloads.ts';
 import type { ConnectionTelemetry } from '../telemetry/connection-result.ts';
 import type { ConnectionLimit } from './connection-limit.ts';
 import type { ConnectionTracker } from './connection-tracker.ts';
+import type { LiveRevocations } from './live-revocations.ts';
 
 export interface ProxyContext {
   readonly config: ZtunnelConfig;
@@ -24,6 +25,8 @@ export interface ProxyContext {
   readonly telemetry: ConnectionTelemetry;
   readonly tracker: ConnectionTracker;
   readonly limit: ConnectionLimit;
+  /** Undefined: no lists are followed. */
+  readonly revocations: LiveRevocations | undefined;
   readonly pods: PodDirectory;
   readonly clock: Clock;
   readonly log: Log;
@@ -56,6 +59,10 @@ export class PodDirectory {
         if (this.#pods.get(key) === pod) this.#pods.delete(key);
       },
     };
+  }
+
+  all(): Iterable<Pod> {
+    return this.#pods.values();
   }
 
   find(who: PodIdentity): Pod | undefined {

@@ -87,6 +87,8 @@ export class TrafficMetrics {
   readonly failed: Family;
   readonly received: Family;
   readonly sent: Family;
+  /** Handshakes refused and tunnels cut because of a revoked certificate; by reporter. */
+  readonly revoked: Family;
   readonly #cells = new WeakMap<Peer, WeakMap<Peer, KnownCells[]>>();
   /** Called before counters of live connections are read. */
   beforeRead: () => void = () => undefined;
@@ -100,6 +102,11 @@ export class TrafficMetrics {
     this.failed = counter('istio_tcp_connections_failed_total', 'The total number of TCP connections that ended with an error');
     this.received = counter('istio_tcp_received_bytes_total', 'The size of total bytes sent by clients', () => this.beforeRead());
     this.sent = counter('istio_tcp_sent_bytes_total', 'The size of total bytes sent by servers', () => this.beforeRead());
+    this.revoked = metrics.counter(
+      'istio_crl_policy_rejections_total',
+      'Tunnels refused or cut because a certificate of the peer is revoked',
+      ['reporter'],
+    );
     metrics.gauge('istio_tcp_sockets_open', 'Accepted connections that are now open', ['reporter'], (family) => {
       for (const reporter of ['source', 'destination'] as const) family.cell(reporter).value = this.countOpen(reporter);
     });

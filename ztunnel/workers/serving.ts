@@ -13,9 +13,10 @@ import type { ZtunnelConfig } from '../config.ts';
 import type { Places } from '../proxy/connection-limit.ts';
 import { ConnectionLimit, ENTRANCES } from '../proxy/connection-limit.ts';
 import { ConnectionTracker } from '../proxy/connection-tracker.ts';
+import { LiveRevocations } from '../proxy/live-revocations.ts';
 import type { ProxyContext } from '../proxy/pod.ts';
 import { PodDirectory } from '../proxy/pod.ts';
-import type { MeshStore } from '../state/store.ts';
+import type { MeshStore, StateChange } from '../state/store.ts';
 import { ConnectionTelemetry } from '../telemetry/connection-result.ts';
 import { TrafficMetrics } from '../telemetry/traffic-metrics.ts';
 import type { ConnectionView } from './protocol.ts';
@@ -39,41 +40,53 @@ export interface Serving extends Disposable {
   connections(): ConnectionView[];
 }
 
-/** Every change of the store asks all of the thread's connections again. Dispose it to close them all. */
+/** A change of what is in force for its pods asks the thread's connections again. Dispose it to close them all. */
 export function createServing(deps: ServingDeps): Serving {
   const { config, store, certificates, metrics, logging, clock } = deps;
   const limit = new ConnectionLimit(deps.maxConnections, metrics, deps.places);
   const log = logging.scope('proxy');
-  const revocations = new Revocations();
-  const crl =
-    config.crlPath === undefined ? undefined : followCrlFile(config.crlPath, revocations, ({ message }) => log.warn(message));
+  const traffic = new TrafficMetrics(metrics);
+  const lists = config.crlPath === undefined ? undefined : new Revocations();
+  const revocations = lists && new LiveRevocations(lists, traffic);
   const reactor = createReactor({
     tls12: config.tls12,
-    revocations,
+    ...(lists ? { revocations: lists } : {}),
     ...(config.backend ? { backend: config.backend } : {}),
     ...(deps.ledger ? { ledger: deps.ledger } : {}),
     onShed: ({ port }) => limit.refused(ENTRANCES.get(port) ?? 'outbound'),
     onFault: (error) => log.error('a fault of this process closed a connection', faultFields(error)),
   });
   const tracker = new ConnectionTracker();
-  const unfollow = store.onChange(() => tracker.recheckAll());
+  const unfollow = store.onChange((changes) => {
+    if (changes.some((change) => concernsPolicies(change, config.nodeName))) tracker.recheckAll();
+  });
   const buffers = new BufferPool();
+  const pods = new PodDirectory();
+  revocations?.watchPools(() => Iterator.from(pods.all()).map(({ pool }) => pool));
+  const crl =
+    lists && config.crlPath !== undefined ? followCrlFile(config.crlPath, lists, ({ message }) => log.warn(message)) : undefined;
   const context: ProxyContext = {
     config,
     reactor,
     store,
     certificates,
-    telemetry: new ConnectionTelemetry(new TrafficMetrics(metrics), logging.scope('access'), clock),
+    telemetry: new ConnectionTelemetry(traffic, logging.scope('access'), clock),
     tracker,
     limit,
-    pods: new PodDirectory(),
+    revocations,
+    pods,
     clock,
     log,
     buffers,
     newPool: () =>
       new ConnectionPool(
         { reactor, certificates, clock, buffers },
-        { maxStreams: config.poolMaxStreams, idleTimeout: config.poolUnusedTimeout, settings: config.http2 },
+        {
+          maxStreams: config.poolMaxStreams,
+          idleTimeout: config.poolUnusedTimeout,
+          settings: config.http2,
+          ...(revocations ? { events: { onConnectFailed: (_peer, error) => revocations.handshakeFailed('source', error) } } : {}),
+        },
       ),
   };
   return {
@@ -89,4 +102,18 @@ export function createServing(deps: ServingDeps): Serving {
 
 function viewOf({ pod, direction, source, originalDestination, actualDestination, protocol }: ConnectionView): ConnectionView {
   return { pod, direction, source, originalDestination, actualDestination, protocol };
+}
+
+/** Whether the change can alter what is in force for a pod of this node: policies, and the lists of its own workloads. */
+function concernsPolicies(change: StateChange, node: string): boolean {
+  switch (change.kind) {
+    case 'policy':
+    case 'remove-policy':
+      return true;
+    case 'workload':
+      return node === '' || change.workload.node === node;
+    case 'service':
+    case 'remove-address':
+      return false;
+  }
 }

@@ -1,5 +1,5 @@
 // Revocation lists: what they say, in which form, who must have signed them; and that both backends refuse whom they name.
-import { generateKeyPairSync, sign, X509Certificate, type KeyObject } from 'node:crypto';
+import { generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,46 +10,14 @@ import { createReactor } from '#shared/reactor/create.ts';
 import { followCrlFile } from '#shared/tls/crl-file.ts';
 import { Revocations } from '#shared/tls/revocation.ts';
 import { tcpPair, useReactor } from '../reactor/suite/pairs.ts';
-import { createTestCa, type TestCa } from '../../harness/test-ca.ts';
+import { crl, der, revoking, serialOf } from '../../harness/crl.ts';
+import { createTestCa } from '../../harness/test-ca.ts';
 import { mutate, random } from '../../harness/mutate.ts';
 
 const ca = createTestCa();
 const bad = ca.issue('spiffe://cluster.local/ns/a/sa/bad');
 const good = ca.issue('spiffe://cluster.local/ns/a/sa/good');
 const chainOf = (pem: string, root = ca.root): Buffer[] => [new X509Certificate(pem).raw, new X509Certificate(root).raw];
-
-function der(tag: number, ...parts: Uint8Array[]): Buffer {
-  const content = Buffer.concat(parts);
-  const { length } = content;
-  const size = length < 128 ? [length] : length < 256 ? [0x81, length] : [0x82, length >> 8, length & 0xff];
-  return Buffer.concat([Buffer.from([tag, ...size]), content]);
-}
-
-const ECDSA_SHA256 = der(0x30, Buffer.from('06082a8648ce3d040302', 'hex'));
-
-/** The octets of a name with one organisation, as the test authority writes it. */
-const issuerName = (organization: string): Buffer =>
-  der(0x30, der(0x31, der(0x30, Buffer.from('060355040a', 'hex'), der(0x0c, Buffer.from(organization)))));
-
-function crl(key: KeyObject, serials: readonly string[], organization = 'culvert test', algorithm = ECDSA_SHA256): Buffer {
-  const time = (text: string): Buffer => der(0x17, Buffer.from(text));
-  const entries = serials.map((serial) => der(0x30, der(0x02, Buffer.from(serial, 'hex')), time('200101000000Z')));
-  const revoked = entries.length > 0 ? [der(0x30, ...entries)] : [];
-  const signed = der(
-    0x30,
-    der(0x02, Buffer.from([1])),
-    algorithm,
-    issuerName(organization),
-    time('200101000000Z'),
-    // Long past: an outdated list still counts.
-    time('200102000000Z'),
-    ...revoked,
-  );
-  return der(0x30, signed, algorithm, der(0x03, Buffer.from([0]), sign('sha256', signed, key)));
-}
-
-const serialOf = (pem: string): string => new X509Certificate(pem).serialNumber;
-const revoking = (authority: TestCa, ...pems: string[]): Buffer => crl(authority.key, pems.map(serialOf));
 
 t.test('a listed certificate is refused, in PEM, in DER, and among several lists', async (t) => {
   const list = revoking(ca, bad.chain);
