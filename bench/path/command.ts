@@ -50,7 +50,7 @@ export function pathCommand(): Command {
     .addHelpText(
       'after',
       `
-Exits 1 when a row is short of its bar. Examples:
+Exits 1 when a row is short of its bar or could not be measured (its "error" says why). Examples:
   npm run bench -- path
   npm run bench -- path --json --svg path.svg
   npm run bench -- path --workers main --rows 'hbone,same-node'
@@ -69,9 +69,12 @@ async function benchPath(options: PathOptions): Promise<void> {
   const specs = wanted.filter((row) => 'load' in row);
   const load = await loadAverage();
   const run = { ...options, progress: (line: string) => void process.stderr.write(`${line}\n`), signal: stopSignal() };
-  const { samples, bystanders } = await runPath({ ...run, measurements: measurementsOf(specs, peerZtunnel !== undefined) });
+  const { samples, faults, bystanders } = await runPath({
+    ...run,
+    measurements: measurementsOf(specs, peerZtunnel !== undefined),
+  });
   const waypoint = await runWaypointRows({ ...run, rows: wanted.filter((row) => 'most' in row) });
-  const rows = [...specs.flatMap((spec) => rowOf(spec, samples) ?? []), ...waypoint];
+  const rows = [...specs.flatMap((spec) => rowOf(spec, samples, faults) ?? []), ...waypoint];
   const still = bystanders === undefined ? '' : `; the lab beside used ${(bystanders * 100).toFixed(1)} % of a core`;
   const title = `Culvert data path, ${describeSubject(options)}: medians of ${rounds} rounds of ${seconds} s, load average before ${load}${still}`;
   if (options.svg !== undefined) await writeFile(options.svg, rowsSvg(rows, title));

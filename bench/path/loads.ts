@@ -1,6 +1,7 @@
 // What is sent through a path, and what comes out as numbers: bulk streams, requests, connections.
 import { join } from 'node:path';
 import { cpuBetween, readCpu } from '../measure/cpu.ts';
+import type { Sample } from '../measured.ts';
 import { parseIperf, parseWrk } from '../measure/tools.ts';
 import { ROOT } from './lab.ts';
 import type { PathLab } from './lab.ts';
@@ -25,11 +26,10 @@ export interface Path {
 }
 
 /**
- * Numbers by name, as each measurement says.
  * Of traffic any of: gbps; rps; p50 and p99 (us); errors; cpuPerGb (s); cpuPerRequest (us, of a connection where each request opens one).
  * Always: cores (that the proxies used), user (share of their CPU in user mode), machine (share of all cores in use).
  */
-export type Sample = Readonly<Record<string, number>>;
+export type { Sample };
 
 /** Connections opened one after the other, with a pause between them so that none meets a busy proxy. */
 const PROBES_PER_SECOND = 200;

@@ -1,6 +1,7 @@
 // The rows of the path benchmark: what is measured where, and the bar of each. Pure: medians to rows.
 import { limitOf } from './limits.ts';
-import type { Load, Sample } from './loads.ts';
+import type { Sample } from '../measured.ts';
+import type { Load } from './loads.ts';
 
 /**
  * A way through the lab. `direct*` pass no proxy; `http2` a pair of proxies over node:http2; `tls` needs no lab; the others pass our
@@ -18,13 +19,16 @@ export interface Measurement {
 export interface Row {
   name: string;
   unit: string;
-  value: number;
+  /** Null: it could not be measured. */
+  value: number | null;
   peer?: string;
   peerValue?: number;
   bar: string;
   ok: boolean;
   /** What kept it from its bar. */
   limit?: string;
+  /** Why it could not be measured. */
+  error?: string;
 }
 
 /** A field of a sample. */
@@ -76,40 +80,58 @@ export function keyOf({ route, load, subject }: Measurement): string {
   return `${route} ${load} ${subject}`;
 }
 
-/** The row, or undefined when one of its numbers was not measured. `samples` has the medians by key. */
-export function rowOf(spec: RowSpec, samples: ReadonlyMap<string, Sample>): Row | undefined {
+const NO_FAULTS: ReadonlyMap<string, string> = new Map();
+
+/** The row, or undefined when one of its numbers was not to be measured. `samples` has the medians by key, `faults` why others failed. */
+export function rowOf(
+  spec: RowSpec,
+  samples: ReadonlyMap<string, Sample>,
+  faults: ReadonlyMap<string, string> = NO_FAULTS,
+): Row | undefined {
   const { name, route, load, metric, bar } = spec;
-  const own = samples.get(keyOf({ route, load, subject: 'culvert' }));
+  const key = keyOf({ route, load, subject: 'culvert' });
+  const error = faults.get(key) ?? ('max' in bar || 'min' in bar ? undefined : faults.get(keyBeside(spec)));
+  const own = samples.get(key);
+  if (error !== undefined)
+    return { name, unit: UNITS[metric], value: own?.[metric] ?? null, bar: describeBar(bar), ok: false, error };
   const peer = peerOf(spec, samples);
   const value = own?.[metric];
   if (!own || value === undefined) return undefined;
-  const verdict = judge(value, bar, peer?.value);
-  if (!verdict) return undefined;
+  const ok = judge(value, bar, peer?.value);
+  if (ok === undefined) return undefined;
   return {
     name,
     unit: UNITS[metric],
     value,
     ...(peer && { peer: peer.name, peerValue: peer.value }),
-    ...verdict,
-    ...(!verdict.ok && { limit: limitOf(metric, own) }),
+    bar: describeBar(bar),
+    ok,
+    ...(!ok && { limit: limitOf(metric, own) }),
   };
 }
 
-function peerOf(
-  { route, load, metric, bar }: RowSpec,
-  samples: ReadonlyMap<string, Sample>,
-): { name: string; value: number } | undefined {
-  const beside =
-    'of' in bar ? { route: bar.of, load, subject: 'culvert' as const } : { route, load, subject: 'ztunnel' as const };
-  const value = samples.get(keyOf(beside))?.[metric];
-  return value === undefined ? undefined : { name: 'of' in bar ? bar.of : 'ztunnel', value };
+/** Of what it is compared with. */
+function keyBeside({ route, load, bar }: RowSpec): string {
+  return keyOf('of' in bar ? { route: bar.of, load, subject: 'culvert' } : { route, load, subject: 'ztunnel' });
 }
 
-function judge(value: number, bar: Bar, peer: number | undefined): { bar: string; ok: boolean } | undefined {
-  if ('max' in bar) return { bar: `<= ${bar.max}`, ok: value <= bar.max };
-  if ('min' in bar) return { bar: `>= ${bar.min}`, ok: value >= bar.min };
+function peerOf(spec: RowSpec, samples: ReadonlyMap<string, Sample>): { name: string; value: number } | undefined {
+  const value = samples.get(keyBeside(spec))?.[spec.metric];
+  return value === undefined ? undefined : { name: 'of' in spec.bar ? spec.bar.of : 'ztunnel', value };
+}
+
+function describeBar(bar: Bar): string {
+  if ('max' in bar) return `<= ${bar.max}`;
+  if ('min' in bar) return `>= ${bar.min}`;
+  if ('peerMax' in bar) return `<= ${bar.peerMax.toFixed(2)} x peer`;
+  return `>= ${('peerMin' in bar ? bar.peerMin : bar.minTimes).toFixed(2)} x peer`;
+}
+
+/** Undefined: there is no peer to compare with. */
+function judge(value: number, bar: Bar, peer: number | undefined): boolean | undefined {
+  if ('max' in bar) return value <= bar.max;
+  if ('min' in bar) return value >= bar.min;
   if (peer === undefined) return undefined;
-  if ('peerMax' in bar) return { bar: `<= ${bar.peerMax.toFixed(2)} x peer`, ok: value <= bar.peerMax * peer };
-  const times = 'peerMin' in bar ? bar.peerMin : bar.minTimes;
-  return { bar: `>= ${times.toFixed(2)} x peer`, ok: value >= times * peer };
+  if ('peerMax' in bar) return value <= bar.peerMax * peer;
+  return value >= ('peerMin' in bar ? bar.peerMin : bar.minTimes) * peer;
 }

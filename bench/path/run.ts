@@ -1,7 +1,7 @@
 // One run: what is measured once, then rounds in which every measurement comes once, so that a noisy minute of the machine meets all of
 // them alike.
 import { orAborted } from '../abortable.ts';
-import { medians } from '../statistics.ts';
+import { Measured } from '../measured.ts';
 import { measureHandshakes, measureHeld } from '../tls/measure.ts';
 import { startHttp2Pair } from './http2-peer.ts';
 import type { Http2Pair } from './http2-peer.ts';
@@ -30,6 +30,8 @@ export interface RunOptions extends Subjects {
 export interface RunResult {
   /** Medians by key of the measurement. */
   readonly samples: ReadonlyMap<string, Sample>;
+  /** Why others failed. */
+  readonly faults: ReadonlyMap<string, string>;
   /** Share of one core that a lab used while another one was measured, on average; undefined with one lab. */
   readonly bystanders: number | undefined;
 }
@@ -43,17 +45,12 @@ const ONCE = new Set<string>(['idle', 'stalled', 'held']);
 
 /** Everything that was started is gone afterwards. */
 export async function runPath(options: RunOptions): Promise<RunResult> {
-  const samples = new Map<string, Sample[]>();
-  const note = (measurement: Measurement, sample: Sample, when: string): void => {
-    const key = keyOf(measurement);
-    samples.set(key, [...(samples.get(key) ?? []), sample]);
-    options.progress(`${when.padEnd(7)}  ${key.padEnd(36)} ${describe(sample)}`);
-  };
+  const measured = new Measured(options);
   const once = options.measurements.filter(({ load }) => ONCE.has(load));
   for (const measurement of once.filter(({ load }) => load !== 'stalled'))
-    note(measurement, await measureStill(measurement, options), 'once');
-  const bystanders = await measureInLabs(options, note);
-  return { samples: new Map([...samples].map(([key, list]) => [key, medians(list)])), bystanders };
+    await measured.take(keyOf(measurement), 'once', () => measureStill(measurement, options));
+  const bystanders = await measureInLabs(options, measured);
+  return { samples: measured.medians(), faults: measured.faults, bystanders };
 }
 
 /** An idle ztunnel has one worker, whatever serves in the other measurements: that is what its bar says. */
@@ -68,19 +65,21 @@ async function measureStill({ load, subject }: Measurement, options: RunOptions)
   return await orAborted(measureIdle(lab), signal, { ms: 4 * PATIENCE, what: `the memory of ${subject}` });
 }
 
-type Note = (measurement: Measurement, sample: Sample, when: string) => void;
-
-async function measureInLabs(options: RunOptions, note: Note): Promise<number | undefined> {
+async function measureInLabs(options: RunOptions, measured: Measured): Promise<number | undefined> {
   const { measurements, rounds, seconds, signal } = options;
   await using cleanup = new AsyncDisposableStack();
   const wanted = measurements.filter(({ load }) => load !== 'idle' && load !== 'held');
   const labs = new Map<Subject, PathLab>();
   for (const subject of new Set(wanted.filter(({ route }) => route !== 'tls').map(({ subject }) => subject))) {
     options.progress(`starting the lab of ${subject}`);
-    labs.set(subject, cleanup.use(await startPathLab({ ...options, ztunnel: ztunnelOf(subject, options) })));
+    const needed = wanted.filter((one) => one.subject === subject && one.route !== 'tls').map(keyOf);
+    const lab = await measured.attempt(needed, () => startPathLab({ ...options, ztunnel: ztunnelOf(subject, options) }));
+    if (lab) labs.set(subject, cleanup.use(lab));
   }
   const own = labs.get('culvert');
-  const http2 = own && wanted.some(({ route }) => route === 'http2') ? cleanup.use(await startHttp2Pair(own)) : undefined;
+  const pairs = wanted.filter(({ route }) => route === 'http2').map(keyOf);
+  const http2 = own && pairs.length > 0 ? await measured.attempt(pairs, () => startHttp2Pair(own)) : undefined;
+  if (http2) cleanup.use(http2);
   const bystanders = new Bystanders(labs);
   const one = (measurement: Measurement, length: number): Promise<Sample> => {
     const deadline = { ms: length * 1000 + PATIENCE, what: keyOf(measurement) };
@@ -88,12 +87,12 @@ async function measureInLabs(options: RunOptions, note: Note): Promise<number | 
   };
 
   for (const measurement of wanted.filter(({ load }) => load === 'stalled'))
-    note(measurement, await one(measurement, seconds), 'once');
+    await measured.take(keyOf(measurement), 'once', () => one(measurement, seconds));
   const inRounds = wanted.filter(({ load }) => load !== 'stalled');
   for (let round = 0; round <= rounds; round += 1)
     for (const measurement of inRounds) {
-      const sample = await one(measurement, round === 0 ? WARM_UP : seconds);
-      if (round > 0) note(measurement, sample, `round ${round}`);
+      const [when, length] = round === 0 ? [undefined, WARM_UP] : [`round ${round}`, seconds];
+      await measured.take(keyOf(measurement), when, () => one(measurement, length));
     }
   return bystanders.average;
 }
@@ -109,10 +108,4 @@ async function measure(
   if (!lab || load === 'idle' || load === 'held' || route === 'tls') throw new Error(`${route} ${load} is not measured in a lab`);
   if (load === 'stalled') return await measureStalled(lab, seconds);
   return await measureTraffic(pathOf(route, lab, http2), load, seconds);
-}
-
-function describe(sample: Sample): string {
-  return Object.entries(sample)
-    .map(([field, value]) => `${field} ${value.toFixed(value < 10 ? 2 : 0)}`)
-    .join('  ');
 }

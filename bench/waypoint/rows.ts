@@ -10,7 +10,8 @@ import { cpuBetween, readCpu } from '../measure/cpu.ts';
 import { parseH2load, parseWrk } from '../measure/tools.ts';
 import { limitOf } from '../path/limits.ts';
 import type { Row } from '../path/rows.ts';
-import { medians } from '../statistics.ts';
+import type { RunResult } from '../path/run.ts';
+import { Measured, type Sample } from '../measured.ts';
 import { startWaypointLab, type Subject, SUBJECTS, type WaypointLab } from './lab.ts';
 import { GRPC_PATH, HTTP_PATH } from './mesh.ts';
 
@@ -37,41 +38,49 @@ export interface WaypointRun {
   readonly signal: AbortSignal;
 }
 
-type Sample = Readonly<Record<string, number>>;
-
 /** Warm-up, s: the optimising compiler needs some ten thousand requests. */
 const WARM_UP = 2;
 /** Share of requests that may fail. */
 const MOST_ERRORS = 0.001;
 
 export async function runWaypointRows(run: WaypointRun): Promise<Row[]> {
-  const { rows, rounds, seconds, backend, progress, signal } = run;
+  const { rows, backend, progress } = run;
   if (rows.length === 0) return [];
   progress(`starting waypoints: ours with the ${backend} backend, and Envoy`);
-  await using lab = await startWaypointLab(backend, progress);
-  const samples = new Map<string, Sample[]>();
+  const measured = new Measured(run);
+  const all = rows.flatMap((row) => SUBJECTS.map((subject) => keyOf(row, subject)));
+  await using lab = await measured.attempt(all, () => startWaypointLab(backend, progress));
+  if (lab) await measureRounds(run, lab, measured);
+  return rows.map((row) => rowOf(row, { samples: measured.medians(), faults: measured.faults }));
+}
+
+async function measureRounds({ rows, rounds, seconds }: WaypointRun, lab: WaypointLab, measured: Measured): Promise<void> {
   for (let round = 0; round <= rounds; round += 1)
     for (const row of rows)
       // In turns, so that neither always comes behind the other.
       for (const subject of round % 2 === 0 ? SUBJECTS : SUBJECTS.toReversed()) {
-        signal.throwIfAborted();
-        const sample = await measure(lab, row, subject, round === 0 ? WARM_UP : seconds);
-        if (round === 0) continue;
-        const key = `${row.name} ${subject}`;
-        samples.set(key, [...(samples.get(key) ?? []), sample]);
-        const numbers = Object.entries(sample).map(([field, value]) => `${field} ${value.toFixed(value < 10 ? 2 : 0)}`);
-        progress(`round ${round}  ${key.padEnd(44)} ${numbers.join('  ')}`);
+        const [when, length] = round === 0 ? [undefined, WARM_UP] : [`round ${round}`, seconds];
+        await measured.take(keyOf(row, subject), when, () => measure(lab, row, subject, length));
       }
-  const sampleOf = (row: WaypointRow, subject: Subject): Sample => medians(samples.get(`${row.name} ${subject}`) ?? []);
-  return rows.map((row) => rowOf(row, sampleOf(row, 'culvert'), sampleOf(row, 'envoy')));
 }
 
-function rowOf({ name, most }: WaypointRow, own: Sample, envoy: Sample): Row {
-  const value = own['cpuPerRequest'] ?? NaN;
-  const peerValue = envoy['cpuPerRequest'] ?? NaN;
+function keyOf({ name }: WaypointRow, subject: Subject): string {
+  return `${name} ${subject}`;
+}
+
+function rowOf(row: WaypointRow, { samples, faults }: Pick<RunResult, 'samples' | 'faults'>): Row {
+  const { name, most } = row;
+  const [own, envoy] = [keyOf(row, 'culvert'), keyOf(row, 'envoy')];
+  const [ours, theirs] = [samples.get(own), samples.get(envoy)];
+  const common = { name, unit: 'CPU us', bar: `<= ${most.toFixed(2)} x peer` };
+  const value = ours?.['cpuPerRequest'] ?? null;
+  const peerValue = theirs?.['cpuPerRequest'];
+  const peer = peerValue === undefined ? {} : { peer: 'envoy', peerValue };
+  const error = faults.get(own) ?? faults.get(envoy);
+  if (!ours || value === null || peerValue === undefined || error !== undefined)
+    return { ...common, ...peer, value, ok: false, error: error ?? 'not measured' };
   const ok = value <= most * peerValue;
-  const bar = `<= ${most.toFixed(2)} x peer`;
-  return { name, unit: 'CPU us', value, peer: 'envoy', peerValue, bar, ok, ...(!ok && { limit: limitOf('cpuPerRequest', own) }) };
+  return { ...common, ...peer, value, ok, ...(!ok && { limit: limitOf('cpuPerRequest', ours) }) };
 }
 
 async function measure(lab: WaypointLab, { name, route }: WaypointRow, subject: Subject, seconds: number): Promise<Sample> {
