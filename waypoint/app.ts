@@ -139,6 +139,7 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
       drainHttp();
       await new Promise<void>((resolve) => setTimeout(resolve, config.minimumDrain));
       drainHttp();
+      for (const server of path.tunnels.http) server.endIdle();
       using hold = drain.hold();
       void hbone.drain().then(() => hold[Symbol.dispose]());
       const outcome = await drain.start(config.drainTimeout);

@@ -32,10 +32,17 @@ export class WaypointGenerator implements Generator {
   #made = new Map<string, EnvoySets>();
   /** Of the snapshot before: what did not change keeps its bytes. */
   #before = new Map<string, EnvoySets>();
+  /** What each connected waypoint was given last. */
+  readonly #given = new WeakMap<ProxyNode, EnvoySets>();
 
+  /**
+   * A waypoint whose Gateway is deleted keeps what it has until its process ends: ztunnels hear at the same time that it goes, and what
+   * they sent before must be served. A stream that begins without a Gateway gets nothing.
+   */
   generate(snapshot: Snapshot, node: ProxyNode, typeUrl: string): ResourceSet {
     const gateway = gatewayOf(snapshot, node);
-    return (gateway && this.#resourcesOf(snapshot, gateway).sets.get(typeUrl)) ?? ResourceSet.empty;
+    if (gateway) this.#given.set(node, this.#resourcesOf(snapshot, gateway));
+    return this.#given.get(node)?.sets.get(typeUrl) ?? ResourceSet.empty;
   }
 
   /** Of the Gateways that some waypoint has asked for in this snapshot. */

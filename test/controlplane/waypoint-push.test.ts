@@ -69,6 +69,17 @@ t.test('from a Gateway to a waypoint that ztunnels use', async (t) => {
   );
   const service = addresses.find(({ name }) => name === 'default/web.default.svc.cluster.local');
   t.match(service?.resource.service?.waypoint, { hboneMtlsPort: 15008 }, 'and ztunnels are sent to it');
+
+  const ztunnel = deltaClient(t, { port: app.ports.plaintext });
+  ztunnel.send({ node: ztunnelNode(), typeUrl: TYPE.address });
+  const { nonce } = await ztunnel.next();
+  ztunnel.send({ typeUrl: TYPE.address, responseNonce: nonce });
+  await app.put('gateway.yaml', undefined);
+  const gone = await ztunnel.next();
+  t.match(gone.resources.map(({ name }) => name).join(' '), 'web.default.svc', 'ztunnels hear that it goes');
+  waypoint.send({ typeUrl: TYPE.listener, resourceNamesSubscribe: ['main_internal'] });
+  const kept = await waypoint.next();
+  t.same([kept.resources.map(({ name }) => name), kept.removedResources], [['main_internal'], []], 'what it has until it ends');
 });
 
 t.test('the client of ztunnel against this server', async (t) => {

@@ -332,9 +332,12 @@ testOnBackends(
       [{ port: 80, target: 8080 }],
       (_request, response) => void setTimeout(() => response.end('late'), 300),
     );
+    const idle = await lab.connect(`${VIP}:80`);
+    t.equal(await statusOf(idle, '/'), 200);
     const under = lab.ask({ to: `${VIP}:80` });
     await new Promise((resolve) => setTimeout(resolve, 100));
     const stopped = lab.stop();
+    t.equal(await statusOf(idle, '/'), 200, 'a kept connection has its next request answered, not cut');
     const answer = await under;
     t.same([answer.status, answer.body, answer.headers.connection], [200, 'late', 'close']);
     t.equal((await lab.ask({ to: `${VIP}:80` })).status, 200, 'of a ztunnel that has not heard yet');

@@ -63,9 +63,12 @@ export class H1Server implements MessageHost, Expiring {
     this.stream.reset();
   }
 
-  /** The request under way is the last one. */
+  /** The request under way, or the next one, is the last: its answer says so. */
   drain(): void {
     this.#draining = true;
+  }
+
+  endIdle(): void {
     if (!this.#current && this.reader.idle) this.stream.end();
   }
 

@@ -16,6 +16,8 @@ export interface H2Deps {
 export interface H2Server {
   /** Says GOAWAY, serves what is under way, then closes. */
   drain(): void;
+  /** GOAWAY has told it. */
+  endIdle(): void;
   close(): void;
 }
 
@@ -38,7 +40,7 @@ export function serveH2(
     },
     onClose,
   });
-  return { drain: () => session.drain(), close: () => session.close() };
+  return { drain: () => session.drain(), endIdle: () => undefined, close: () => session.close() };
 }
 
 class H2Body implements MessageStream {

@@ -31,7 +31,10 @@ export interface TunnelDeps {
 }
 
 export interface Drainable {
+  /** Tells the client, as its protocol has it, that this connection ends; requests under way go on. */
   drain(): void;
+  /** Ends it when no request is under way. A client that sends one at this moment loses it: told clients should be gone before. */
+  endIdle(): void;
   close(): void;
 }
 
