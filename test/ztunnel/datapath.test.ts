@@ -9,8 +9,6 @@ import { presence, aMatch, aPolicy, aService, aWorkload, exact } from '../fixtur
 import { eventually, MeshLab } from '../harness/mesh-lab.ts';
 import type { TestPod } from '../harness/pod-net.ts';
 
-t.setTimeout(90_000);
-
 const web = aWorkload('web', { node: 'node-1', ips: ['10.1.0.1'] });
 const api = aWorkload('api', { node: 'node-1', ips: ['10.1.0.2'], services: { api: { 80: 8080 } } });
 const cart = aWorkload('cart', { node: 'node-2', ips: ['10.1.0.3'], services: { cart: { 80: 8080 } } });
