@@ -142,10 +142,9 @@ function certificateSource(
 ): Certificates {
   const feed = new CertificateFeed();
   if (certificates) return { certificates, dump: () => [], feed };
-  const { caAddress: address, caRootCa: rootCert, authToken, clusterId } = config;
-  const fetcher = cleanup.use(
-    new CaClient({ endpoint: { address, rootCert, authToken, clusterId }, ttl: config.secretTtl, impersonate: true }),
-  );
+  const { caAddress: address, caRootCa: rootCert, authToken, clusterId, altCaHostname: altHostname, caHeaders: headers } = config;
+  const endpoint = { address, rootCert, authToken, clusterId, altHostname, headers };
+  const fetcher = cleanup.use(new CaClient({ endpoint, ttl: config.secretTtl, impersonate: true }));
   const cache = cleanup.use(
     new CertificateCache({ fetcher, clock, log: logging.scope('identity'), metrics, onChange: feed.tell }),
   );
@@ -161,6 +160,7 @@ function followControlPlane(
   cleanup: AsyncDisposableStack,
 ): Promise<unknown> {
   const { xdsAddress: address, xdsRootCa: rootCert, authToken, clusterId, self, clusterDomain, metadata } = config;
+  const { altXdsHostname: altHostname, xdsHeaders: headers } = config;
   const log = logging.scope('xds');
   const node = xdsNode({
     kind: 'ztunnel',
@@ -174,7 +174,7 @@ function followControlPlane(
     metadata,
   });
   const client = cleanup.use(
-    new DeltaClient({ endpoint: { address, rootCert, authToken, clusterId }, node, log, metrics, clock }),
+    new DeltaClient({ endpoint: { address, rootCert, authToken, clusterId, altHostname, headers }, node, log, metrics, clock }),
   );
   const addresses = client.watchAll(addressType(store, log));
   const policies = client.watchAll(authorizationType(store));

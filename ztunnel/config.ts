@@ -8,6 +8,9 @@ import { DEFAULT_SETTINGS } from '#shared/http2/settings.ts';
 import type { LocalSettings } from '#shared/http2/settings.ts';
 import type { Keepalive } from '#shared/reactor/api.ts';
 import type { LogFormat } from '#shared/telemetry/log.ts';
+import { istioMetadata } from '#shared/xds/node.ts';
+import type { ProxyConfig } from './proxy-config.ts';
+import { readProxyConfig } from './proxy-config.ts';
 
 /** Where Kubernetes mounts the token of the control plane's audience. */
 const DEFAULT_TOKEN = './var/run/secrets/tokens/istio-token';
@@ -28,6 +31,12 @@ export interface ZtunnelConfig {
   readonly xdsRootCa: string;
   readonly caAddress: string;
   readonly caRootCa: string;
+  /** A name of the server that is accepted beside the address's own. */
+  readonly altXdsHostname: string | undefined;
+  readonly altCaHostname: string | undefined;
+  /** Further headers of requests to the control plane and to the CA. */
+  readonly xdsHeaders: Readonly<Record<string, string>>;
+  readonly caHeaders: Readonly<Record<string, string>>;
   /** Path or literal. */
   readonly authToken: string | undefined;
   readonly localXdsPath: string | undefined;
@@ -39,6 +48,8 @@ export interface ZtunnelConfig {
   /** Keep the client's address towards the application: always, never, or where the kernel lets us. */
   readonly originalSource: 'require' | 'no' | 'try';
   readonly keepalive: Keepalive | undefined;
+  /** How long sent bytes may stay unacknowledged, ms; undefined: as the kernel has it. */
+  readonly userTimeout: number | undefined;
   readonly ipv6: boolean;
   readonly sameNode: SameNode;
   readonly localhostAppTunnel: boolean;
@@ -70,15 +81,27 @@ export interface ZtunnelConfig {
 /** The most threads that a number may ask for. */
 const MAX_WORKERS = 256;
 
-/** Throws `invalid_config` with every fault. `metadata` is what the ISTIO_META families of variables say. */
-export function loadConfig(
-  env: Env,
-  metadata: JsonObject = {},
-  fileExists: (path: string) => boolean = existsSync,
-): ZtunnelConfig {
+/** What is not asked of the environment by a whole name. */
+export interface ConfigSources {
+  /** What the ISTIO_META families of variables say. */
+  readonly metadata?: JsonObject;
+  readonly xdsHeaders?: Readonly<Record<string, string>>;
+  readonly caHeaders?: Readonly<Record<string, string>>;
+  /** The text of the mesh configuration file. */
+  readonly mesh?: string | undefined;
+  readonly fileExists?: (path: string) => boolean;
+}
+
+/** Throws `invalid_config` with every fault. */
+export function loadConfig(environment: Env, sources: ConfigSources = {}): ZtunnelConfig {
+  const faults: string[] = [];
+  const proxy = readProxyConfig(sources.mesh, environment('PROXY_CONFIG'), faults);
+  const env: Env = (name) => environment(name) ?? proxy.proxyMetadata[name];
   const read = new EnvReader(env);
+  read.faults.push(...faults);
+  const { fileExists = existsSync } = sources;
   const inKubernetes = read.optional('KUBERNETES_SERVICE_HOST') !== undefined;
-  const xdsAddress = controlPlane(env('XDS_ADDRESS'), inKubernetes);
+  const xdsAddress = controlPlane(env('XDS_ADDRESS') ?? proxy.discoveryAddress, inKubernetes);
   const rootCa = './var/run/secrets/istio/root-cert.pem';
   const clusterId = read.optional('ISTIO_META_CLUSTER_ID') ?? read.string('CLUSTER_ID', 'Kubernetes');
   const backend = read.oneOf('CULVERT_BACKEND', ['auto', 'native', 'portable'], 'auto');
@@ -98,6 +121,10 @@ export function loadConfig(
     xdsRootCa: read.string('XDS_ROOT_CA', rootCa),
     caAddress: controlPlane(env('CA_ADDRESS'), inKubernetes),
     caRootCa: read.string('CA_ROOT_CA', rootCa),
+    altXdsHostname: read.optional('ALT_XDS_HOSTNAME'),
+    altCaHostname: read.optional('ALT_CA_HOSTNAME'),
+    xdsHeaders: sources.xdsHeaders ?? {},
+    caHeaders: sources.caHeaders ?? {},
     authToken: read.optional('AUTH_TOKEN') ?? (fileExists(DEFAULT_TOKEN) ? DEFAULT_TOKEN : undefined),
     localXdsPath: read.optional('LOCAL_XDS_PATH'),
     secretTtl: read.duration('SECRET_TTL', 24 * 3_600_000),
@@ -105,7 +132,7 @@ export function loadConfig(
     inpodPortReuse: read.boolean('INPOD_PORT_REUSE', true),
     packetMark: read.integer('PACKET_MARK', 1337, { min: 1, max: 0xffff_ffff }),
     originalSource: originalSource(read),
-    keepalive: keepalive(read),
+    ...liveness(read),
     ipv6: read.boolean('IPV6_ENABLED', true),
     sameNode: read.oneOf('SAME_NODE', ['relay', 'hbone'], 'relay'),
     localhostAppTunnel: read.boolean('LOCALHOST_APP_TUNNEL', true),
@@ -119,15 +146,15 @@ export function loadConfig(
     backend: backend === 'auto' ? undefined : backend,
     tls12: read.boolean('TLS12_ENABLED', false),
     crlPath: read.optional('CRL_PATH'),
-    workerThreads: workerThreads(read, availableParallelism()),
+    workerThreads: workerThreads(read, proxy, availableParallelism()),
     logLevel: read.string('RUST_LOG', 'info'),
     logFormat: read.oneOf('LOG_FORMAT', ['text', 'json', 'plain'], 'text') === 'json' ? 'json' : 'text',
     ports: {
-      admin: read.integer('ADMIN_PORT', 15000, { max: 65_535 }),
-      metrics: read.integer('STATS_PORT', 15020, { max: 65_535 }),
+      admin: read.integer('ADMIN_PORT', proxy.proxyAdminPort ?? 15000, { max: 65_535 }),
+      metrics: read.integer('STATS_PORT', proxy.statsPort ?? 15020, { max: 65_535 }),
       readiness: read.integer('READINESS_PORT', 15021, { max: 65_535 }),
     },
-    metadata,
+    metadata: { ...proxyMetadata(proxy), ...sources.metadata },
     version: read.string('ISTIO_META_ISTIO_VERSION', 'unknown'),
   };
   if (xdsAddress !== '' && config.localXdsPath !== undefined)
@@ -147,11 +174,15 @@ function originalSource(read: EnvReader): ZtunnelConfig['originalSource'] {
   return read.boolean('ENABLE_ORIG_SRC', true) ? 'require' : 'no';
 }
 
-function keepalive(read: EnvReader): Keepalive | undefined {
+/** Probes of silent connections, and what an unanswered byte may take: as long as all probes. */
+function liveness(read: EnvReader): Pick<ZtunnelConfig, 'keepalive' | 'userTimeout'> {
   const time = read.duration('KEEPALIVE_TIME', 180_000);
   const interval = read.duration('KEEPALIVE_INTERVAL', 180_000);
   const retries = read.integer('KEEPALIVE_RETRIES', 9, { min: 1, max: 127 });
-  return read.boolean('KEEPALIVE_ENABLED', true) ? { time, interval, retries } : undefined;
+  return {
+    keepalive: read.boolean('KEEPALIVE_ENABLED', true) ? { time, interval, retries } : undefined,
+    userTimeout: read.boolean('USER_TIMEOUT_ENABLED', false) ? time + interval * retries : undefined,
+  };
 }
 
 /** The stream window is what it may grow to while its reader keeps up; it starts smaller. */
@@ -177,8 +208,8 @@ function drainDeadline(read: EnvReader): number {
 const DEFAULT_WORKERS = '50%';
 
 /** As Istio's (a number, a share of the cores, 0 for all of them), and `main` for none. */
-function workerThreads(read: EnvReader, cores: number): number {
-  const text = read.optional('ZTUNNEL_WORKER_THREADS') ?? DEFAULT_WORKERS;
+function workerThreads(read: EnvReader, { concurrency }: ProxyConfig, cores: number): number {
+  const text = read.optional('ZTUNNEL_WORKER_THREADS') ?? concurrency?.toString() ?? cpuLimit(read, cores) ?? DEFAULT_WORKERS;
   if (text === 'main') return 0;
   const [, amount, percent] = /^(\d{1,4})(%?)$/u.exec(text) ?? [];
   const value = Number(amount);
@@ -190,4 +221,17 @@ function workerThreads(read: EnvReader, cores: number): number {
   }
   if (percent === '%') return Math.max(1, Math.floor((cores * value) / 100));
   return value === 0 ? cores : value;
+}
+
+/** The processor time that this container may use, in whole cores, when that is less than the machine has. */
+function cpuLimit(read: EnvReader, cores: number): string | undefined {
+  const whole = { min: 1 };
+  const limit = read.integer('ZTUNNEL_CPU_LIMIT', read.integer('ZTUNNEL_RESOURCE_CPU_LIMIT', cores, whole), whole);
+  if (limit >= cores) return undefined;
+  return String(Math.max(limit, Math.min(cores, read.integer('ZTUNNEL_RESOURCE_CPU_REQUEST', 1))));
+}
+
+/** The names that have the prefix of the node's metadata, without it, and all others as they are. */
+function proxyMetadata({ proxyMetadata: all }: ProxyConfig): JsonObject {
+  return { ...all, ...istioMetadata(all) };
 }

@@ -1,13 +1,10 @@
 import { availableParallelism } from 'node:os';
 import t from 'tap';
 import { loadConfig } from '../../ztunnel/config.ts';
+import { headersOf } from '../../ztunnel/proxy-config.ts';
 
 const config = (env: Record<string, string>, fileExists = false) =>
-  loadConfig(
-    (name) => env[name],
-    {},
-    () => fileExists,
-  );
+  loadConfig((name) => env[name], { fileExists: () => fileExists });
 
 t.test('defaults are Istio’s', async (t) => {
   t.match(config({}), {
@@ -60,4 +57,49 @@ t.test('all faults are told at once', async (t) => {
     code: 'invalid_config',
     message: /PACKET_MARK="0".*\n.*SAME_NODE="both".*\nLOCAL_XDS_PATH is set and XDS_ADDRESS is not empty/u,
   });
+});
+
+t.test('ProxyConfig: the mesh file, over it PROXY_CONFIG, over both the environment', async (t) => {
+  const mesh = `
+defaultConfig:
+  discoveryAddress: istiod.mesh:15012
+  statsPort: 16020
+  proxyAdminPort: 16000
+  proxyMetadata: { ISTIO_META_CLUSTER_ID: far, ISTIO_META_NETWORK: n1, A: mesh, B: mesh }
+`;
+  const proxy = 'discoveryAddress: istiod.own:15012\nconcurrency: 3\nproxyMetadata: {A: own}';
+  const load = (env: Record<string, string>) => loadConfig((name) => env[name], { mesh, metadata: { NETWORK: 'n2' } });
+  t.match(load({}), { xdsAddress: 'https://istiod.mesh:15012', ports: { metrics: 16_020, admin: 16_000 }, clusterId: 'far' });
+  const own = load({ PROXY_CONFIG: proxy });
+  t.match(own, { xdsAddress: 'https://istiod.own:15012', workerThreads: 3, ports: { metrics: 16_020 } });
+  t.match(own.metadata, { A: 'own', B: 'mesh', CLUSTER_ID: 'far', NETWORK: 'n2' });
+  t.match(
+    load({ PROXY_CONFIG: proxy, XDS_ADDRESS: 'x:1', ZTUNNEL_WORKER_THREADS: '1', STATS_PORT: '1', ISTIO_META_CLUSTER_ID: 'c' }),
+    {
+      xdsAddress: 'https://x:1',
+      workerThreads: 1,
+      ports: { metrics: 1 },
+      clusterId: 'c',
+    },
+  );
+  t.throws(() => load({ PROXY_CONFIG: 'concurrency: many' }), { message: /concurrency: "many" is no whole number/u });
+  t.throws(() => load({ PROXY_CONFIG: '{' }), { message: /PROXY_CONFIG: /u });
+});
+
+t.test('other names of the control plane, headers of requests', async (t) => {
+  const env = { XDS_HEADER_Foo: 'bar', CA_HEADER_BAZ: 'qux', XDS_HEADER_: 'none' };
+  t.strictSame(headersOf(env, 'XDS_HEADER_'), { foo: 'bar' });
+  const loaded = loadConfig((name) => ({ ALT_XDS_HOSTNAME: 'a', ALT_CA_HOSTNAME: 'b' })[name], {
+    xdsHeaders: headersOf(env, 'XDS_HEADER_'),
+    caHeaders: headersOf(env, 'CA_HEADER_'),
+  });
+  t.match(loaded, { altXdsHostname: 'a', altCaHostname: 'b', xdsHeaders: { foo: 'bar' }, caHeaders: { baz: 'qux' } });
+});
+
+t.test('how long a silent peer is waited for', async (t) => {
+  t.equal(config({}).userTimeout, undefined);
+  t.equal(
+    config({ USER_TIMEOUT_ENABLED: 'true', KEEPALIVE_TIME: '10s', KEEPALIVE_INTERVAL: '5s', KEEPALIVE_RETRIES: '2' }).userTimeout,
+    20_000,
+  );
 });

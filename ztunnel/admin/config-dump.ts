@@ -27,13 +27,19 @@ export function configDumpRoute(deps: ConfigDumpDeps): AdminRoute {
 }
 
 export async function configDump({ config, store, pods, plane, certificates }: ConfigDumpDeps): Promise<object> {
-  const { authToken, ...shown } = config;
+  const { authToken, xdsHeaders, caHeaders, ...shown } = config;
   const connections = Map.groupBy(await plane.connections(), ({ pod }) => pod);
   return {
     ...dumpState(store),
     staticConfig: {},
     version: { version: config.version, runtime: `node ${process.versions.node}` },
-    config: { ...shown, authToken: authToken === undefined ? undefined : '(set)' },
+    config: {
+      ...shown,
+      authToken: authToken === undefined ? undefined : '(set)',
+      // They may carry credentials.
+      xdsHeaders: Object.keys(xdsHeaders),
+      caHeaders: Object.keys(caHeaders),
+    },
     dataPlane: { backend: plane.backend, workers: plane.workers },
     certificates: certificates(),
     workloadState: Object.fromEntries(

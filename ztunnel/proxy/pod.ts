@@ -102,10 +102,11 @@ export function isCapturePort(port: number): boolean {
 export function podSocket(
   pod: Pick<Pod, 'netns'>,
   { config }: Pick<ProxyContext, 'config'>,
-): Pick<ConnectOptions, 'netns' | 'mark' | 'keepalive'> {
+): Pick<ConnectOptions, 'netns' | 'mark' | 'keepalive' | 'userTimeout'> {
   return {
     ...(pod.netns === undefined ? {} : { netns: pod.netns }),
     mark: config.packetMark,
     ...(config.keepalive ? { keepalive: config.keepalive } : {}),
+    ...(config.userTimeout === undefined ? {} : { userTimeout: config.userTimeout }),
   };
 }
