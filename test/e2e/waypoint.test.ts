@@ -25,6 +25,11 @@ spec:
     - backendRefs: [{ name: far, port: 80 }]
 `;
 
+/** Requests, each on a connection of its own, until seconds after a waypoint that is deleted meanwhile has gone; how many had which answer. */
+const LOAD = `
+end=$(($(date +%s) + 12))
+while [ $(date +%s) -lt $end ]; do curl -s -m 5 -o /dev/null -w '%{http_code}\\n' http://far.inside; done | sort | uniq -c`;
+
 t.test('a waypoint for a service account', async (t) => {
   const app = await startMeshApp(t);
   const status = (host: string, ...curl: string[]): Promise<string> =>
@@ -73,6 +78,8 @@ t.test('a waypoint for a service account', async (t) => {
   t.equal(await becomes('200', 'far.inside'), '200');
   t.equal(await status('far.inside', '-X', 'DELETE'), '403', 'and never fails open');
 
+  const load = Array.from({ length: 3 }, () => app.lab.exec('inside', 'one', ['sh', '-c', LOAD]));
   await app.lab.must(['waypoint', 'delete', 'far', '--namespace', 'inside']);
+  for (const { stdout } of await Promise.all(load)) t.match(stdout.trim(), /^\d+ 200$/u, 'no request is lost on the way');
   t.equal(await becomes('200', 'far.inside', '-X', 'DELETE'), '200', 'removed: back to L4');
 });
