@@ -2,11 +2,13 @@
 import { Command } from 'commander';
 import { MeshError } from '#shared/errors.ts';
 import { pathCommand } from './path/command.ts';
+import { policiesCommand } from './policies/command.ts';
 
 try {
   await new Command('bench')
     .description('How fast Culvert is, side by side with its peers on this machine.')
     .addCommand(pathCommand())
+    .addCommand(policiesCommand())
     .parseAsync();
 } catch (error) {
   process.stderr.write(`bench: ${MeshError.from(error).message}\n`);

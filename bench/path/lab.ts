@@ -43,20 +43,22 @@ export interface PathLab extends AsyncDisposable {
 
 export interface LabOptions {
   readonly ztunnel: ZtunnelOverride;
+  /** Beside those of the topology, by name. */
+  readonly files?: Readonly<Record<string, string>>;
   readonly progress: (line: string) => void;
   /** Ends the start, and whatever runs in a pod. What was started is gone when the start has rejected. */
   readonly signal: AbortSignal;
 }
 
 /** Starts it; resolves when pods are ready and a request has gone through a tunnel. */
-export async function startPathLab({ ztunnel, progress, signal }: LabOptions): Promise<PathLab> {
+export async function startPathLab({ ztunnel, files = {}, progress, signal }: LabOptions): Promise<PathLab> {
   await using cleanup = new AsyncDisposableStack();
   const base = await realpath(await mkdtemp(join(tmpdir(), 'culvert-bench-')));
   cleanup.defer(() => rm(base, { recursive: true, force: true }));
   const [runDir, folder] = [join(base, 'run'), join(base, 'objects')];
   await mkdir(runDir);
   await mkdir(folder);
-  for (const [name, content] of Object.entries(topologyFiles())) await writeFile(join(folder, name), content);
+  for (const [name, content] of Object.entries({ ...topologyFiles(), ...files })) await writeFile(join(folder, name), content);
   const quiet = (line: string): void => {
     if (line.startsWith('!')) progress(line);
   };
