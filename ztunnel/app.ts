@@ -75,7 +75,15 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   cleanup.defer(() => zds.close());
 
   const configDump = configDumpRoute({ config, store, pods, plane, certificates: dump });
-  const servers = await startServers({ config, logging, metrics, readiness, configDump, requestStop: deps.requestStop });
+  const servers = await startServers({
+    config,
+    logging,
+    metrics,
+    readiness,
+    configDump,
+    profiles: (worker) => plane.profiles(worker),
+    requestStop: deps.requestStop,
+  });
   cleanup.use(servers);
 
   if (config.localXdsPath !== undefined) store.apply(await readStateFile(config.localXdsPath));

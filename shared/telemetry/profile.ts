@@ -1,60 +1,62 @@
-// CPU profiles and heap snapshots of a running process, in the forms that Chrome's developer tools and speedscope open.
-import { Session } from 'node:inspector/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
+// The pages that take CPU profiles and heap snapshots of a running process, thread by thread.
 import { MeshError } from '../errors.ts';
 import type { AdminRequest, AdminResponse, AdminRoute } from './admin-server.ts';
+import type { ProfileSource } from './profile-source.ts';
+import { thisThread } from './profile-source.ts';
 
 const MAX_SECONDS = 300;
+const MAX_FREQUENCY = 1000;
 
-/** GET /debug/pprof/profile?seconds=N (1 to 300, default 10) and /debug/pprof/heap; one at a time. */
-export function profileRoutes(): AdminRoute[] {
+/**
+ * GET /debug/pprof/profile?seconds=N&frequency=HZ (1 to 300, default 10; 1 to 1000, default 100) and /debug/pprof/heap; one at a time.
+ * `worker=N` takes those of a data worker; `worker` finds it, undefined when there is none of the number.
+ */
+export function profileRoutes(worker: (index: number) => ProfileSource | undefined = () => undefined): AdminRoute[] {
   let busy = false;
-  const alone = async (work: (session: Session) => Promise<AdminResponse>): Promise<AdminResponse> => {
+  const alone = async (work: () => Promise<AdminResponse>): Promise<AdminResponse> => {
     if (busy) throw new MeshError('limit_reached', 'a profile is being taken already; try again when it is done');
     busy = true;
-    const session = new Session();
-    session.connect();
     try {
-      return await work(session);
+      return await work();
     } finally {
-      session.disconnect();
       busy = false;
     }
+  };
+  const sourceOf = (request: AdminRequest): ProfileSource => {
+    const text = request.url.searchParams.get('worker');
+    if (text === null) return thisThread;
+    const found = /^\d{1,4}$/u.test(text) ? worker(Number(text)) : undefined;
+    if (!found) throw new MeshError('not_found', `worker="${text}": there is no such data worker; they are counted from 0`);
+    return found;
   };
   return [
     {
       path: '/debug/pprof/profile',
-      summary: 'CPU profile of the main thread (V8 .cpuprofile); ?seconds=10',
+      summary: 'CPU profile of the main thread (V8 .cpuprofile), or of a data worker; ?seconds=10&frequency=100&worker=0',
       handle: (request) => {
-        const seconds = readSeconds(request);
-        return alone((session) => cpuProfile(session, seconds));
+        const seconds = readNumber(request, 'seconds', 10, MAX_SECONDS);
+        const frequency = readNumber(request, 'frequency', 100, MAX_FREQUENCY);
+        const source = sourceOf(request);
+        return alone(async () => download('cpu.cpuprofile', await source.cpu(seconds, frequency)));
       },
     },
-    { path: '/debug/pprof/heap', summary: 'heap snapshot (V8 .heapsnapshot)', handle: () => alone(heapSnapshot) },
+    {
+      path: '/debug/pprof/heap',
+      summary: 'heap snapshot (V8 .heapsnapshot) of the main thread, or of a data worker; ?worker=0',
+      handle: (request) => {
+        const source = sourceOf(request);
+        return alone(async () => download('heap.heapsnapshot', await source.heap()));
+      },
+    },
   ];
 }
 
-function readSeconds({ url }: AdminRequest): number {
-  const text = url.searchParams.get('seconds') ?? '10';
-  const seconds = Number(text);
-  if (!/^\d+$/u.test(text) || seconds < 1 || seconds > MAX_SECONDS)
-    throw new MeshError('bad_request', `seconds="${text}" is not a whole number from 1 to ${MAX_SECONDS}`);
-  return seconds;
-}
-
-async function cpuProfile(session: Session, seconds: number): Promise<AdminResponse> {
-  await session.post('Profiler.enable');
-  await session.post('Profiler.start');
-  await sleep(seconds * 1000);
-  const { profile } = await session.post('Profiler.stop');
-  return download('cpu.cpuprofile', JSON.stringify(profile));
-}
-
-async function heapSnapshot(session: Session): Promise<AdminResponse> {
-  const chunks: string[] = [];
-  session.on('HeapProfiler.addHeapSnapshotChunk', ({ params }) => chunks.push(params.chunk));
-  await session.post('HeapProfiler.takeHeapSnapshot', { reportProgress: false });
-  return download('heap.heapsnapshot', chunks.join(''));
+function readNumber({ url }: AdminRequest, name: string, fallback: number, most: number): number {
+  const text = url.searchParams.get(name) ?? String(fallback);
+  const value = Number(text);
+  if (!/^\d+$/u.test(text) || value < 1 || value > most)
+    throw new MeshError('bad_request', `${name}="${text}" is not a whole number from 1 to ${most}`);
+  return value;
 }
 
 function download(name: string, body: string): AdminResponse {

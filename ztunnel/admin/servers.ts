@@ -9,6 +9,7 @@ import { metricsRoutes } from '#shared/telemetry/metrics-server.ts';
 import { profileRoutes } from '#shared/telemetry/profile.ts';
 import type { Readiness } from '#shared/lifecycle/readiness.ts';
 import type { ZtunnelConfig } from '../config.ts';
+import type { DataPlane } from '../workers/data-plane.ts';
 
 export interface ServersDeps {
   readonly config: ZtunnelConfig;
@@ -16,6 +17,8 @@ export interface ServersDeps {
   readonly metrics: Metrics;
   readonly readiness: Readiness;
   readonly configDump: AdminRoute;
+  /** Profiles of data workers. */
+  readonly profiles: DataPlane['profiles'];
   readonly requestStop: (why: string) => void;
 }
 
@@ -28,7 +31,7 @@ export interface Servers extends AsyncDisposable {
 export async function startServers(deps: ServersDeps): Promise<Servers> {
   const { config, logging, metrics, readiness } = deps;
   const log = logging.scope('admin');
-  const routes = [deps.configDump, loggingRoute(logging.filter), quitRoute(deps.requestStop), ...profileRoutes()];
+  const routes = [deps.configDump, loggingRoute(logging.filter), quitRoute(deps.requestStop), ...profileRoutes(deps.profiles)];
   await using cleanup = new AsyncDisposableStack();
   const admin = cleanup.use(new AdminServer(withIndex('ztunnel', routes), log));
   const stats = cleanup.use(new AdminServer(metricsRoutes(metrics), log));

@@ -1,4 +1,5 @@
 // Where connections are served: in worker threads, or in the main thread. The rest of the process sees only this.
+import type { ProfileSource } from '#shared/telemetry/profile-source.ts';
 import type { StartPod } from '../inpod/pod-manager.ts';
 import type { ConnectionView } from './protocol.ts';
 
@@ -10,4 +11,6 @@ export interface DataPlane extends AsyncDisposable {
   readonly start: StartPod;
   /** The live connections. */
   connections(): Promise<readonly ConnectionView[]>;
+  /** Profiles of a worker; undefined when there is none of the number. */
+  profiles(worker: number): ProfileSource | undefined;
 }

@@ -11,6 +11,7 @@ export function serveInProcess(deps: ServingDeps): DataPlane {
     workers: 0,
     start: (uid, who, netns) => startPodProxy(serving.context, { uid, who, netns }),
     connections: async () => serving.connections(),
+    profiles: () => undefined,
     async [Symbol.asyncDispose]() {
       serving[Symbol.dispose]();
     },

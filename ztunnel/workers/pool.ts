@@ -7,6 +7,7 @@ import type { Readiness } from '#shared/lifecycle/readiness.ts';
 import type { Log, Logging } from '#shared/telemetry/log.ts';
 import { MetricReports } from '#shared/telemetry/metric-report.ts';
 import type { Family, Metrics } from '#shared/telemetry/metrics.ts';
+import type { ProfileSource } from '#shared/telemetry/profile-source.ts';
 import type { CertificateFeed } from '../certificates.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import type { PodProxy } from '../inpod/pod-manager.ts';
@@ -112,6 +113,16 @@ class WorkerPool implements DataPlane {
   async connections(): Promise<readonly ConnectionView[]> {
     const views = await Promise.all(this.#slots.map((slot) => slot.ask({ kind: 'connections' }).catch(() => [])));
     return views.flat();
+  }
+
+  profiles(worker: number): ProfileSource | undefined {
+    const slot = this.#slots[worker];
+    return (
+      slot && {
+        cpu: (seconds, frequency) => slot.ask({ kind: 'cpu-profile', seconds, frequency }),
+        heap: () => slot.ask({ kind: 'heap-snapshot' }),
+      }
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -39,6 +39,8 @@ export type ToWorker =
   | { readonly kind: 'stop-pod'; readonly uid: string; readonly deadline: number }
   | { readonly kind: 'connections' }
   | { readonly kind: 'metrics' }
+  | { readonly kind: 'cpu-profile'; readonly seconds: number; readonly frequency: number }
+  | { readonly kind: 'heap-snapshot' }
   /** Ends the thread. */
   | { readonly kind: 'exit' };
 
@@ -56,6 +58,9 @@ export interface Answers {
   'stop-pod': undefined;
   connections: readonly ConnectionView[];
   metrics: readonly FamilyReport[];
+  /** As its file says. */
+  'cpu-profile': string;
+  'heap-snapshot': string;
   'need-certificate': WorkloadCertificate;
 }
 

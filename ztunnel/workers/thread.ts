@@ -5,6 +5,7 @@ import type { LogSink } from '#shared/telemetry/log.ts';
 import { Logging } from '#shared/telemetry/log.ts';
 import { takeReport } from '#shared/telemetry/metric-report.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
+import { thisThread } from '#shared/telemetry/profile-source.ts';
 import type { PodProxy } from '../inpod/pod-manager.ts';
 import { startPodProxy } from '../proxy/proxy-set.ts';
 import { MeshStore } from '../state/store.ts';
@@ -85,6 +86,10 @@ export class WorkerThread implements Disposable {
         return this.#serving.connections();
       case 'metrics':
         return takeReport(this.#metrics);
+      case 'cpu-profile':
+        return thisThread.cpu(message.seconds, message.frequency);
+      case 'heap-snapshot':
+        return thisThread.heap();
       case 'exit':
         this.#exit();
         return undefined;
