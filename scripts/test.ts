@@ -1,16 +1,21 @@
 // Runs the test suite and closes with one plain line: `N passed, N failed` (`, N skipped` when some were, each with its reason above).
 // Arguments are test files; none means all of them.
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 
 const root = path.resolve(import.meta.dirname, '..');
 const bin = path.join(root, 'node_modules', '.bin');
 const tap = path.join(bin, 'tap');
+// Of this run alone: what one run cached wrongly must not fail the next ones.
+const compileCache = mkdtempSync(path.join(tmpdir(), 'culvert-test-compile-'));
+process.on('exit', () => rmSync(compileCache, { recursive: true, force: true }));
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 const env = {
   ...process.env,
   PATH: `${bin}:${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`,
-  NODE_COMPILE_CACHE: path.join(root, 'node_modules', '.cache', 'compile'),
+  NODE_COMPILE_CACHE: compileCache,
 };
 
 function run(args: string[], onLine: (line: string) => void): Promise<number> {

@@ -292,7 +292,7 @@ function podEnv(root: string): Record<string, string> {
     PATH: `${dirname(process.execPath)}:${path}`,
     HOME: process.env['HOME'] ?? '/root',
     LANG: 'C.UTF-8',
-    NODE_COMPILE_CACHE: join(root, 'node_modules', '.cache', 'compile'),
+    NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] ?? join(root, 'node_modules', '.cache', 'compile'),
   };
 }
 

@@ -74,7 +74,7 @@ export class TestNode {
     const agent = spawn('nsenter', [`--net=${this.netns.path}`, '--', node, path.join(root, 'cni/agent/main.ts')], {
       env: {
         PATH: process.env['PATH'] ?? '',
-        NODE_COMPILE_CACHE: path.join(root, 'node_modules', '.cache', 'compile'),
+        ...(process.env['NODE_COMPILE_CACHE'] !== undefined && { NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] }),
         NODE_NAME: 'node-1',
         CNI_AGENT_RUN_DIR: this.runDir,
         ZTUNNEL_UDS_ADDRESS: this.zdsPath,
