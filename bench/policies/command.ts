@@ -125,8 +125,7 @@ function policyObjects(count: number): string {
 
 /** What is measured must be measured with them: the far ztunnel's admin page has them. */
 async function requirePolicies(lab: PathLab, count: number): Promise<void> {
-  const argv = ['nsenter', '-t', String(lab.ztunnels[1]), '-n', 'curl', '-s', 'http://127.0.0.1:15000/config_dump'];
-  const { stdout } = await runProgram(argv, { timeout: 30_000 });
-  const { policies } = JSON.parse(stdout) as { policies: unknown[] };
-  if (policies.length < count) throw new MeshError('internal', `the ztunnel has ${policies.length} policies of ${count}`);
+  const script = `curl -s http://127.0.0.1:15000/config_dump | grep -c '"action": "Deny"'`;
+  const { stdout } = await runProgram(['nsenter', '-t', String(lab.ztunnels[1]), '-n', 'sh', '-c', script], { timeout: 30_000 });
+  if (Number(stdout) < count) throw new MeshError('internal', `the ztunnel has ${stdout.trim()} policies of ${count}`);
 }
