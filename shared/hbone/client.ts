@@ -188,7 +188,7 @@ export function acceptOnly(accepted: readonly SpiffeId[]): (peer: PeerCertificat
     if (peer.uris.some((uri) => accepted.some((own) => own === uri))) return;
     throw new MeshError(
       'identity_mismatch',
-      `peer did not present the expected SAN (${accepted.join(', ')}), got ${peer.uris.join(', ') || 'none'}`,
+      `identity verification error: peer did not present the expected SAN (${accepted.join(', ')}), got ${peer.uris.join(', ') || 'none'}`,
     );
   };
 }

@@ -90,7 +90,10 @@ t.test('who is not of the mesh does not get past the handshake', async (t) => {
   const foreign = spiffeId({ trustDomain: 'elsewhere', namespace: 'shop', serviceAccount: 'peer' });
   await t.rejects(open('10.1.0.3:8080', foreign));
   t.match(await node.line({ message: 'connection failed' }), {
-    error: 'identity verification error: peer did not present the expected trustdomain (cluster.local), got elsewhere',
+    error:
+      'identity verification error: peer did not present the expected trustdomain (cluster.local), got spiffe://elsewhere/ns/shop/sa/peer',
+    'src.identity': foreign,
+    'dst.identity': cart.identity,
   });
   await t.rejects(open('10.1.0.3:8080', peer, createTestCa('another root')));
   t.match(await node.line({ message: 'connection failed' }), { 'src.addr': /^10\.1\.0\.9:/u, direction: 'inbound' });

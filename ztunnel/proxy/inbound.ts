@@ -11,7 +11,7 @@ import { CancelScope, type CancelSignal } from '#shared/lifecycle/cancel.ts';
 import type { Conn, PeerCertificate, TlsConn } from '#shared/reactor/api.ts';
 import { faultFields } from '#shared/reactor/fault.ts';
 import type { Workload } from '../state/model.ts';
-import type { ConnectionFacts } from '../telemetry/connection-result.ts';
+import type { ConnectionFacts, HandshakeEnds } from '../telemetry/connection-result.ts';
 import { baggageOf, peerOf } from '../telemetry/peer.ts';
 import { Delivery } from './delivery.ts';
 import type { InboundTarget } from './inbound-target.ts';
@@ -49,24 +49,30 @@ export class Inbound {
   /** Serves an accepted connection to its end; never rejects. */
   async serve(conn: Conn): Promise<void> {
     const { remote, local } = conn;
+    const ends: HandshakeEnds = {};
     try {
-      const peer = await this.#handshake(conn);
+      const peer = await this.#handshake(conn, ends);
       await this.#serveTunnels(peer);
     } catch (thrown) {
       const error = MeshError.from(thrown);
       this.#context.revocations?.handshakeFailed('destination', error);
-      this.#context.telemetry.refusedEarly(remote, local, 'inbound', error);
+      this.#context.telemetry.refusedEarly(remote, local, 'inbound', error, ends);
       conn.reset();
     }
   }
 
-  async #handshake(conn: Conn): Promise<PeerConnection> {
+  async #handshake(conn: Conn, ends: HandshakeEnds): Promise<PeerConnection> {
     const workload = await workloadOf(this.#pod, this.#context);
+    ends.own = workload.identity;
     const certificate = await this.#context.certificates.get(workload.identity);
     const tls = await this.#context.reactor.tlsServer(conn, {
       certificate,
       alpn: ['h2'],
-      verifyPeer: (peer) => requireTrustDomain(peer, workload.trustDomain),
+      verifyPeer: (peer) => {
+        const [identity] = peer.uris;
+        if (identity !== undefined) ends.peer = identity;
+        requireTrustDomain(peer, workload.trustDomain);
+      },
     });
     return { conn: tls, workload };
   }
@@ -209,7 +215,7 @@ export class Inbound {
 function requireTrustDomain(peer: PeerCertificate, trustDomain: string): void {
   const domains = peer.uris.flatMap((uri) => parseSpiffeId(uri)?.trustDomain ?? []);
   if (domains.includes(trustDomain)) return;
-  const got = domains[0] ?? 'none';
+  const got = peer.uris.join(', ') || 'none';
   throw new MeshError(
     'identity_mismatch',
     `identity verification error: peer did not present the expected trustdomain (${trustDomain}), got ${got}`,

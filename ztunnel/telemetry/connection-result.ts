@@ -3,6 +3,7 @@ import { formatHostPort } from '#shared/address.ts';
 import type { HostPort } from '#shared/address.ts';
 import type { Clock } from '#shared/clock.ts';
 import type { MeshError } from '#shared/errors.ts';
+import type { SpiffeId } from '#shared/ids.ts';
 import type { Log, LogFields } from '#shared/telemetry/log.ts';
 import type { Reporter, TrafficCells, TrafficLabels, TrafficMetrics } from './traffic-metrics.ts';
 
@@ -15,6 +16,13 @@ export interface ConnectionFacts extends TrafficLabels {
 }
 
 export type Direction = 'inbound' | 'outbound';
+
+/** Who met in a handshake, as far as it went. */
+export interface HandshakeEnds {
+  own?: SpiffeId;
+  /** What the peer's verified certificate says. */
+  peer?: string;
+}
 
 /** What a relay counts: `sent` from the client to the server, `received` the other way. */
 export interface ByteCounts {
@@ -55,10 +63,12 @@ export class ConnectionTelemetry {
   }
 
   /** For connections refused before it was known whose they are. */
-  refusedEarly(from: HostPort, to: HostPort, direction: Direction, error: MeshError): void {
+  refusedEarly(from: HostPort, to: HostPort, direction: Direction, error: MeshError, ends: HandshakeEnds = {}): void {
     this.#log.warn('connection failed', {
       'src.addr': formatHostPort(from),
+      'src.identity': ends.peer,
       'dst.addr': formatHostPort(to),
+      'dst.identity': ends.own,
       direction,
       error: error.message,
     });

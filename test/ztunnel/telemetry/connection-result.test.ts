@@ -113,3 +113,19 @@ t.test('the labels of a connection', async (t) => {
   ])
     t.ok(line.includes(label), label);
 });
+
+t.test('a handshake that failed tells both ends, as far as they are known', async (t) => {
+  const { lines, telemetry } = setUp();
+  const error = new MeshError('identity_mismatch', 'why');
+  const [from, to] = [
+    { ip: '10.1.0.5', port: 41_000 },
+    { ip: '10.1.0.9', port: 15_008 },
+  ];
+  telemetry.refusedEarly(from, to, 'inbound', error, { own: cart.identity, peer: 'spiffe://other/ns/a/sa/b' });
+  telemetry.refusedEarly(from, to, 'inbound', error);
+  t.match(
+    lines[0],
+    /\twarn\taccess\tconnection failed\tsrc.addr=10.1.0.5:41000 src.identity="spiffe:\/\/other\/ns\/a\/sa\/b" dst.addr=10.1.0.9:15008 dst.identity="spiffe:\/\/cluster.local\/ns\/shop\/sa\/cart" direction="inbound" error="why"$/u,
+  );
+  t.match(lines[1], /src.addr=10.1.0.5:41000 dst.addr=10.1.0.9:15008 direction="inbound" error="why"$/u);
+});
