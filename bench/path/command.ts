@@ -83,7 +83,7 @@ async function benchPath(options: PathOptions): Promise<void> {
 }
 
 /** Aborted by the signals that end a program; a second one must not interrupt the cleaning up. */
-function stopSignal(): AbortSignal {
+export function stopSignal(): AbortSignal {
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.on(signal, () => stop.abort(new MeshError('draining', `stopped by ${signal}; what was started is gone`)));

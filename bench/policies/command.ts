@@ -6,6 +6,7 @@ import { requirePrograms } from '../../cli/lab/preflight.ts';
 import { runProgram } from '../../cli/lab/run.ts';
 import { wholeNumber } from '../../cli/numbers.ts';
 import { print } from '../../cli/output.ts';
+import { stopSignal } from '../path/command.ts';
 import type { PathLab } from '../path/lab.ts';
 import { startPathLab } from '../path/lab.ts';
 import { measureTraffic } from '../path/loads.ts';
@@ -72,7 +73,7 @@ async function connectionsRow({ policies, rounds, seconds }: PoliciesOptions): P
   const missing = await requirePrograms(PROGRAMS);
   if (missing.length > 0) throw new MeshError('missing_capability', missing.join('\n'));
   const progress = (line: string): void => void process.stderr.write(`${line}\n`);
-  const { signal } = new AbortController();
+  const signal = stopSignal();
   const ztunnel = ztunnelOf('culvert', { backend: 'native', workers: '1' });
   await using cleanup = new AsyncDisposableStack();
   progress('starting the lab without policies');
