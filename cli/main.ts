@@ -14,6 +14,7 @@ import { upCommand } from './commands/up.ts';
 import { waitCommand } from './commands/wait.ts';
 import { waypointCommand } from './commands/waypoint.ts';
 import { ztunnelConfigCommand } from './commands/ztunnel-config.ts';
+import { ztunnelCommand } from './commands/ztunnel.ts';
 
 const program = new Command('culvert')
   .description('An ambient service mesh: enrol pods by a label, add waypoints where L7 is wanted.')
@@ -45,6 +46,7 @@ const commands = [
   ztunnelConfigCommand(),
   proxyStatusCommand(),
   compareCommand(),
+  ztunnelCommand(),
 ];
 for (const command of commands) program.addCommand(command);
 

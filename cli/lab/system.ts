@@ -102,7 +102,7 @@ export function eventSocket(node: NodePlan): string {
 }
 
 /** How a program of the mesh is started (docs/seams.md, first lines). */
-function nodeProgram(root: string, folder: string): string[] {
+export function nodeProgram(root: string, folder: string): string[] {
   const young = folder === 'ztunnel' || folder === 'waypoint' ? 16 : 1;
   return [process.execPath, `--max-semi-space-size=${young}`, '--expose-gc', join(root, folder, 'main.ts')];
 }
