@@ -20,6 +20,7 @@ import { configDumpRoute } from './admin/config-dump.ts';
 import { startServers } from './admin/servers.ts';
 import { CertificateFeed, followLocalIdentities } from './certificates.ts';
 import type { ZtunnelConfig } from './config.ts';
+import { DnsProxy, withDns } from './dns/dns-proxy.ts';
 import type { StartPod } from './inpod/pod-manager.ts';
 import { PodManager } from './inpod/pod-manager.ts';
 import { ZdsClient } from './inpod/zds-client.ts';
@@ -69,7 +70,8 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
       : await startWorkers({ ...serving, feed, readiness, openFiles }, config.workerThreads),
   );
 
-  const start: StartPod = (uid, who, netns) => plane.start(uid, who, netns);
+  const connections: StartPod = (uid, who, netns) => plane.start(uid, who, netns);
+  const start = config.dnsProxy ? withDns(new DnsProxy({ config, store, metrics, logging, clock }), connections) : connections;
   const pods = new PodManager({ start, clock, log: logging.scope('inpod'), metrics });
   const zds = new ZdsClient({ path: config.inpodUds, pods, readiness, clock, log: logging.scope('inpod'), metrics });
   cleanup.defer(() => zds.close());

@@ -2,10 +2,13 @@
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { JsonObject } from '@bufbuild/protobuf';
+import { canonicalIp } from '#shared/address.ts';
+import type { HostPort } from '#shared/address.ts';
 import { EnvReader } from '#shared/env.ts';
 import type { Env } from '#shared/env.ts';
 import { DEFAULT_SETTINGS } from '#shared/http2/settings.ts';
 import type { LocalSettings } from '#shared/http2/settings.ts';
+import { PORT } from '#shared/ports.ts';
 import type { Keepalive } from '#shared/reactor/api.ts';
 import type { LogFormat } from '#shared/telemetry/log.ts';
 import { istioMetadata } from '#shared/xds/node.ts';
@@ -52,6 +55,12 @@ export interface ZtunnelConfig {
   readonly userTimeout: number | undefined;
   readonly ipv6: boolean;
   readonly sameNode: SameNode;
+  /** Answer DNS questions in captured pods. */
+  readonly dnsProxy: boolean;
+  /** Where in a pod; the ip `localhost` is the loopback address of each family. */
+  readonly dnsProxyAddress: HostPort;
+  /** Whose service is meant where a host name is that of several, after the client's own namespace. */
+  readonly preferredServiceNamespace: string | undefined;
   readonly localhostAppTunnel: boolean;
   readonly responseBaggage: boolean;
   readonly policyInfoLogging: boolean;
@@ -135,6 +144,7 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
     ...liveness(read),
     ipv6: read.boolean('IPV6_ENABLED', true),
     sameNode: read.oneOf('SAME_NODE', ['relay', 'hbone'], 'relay'),
+    ...dnsProxy(read),
     localhostAppTunnel: read.boolean('LOCALHOST_APP_TUNNEL', true),
     responseBaggage: read.boolean('ENABLE_RESPONSE_BAGGAGE', true),
     policyInfoLogging: read.boolean('AUTHZ_POLICY_INFO_LOGGING', false),
@@ -172,6 +182,22 @@ function controlPlane(address: string | undefined, inKubernetes: boolean): strin
 function originalSource(read: EnvReader): ZtunnelConfig['originalSource'] {
   if (read.optional('ENABLE_ORIG_SRC') === undefined) return 'try';
   return read.boolean('ENABLE_ORIG_SRC', true) ? 'require' : 'no';
+}
+
+/** On unless switched off. The variables are those of Istio's agents, whose proxy metadata has them without the prefix. */
+function dnsProxy(read: EnvReader): Pick<ZtunnelConfig, 'dnsProxy' | 'dnsProxyAddress' | 'preferredServiceNamespace'> {
+  const capture = read.optional('ISTIO_META_DNS_CAPTURE') ?? read.optional('DNS_CAPTURE') ?? 'true';
+  const text = read.optional('ISTIO_META_DNS_PROXY_ADDR') ?? read.optional('DNS_PROXY_ADDR') ?? `localhost:${PORT.dns}`;
+  const [, bracketed, plain, digits] = /^(?:\[(.*)\]|([^:]*)):(\d{1,5})$/u.exec(text) ?? [];
+  const port = Number(digits);
+  const ip = plain === 'localhost' ? plain : canonicalIp(bracketed ?? plain ?? '');
+  if (ip === undefined || !(port >= 1 && port <= 65_535))
+    read.faults.push(`ISTIO_META_DNS_PROXY_ADDR="${text}": neither localhost:PORT nor IP:PORT`);
+  return {
+    dnsProxy: capture.toLowerCase() === 'true',
+    dnsProxyAddress: { ip: ip ?? 'localhost', port },
+    preferredServiceNamespace: read.optional('PREFERED_SERVICE_NAMESPACE'),
+  };
 }
 
 /** Probes of silent connections, and what an unanswered byte may take: as long as all probes. */

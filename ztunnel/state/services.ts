@@ -38,6 +38,11 @@ export class ServiceIndex {
     return prefer(this.#byHostname.get(hostname) ?? [], clientNamespace);
   }
 
+  /** Every service of the host name, in the order of arrival. */
+  named(hostname: string): readonly Service[] {
+    return this.#byHostname.get(hostname) ?? [];
+  }
+
   endpoints(key: NamespacedHostname): ReadonlyMap<WorkloadUid, PortMap> {
     return this.#endpoints.get(key) ?? NO_ENDPOINTS;
   }

@@ -11,13 +11,29 @@ declare module 'dns-packet' {
     ttl: number;
     data: string;
   }
+  /** EDNS, in both directions. */
+  export interface Opt {
+    type: 'OPT';
+    name: '.';
+    udpPayloadSize: number;
+    ednsVersion?: number;
+    extendedRcode?: number;
+    flag_do?: boolean;
+    flags?: number;
+  }
   export interface Packet {
     type?: 'query' | 'response';
     id?: number;
     flags?: number;
     questions?: Question[];
     answers?: Answer[];
+    additionals?: Opt[];
+    opcode?: string;
     rcode?: string;
+    flag_aa?: boolean;
+    flag_tc?: boolean;
+    flag_rd?: boolean;
+    flag_ra?: boolean;
   }
   export const RECURSION_DESIRED: number;
   export function decode(message: Uint8Array): Packet;

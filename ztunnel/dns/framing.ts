@@ -1,0 +1,29 @@
+// DNS over TCP: each message behind its length (RFC 1035, 4.2.2).
+
+export function framed(message: Buffer): Buffer {
+  const frame = Buffer.alloc(2 + message.length);
+  frame.writeUInt16BE(message.length, 0);
+  message.copy(frame, 2);
+  return frame;
+}
+
+/** Cuts a stream into messages; holds no more than one of them. */
+export class MessageReader {
+  readonly #onMessage: (message: Buffer) => void;
+  #held: Buffer = Buffer.alloc(0);
+
+  constructor(onMessage: (message: Buffer) => void) {
+    this.#onMessage = onMessage;
+  }
+
+  read(chunk: Buffer): void {
+    let rest = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
+    while (rest.length >= 2) {
+      const end = 2 + rest.readUInt16BE(0);
+      if (rest.length < end) break;
+      this.#onMessage(Buffer.from(rest.subarray(2, end)));
+      rest = rest.subarray(end);
+    }
+    this.#held = Buffer.from(rest);
+  }
+}

@@ -1,0 +1,66 @@
+// The resolver settings of a pod: its own resolv.conf, read through a process of it where this ztunnel sees the node's processes (host
+// PID namespace), else the ztunnel's. Loopback name servers are the pod's own, asking us what they do not know: they are never asked.
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { isIPv4 } from 'node:net';
+import { join } from 'node:path';
+import type { Clock } from '#shared/clock.ts';
+import type { PodProcesses } from './pod-processes.ts';
+import type { ResolvConf } from './resolv-conf.ts';
+import { parseResolvConf } from './resolv-conf.ts';
+
+/** How long what was read holds, ms. */
+const FRESH = 10_000;
+/** No resolv.conf is this long; what a pod puts there may be anything. */
+const MAX_FILE = 64 * 1024;
+
+export interface PodSettingsDeps {
+  /** Of the pod's network namespace, as `netnsIdentity` has it. */
+  readonly netnsId: string;
+  readonly processes: PodProcesses;
+  /** The ztunnel's own: `/etc/resolv.conf`. */
+  readonly fallback: string;
+  readonly clock: Clock;
+}
+
+export class PodSettings {
+  readonly #deps: PodSettingsDeps;
+  #read: { readonly at: number; readonly settings: Promise<ResolvConf> } | undefined;
+
+  constructor(deps: PodSettingsDeps) {
+    this.#deps = deps;
+  }
+
+  /** Never rejects: without any readable file there are no name servers. */
+  current(): Promise<ResolvConf> {
+    const now = this.#deps.clock.monotonic();
+    if (!this.#read || now - this.#read.at > FRESH) this.#read = { at: now, settings: this.#load() };
+    return this.#read.settings;
+  }
+
+  async #load(): Promise<ResolvConf> {
+    const { netnsId, processes, fallback } = this.#deps;
+    const root = await processes.rootOf(netnsId);
+    const own = root === undefined ? undefined : await readSettings(join(root, 'etc/resolv.conf'));
+    if (own && own.nameservers.length > 0) return own;
+    const other = (await readSettings(fallback)) ?? parseResolvConf('');
+    return own ? { ...other, search: own.search } : other;
+  }
+}
+
+async function readSettings(path: string): Promise<ResolvConf | undefined> {
+  try {
+    // The pod owns this path: it may have put a pipe there, or a link that would be followed in our own root.
+    await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+    if (!(await file.stat()).isFile()) return undefined;
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(MAX_FILE), 0, MAX_FILE, 0);
+    const settings = parseResolvConf(buffer.toString('utf8', 0, bytesRead));
+    return { ...settings, nameservers: settings.nameservers.filter((ip) => !isLoopback(ip)) };
+  } catch {
+    return undefined;
+  }
+}
+
+function isLoopback(ip: string): boolean {
+  return isIPv4(ip) ? ip.startsWith('127.') : ip === '::1';
+}
