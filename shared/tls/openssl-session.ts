@@ -153,8 +153,10 @@ export class SslSession {
     this.#withinRecord = count === space.length;
     if (count > 0) return count;
     if (this.#wantsMore(count)) return 0;
+    // Asked while the error is there to be seen: without it a fatal alert looks like an orderly end.
+    const ended = this.#ssl.SSL_get_error(this.pointer, count) === SSL_ERROR.ZERO_RETURN;
     const reason = this.#reason();
-    if (this.#ssl.SSL_get_error(this.pointer, 0) === SSL_ERROR.ZERO_RETURN) this.#ended = true;
+    if (ended) this.#ended = true;
     else this.#failed = reason;
     return 0;
   }

@@ -127,6 +127,19 @@ t.test('what cannot be loaded is named', async (t) => {
   t.ok(shake(...(Object.values(pair()) as [SslSession, SslSession])), 'a failure leaves nothing in the error queue');
 });
 
+t.test('an alert after the handshake is a fault with its name, not an end', async (t) => {
+  const stranger = createTestCa('stranger').issue(own.identity, { roots: ca.root });
+  const contexts = new SslContexts({});
+  const [client, server] = [contexts.get(stranger, ['h2']).client(), contexts.get(own, ['h2']).server()];
+  send(client, server, () => client.handshake());
+  send(server, client, () => server.handshake());
+  send(client, server, () => t.ok(client.handshake(), 'the client has no more to do'));
+  t.throws(() => send(server, client, () => server.handshake()), { code: 'tls_failure' });
+  t.throws(() => client.read(Buffer.alloc(100)), { code: 'tls_failure', message: /alert unknown ca/u });
+  t.throws(() => client.read(Buffer.alloc(100)), { message: /alert unknown ca/u }, 'for good');
+  for (const session of [client, server]) session.free();
+});
+
 t.test('broken flights and records end their session, never the process', async (t) => {
   let failed = 0;
   for (let seed = 1; seed <= 300; seed++) {
