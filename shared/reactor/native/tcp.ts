@@ -120,12 +120,12 @@ export class NativeConn implements Conn, Watch {
     return error;
   }
 
-  /** The connection is over, but what came before that is still in the kernel's queue and is read first. */
-  #broken(): void {
+  /** The connection is over, but what came before that, perhaps the reason, is still in the kernel's queue and is read first. */
+  #broken(code = 0): void {
     while (!this.#closed && !this.#paused && this.#read() > 0);
     if (this.#closed) return;
     if (this.#paused && !this.#readEnded) this.#hangUp();
-    else this.#fail(socketError(this.#fd) || ERRNO.ECONNRESET);
+    else this.#fail(code || socketError(this.#fd) || ERRNO.ECONNRESET);
   }
 
   /** A handler that takes little at a time gets more in the same turn, up to what one read may take from the others. */
@@ -181,7 +181,7 @@ export class NativeConn implements Conn, Watch {
   #flush(): void {
     for (let chunk = this.#pending[0]; chunk; chunk = this.#pending[0]) {
       const sent = libc().send(this.#fd, chunk, chunk.length, MSG.DONTWAIT | MSG.NOSIGNAL);
-      if (sent < 0) return this.#failUnlessAgain(errno());
+      if (sent < 0) return this.#unwritable(errno());
       this.#buffered -= sent;
       if (sent < chunk.length) this.#pending[0] = chunk.subarray(sent);
       else {
@@ -196,6 +196,11 @@ export class NativeConn implements Conn, Watch {
     }
     if (this.#ending && !this.#writeEnded && !this.#closed && this.#pending.length === 0) this.#finishWriting();
     return undefined;
+  }
+
+  /** The error was told to the send that failed first, so epoll tells nothing of it. */
+  #unwritable(code: number): void {
+    if (code !== ERRNO.EAGAIN && code !== ERRNO.EINTR) this.#broken(code);
   }
 
   #finishWriting(): void {

@@ -74,6 +74,21 @@ t.test('what arrived before a reset is read before it is told, also by a reader 
   t.strictSame(guard.faults, []);
 });
 
+t.test('what arrived before a reset is read by a writer that meets the reset first', async (t) => {
+  const { client, server } = await tcpPair(useReactor(t, create));
+  const guard = createGuard();
+  const writer = new Recorder(client, guard);
+  server.start(new Recorder(server, guard));
+  server.write(Buffer.alloc(1000, 1));
+  server.reset();
+  // No turn of the loop comes between the two writes: the first is told of the reset, the second that nobody reads.
+  writer.call((stream) => stream.write(Buffer.from('x')));
+  writer.start();
+  t.strictSame(await writer.closed, { kind: 'reset', remote: true });
+  t.equal(writer.bytes, 1000);
+  t.strictSame(guard.faults, []);
+});
+
 for (const [clientSide, serverSide] of [
   ['native', 'portable'],
   ['portable', 'native'],
