@@ -178,7 +178,7 @@ export class Http2Session {
     );
     this.#transport.start({
       onData: (chunk) => this.#receive(reader, chunk),
-      onEnd: () => this.#lost(new MeshError('reset', 'the peer closed the HTTP/2 connection')),
+      onEnd: () => this.#lost(this.#gone('the peer closed the HTTP/2 connection')),
       onDrain: () => {
         this.#output.unblock();
         this.#guard(() => this.#pump());
@@ -210,6 +210,12 @@ export class Http2Session {
   /** The peer ended the connection: in order when no stream is open. */
   #lost(error: MeshError): void {
     this.#finish(this.#streams.size === 0 || this.#state === 'draining' ? { kind: 'ended' } : { kind: 'error', error });
+  }
+
+  /** A server that leaves before it said anything has usually not liked who the client is. */
+  #gone(what: string): MeshError {
+    if (this.peer.received || this.role === 'server') return new MeshError('reset', what);
+    return new MeshError('protocol_error', `${what} before its first frame: it may have refused this identity`);
   }
 
   #onSettings(): void {
@@ -261,7 +267,7 @@ export class Http2Session {
 
   #endStreams(reason: CloseReason): void {
     const lost: CloseReason =
-      reason.kind === 'error' ? reason : { kind: 'error', error: new MeshError('reset', 'the HTTP/2 connection was closed') };
+      reason.kind === 'error' ? reason : { kind: 'error', error: this.#gone('the HTTP/2 connection was closed') };
     for (const stream of this.#streams.all()) stream.terminate(lost);
   }
 
