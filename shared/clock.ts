@@ -36,6 +36,7 @@ export const systemClock: Clock = {
 /** A clock that stands still until a test moves it. */
 export class FakeClock implements Clock {
   #now: number;
+  #stepped = 0;
   #timers = new Set<{ at: number; callback: () => void }>();
 
   constructor(now = 0) {
@@ -43,11 +44,16 @@ export class FakeClock implements Clock {
   }
 
   now(): number {
-    return this.#now;
+    return this.#now + this.#stepped;
   }
 
   monotonic(): number {
     return this.#now;
+  }
+
+  /** Sets the time of day on or back, as an administrator or a time server does; no time passes. */
+  step(ms: number): void {
+    this.#stepped += ms;
   }
 
   after(ms: number, callback: () => void): Timer {

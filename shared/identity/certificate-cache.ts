@@ -31,15 +31,20 @@ export interface CertificateCacheOptions {
 const CONCURRENCY = 8;
 const GRACE = 10_000;
 const RETRY = { initial: 1000, max: 150_000, jitter: 0.2 };
+/** Between two attempts for an identity that has no valid certificate and is wanted by a connection. */
+const RETRY_WANTED = 1000;
 
 /** One identity. `first` settles with the first result; `fault` is the last fetch's, undefined after a success. */
 interface Entry {
   readonly identity: SpiffeId;
   readonly abort: AbortController;
-  readonly first: PromiseWithResolvers<void>;
+  /** Of the first fetch, or of one that is made because the certificate ended unnoticed. */
+  first: PromiseWithResolvers<void>;
   readonly backoff: Backoff;
   certificate: WorkloadCertificate | undefined;
   fault: MeshError | undefined;
+  /** When the last fetch ended, on the monotonic clock. */
+  tried: number;
   next: Timer | undefined;
   forgetting: Timer | undefined;
 }
@@ -77,6 +82,7 @@ export class CertificateCache implements CertificateSource, Disposable {
       return current;
     }
     const entry = this.#require(identity, 'realtime');
+    this.#hasten(entry);
     await entry.first.promise;
     const certificate = this.current(identity);
     if (certificate) return certificate;
@@ -124,6 +130,7 @@ export class CertificateCache implements CertificateSource, Disposable {
       backoff: new Backoff({ ...RETRY, random: this.#random }),
       certificate: undefined,
       fault: undefined,
+      tried: 0,
       next: undefined,
       forgetting: undefined,
     };
@@ -148,7 +155,21 @@ export class CertificateCache implements CertificateSource, Disposable {
     } catch (error) {
       if (this.#entries.get(identity) === entry) this.#failed(entry, MeshError.from(error, 'no_certificate'));
     }
+    entry.tried = this.#options.clock.monotonic();
     entry.first.resolve();
+  }
+
+  /**
+   * A connection wants what is not there: the CA was away for so long that the pause between attempts has grown, or the clock stepped past
+   * the end of the certificate. The next attempt is now; after a failure nobody waits for it.
+   */
+  #hasten(entry: Entry): void {
+    const { clock } = this.#options;
+    if (!entry.next || clock.monotonic() - entry.tried < RETRY_WANTED) return;
+    entry.next.cancel();
+    entry.next = undefined;
+    if (!entry.fault) entry.first = Promise.withResolvers();
+    this.#queue.add(entry.identity, 'realtime', () => this.#fetch(entry));
   }
 
   #succeeded(entry: Entry, certificate: WorkloadCertificate): void {
@@ -185,6 +206,7 @@ export class CertificateCache implements CertificateSource, Disposable {
 
   #fetchAfter(entry: Entry, delay: number): void {
     entry.next = this.#options.clock.after(delay, () => {
+      entry.next = undefined;
       this.#queue.add(entry.identity, 'background', () => this.#fetch(entry));
     });
   }

@@ -210,3 +210,45 @@ t.test('the dump shows chain and roots, never a key', async (t) => {
   t.equal(dump[0]?.rootCerts.length, 1);
   t.notMatch(JSON.stringify(dump), /PRIVATE|UFJJVkFUR/u);
 });
+
+t.test(
+  'wanted after the CA was away: the attempt is now, however long the pause has become, and not more than one a second',
+  async (t) => {
+    const { cache, clock, slow } = cacheWith();
+    cache.prefetch(id('web'));
+    for (const seconds of [1, 2, 4, 8, 16, 32]) {
+      await slow.fail(id('web'), 'CA down');
+      clock.advance(seconds * 1000);
+    }
+    await slow.fail(id('web'), 'CA down');
+    const asked = slow.asked.length;
+    await t.rejects(cache.get(id('web')), /CA down/u, 'the reason at once');
+    t.equal(slow.asked.length, asked, 'it was just asked');
+    clock.advance(1000);
+    await Promise.all(
+      [1, 2, 3].map(() => t.rejects(cache.get(id('web')), /CA down/u, 'nobody waits for an attempt that may fail')),
+    );
+    t.equal(slow.asked.length, asked + 1);
+    const certificate = await slow.answer(id('web'), clock.now());
+    t.equal(await cache.get(id('web')), certificate);
+    clock.advance(11 * HOUR);
+    t.equal(slow.asked.length, asked + 1, 'the pause that was cut short does not end in an attempt of its own');
+  },
+);
+
+t.test('the clock steps past the end of a certificate: who wants it waits for the next', async (t) => {
+  const { cache, clock, slow } = cacheWith();
+  cache.prefetch(id('web'));
+  await slow.answer(id('web'), clock.now(), 4 * 60_000);
+  clock.advance(5000);
+  clock.step(5 * 60_000);
+  t.equal(cache.current(id('web')), undefined);
+  const wanted = [cache.get(id('web')), cache.get(id('web'))];
+  const next = await slow.answer(id('web'), clock.now(), 4 * 60_000);
+  t.same(await Promise.all(wanted), [next, next]);
+  t.equal(slow.asked.length, 2);
+  clock.step(-10 * 60_000);
+  t.equal(await cache.get(id('web')), next, 'a step back ends nothing');
+  clock.advance(121_000);
+  t.equal(slow.asked.length, 3, 'and renewal comes after half of its life, by the clock that never steps');
+});
