@@ -33,6 +33,12 @@ export class Endpoint {
     await this.#wait(() => this.bytes >= count, `${count} bytes`);
   }
 
+  /** True when so many bytes have come, false when the connection has ended before that. */
+  async gets(count: number): Promise<boolean> {
+    await this.#wait(() => this.bytes >= count || this.seen.includes('closed'), `${count} bytes or the end`);
+    return this.bytes >= count;
+  }
+
   /** Writes a little again and again until the reset comes: who has read the end hears of it only so. */
   async writeUntilReset(): Promise<void> {
     await this.#wait(() => {

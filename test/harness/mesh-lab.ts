@@ -4,6 +4,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { tmpdir } from 'node:os';
 import type { Test } from 'tap';
+import type { Clock } from '#shared/clock.ts';
+import { systemClock } from '#shared/clock.ts';
 import type { CertificateSource, WorkloadCertificate } from '#shared/identity/certificate.ts';
 import type { SpiffeId } from '#shared/ids.ts';
 import { Logging } from '#shared/telemetry/log.ts';
@@ -49,8 +51,13 @@ export class MeshLab {
     this.ca = createTestCa();
   }
 
-  /** Starts the ztunnel of a node. */
-  async node(name: string, env: Record<string, string> = {}, certificates?: CertificateSource): Promise<LabNode> {
+  /** Starts the ztunnel of a node. Its certificates are those given, by default of the lab's own CA; `ca`: it asks CA_ADDRESS. */
+  async node(
+    name: string,
+    env: Record<string, string> = {},
+    certificates: CertificateSource | 'ca' = certificatesOf(this.ca),
+    clock: Clock = systemClock,
+  ): Promise<LabNode> {
     const dir = await mkdtemp(join(tmpdir(), 'culvert-lab-'));
     this.#t.teardown(() => rm(dir, { recursive: true, force: true }));
     const agent = new ZdsAgent(this.#t, join(dir, 'zds.sock'));
@@ -73,7 +80,8 @@ export class MeshLab {
       {
         logging: new Logging({ format: 'json', sink, level: process.env['TEST_LOG'] ?? 'info' }),
         requestStop: () => undefined,
-        certificates: certificates ?? certificatesOf(this.ca),
+        clock,
+        ...(certificates === 'ca' ? {} : { certificates }),
       },
     );
     this.#t.teardown(() => app.stop());

@@ -1,5 +1,5 @@
 // Certificates for tests, made in process: a P-256 root and leaves with URI SANs, with any dates and any fault a test wants.
-import { generateKeyPairSync, randomBytes, sign, X509Certificate, type KeyObject } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync, randomBytes, sign, X509Certificate, type KeyObject } from 'node:crypto';
 import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
 import type { SpiffeId } from '#shared/ids.ts';
 
@@ -12,6 +12,8 @@ export interface LeafOptions {
   notAfter?: Date;
   /** Trusted roots of the holder; default this CA's. */
   roots?: string;
+  /** Of a holder that keeps its private key to itself: SubjectPublicKeyInfo, DER. The result's key is then of no use. */
+  publicKey?: Buffer;
 }
 
 export interface TestCa {
@@ -59,7 +61,9 @@ export function createTestCa(organization = 'culvert test'): TestCa {
       const leaf = certificate({
         issuer: organization,
         subject: '',
-        publicKey: leafKey.publicKey,
+        publicKey: options.publicKey
+          ? createPublicKey({ key: options.publicKey, format: 'der', type: 'spki' })
+          : leafKey.publicKey,
         signer: privateKey,
         notBefore: options.notBefore ?? new Date(Date.now() - HOUR),
         notAfter: options.notAfter ?? new Date(Date.now() + HOUR),

@@ -1,0 +1,185 @@
+// A control plane that can be switched off and on: delta xDS and a CA on one plaintext port, state and life of certificates by the test.
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { Server, ServerCredentials, status } from '@grpc/grpc-js';
+import type { sendUnaryData, ServerDuplexStream, ServerUnaryCall } from '@grpc/grpc-js';
+import { ipToBytes } from '#shared/address.ts';
+import {
+  DeltaDiscoveryRequestSchema,
+  DeltaDiscoveryResponseSchema,
+} from '#shared/gen/envoy/service/discovery/v3/discovery_pb.ts';
+import type { DeltaDiscoveryRequest } from '#shared/gen/envoy/service/discovery/v3/discovery_pb.ts';
+import { IstioCertificateRequestSchema, IstioCertificateResponseSchema } from '#shared/gen/istio/ca/ca_pb.ts';
+import type { IstioCertificateRequest } from '#shared/gen/istio/ca/ca_pb.ts';
+import type { Authorization } from '#shared/gen/istio/security/authorization_pb.ts';
+import { AuthorizationSchema } from '#shared/gen/istio/security/authorization_pb.ts';
+import { AddressSchema, TunnelProtocol, WorkloadStatus } from '#shared/gen/istio/workload/workload_pb.ts';
+import { readSigningRequest } from '../../controlplane/ca/signing-request.ts';
+import type { Workload } from '../../ztunnel/state/model.ts';
+import type { TestCa } from './test-ca.ts';
+
+const ADDRESS = 'type.googleapis.com/istio.workload.Address';
+const AUTHORIZATION = 'type.googleapis.com/istio.security.Authorization';
+const ADS = '/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources';
+const CSR = '/istio.v1.auth.IstioCertificateService/CreateCertificate';
+
+type Call = ServerDuplexStream<DeltaDiscoveryRequest, Buffer>;
+
+interface Resource {
+  readonly version: string;
+  readonly bytes: Uint8Array;
+}
+
+export class TestControlPlane implements Disposable {
+  /** Certificate requests answered so far. */
+  issued = 0;
+  /** Whether the CA answers; otherwise it says that it is unavailable. */
+  signs = true;
+  readonly #ca: TestCa;
+  readonly #resources = new Map<string, Map<string, Resource>>([
+    [ADDRESS, new Map()],
+    [AUTHORIZATION, new Map()],
+  ]);
+  readonly #streams = new Map<Call, Set<string>>();
+  #server: Server | undefined;
+  #port = 0;
+  #version = 0;
+
+  constructor(ca: TestCa) {
+    this.#ca = ca;
+  }
+
+  get address(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  /** Listens, on the port of the last time when there was one. */
+  async start(): Promise<void> {
+    const server = new Server();
+    server.addService(SERVICES, { delta: (call: Call) => this.#serve(call), csr: this.#sign });
+    this.#port = await new Promise<number>((resolve, reject) => {
+      const done = (error: Error | null, port: number): void => (error ? reject(error) : resolve(port));
+      server.bindAsync(`127.0.0.1:${this.#port}`, ServerCredentials.createInsecure(), done);
+    });
+    this.#server = server;
+  }
+
+  /** Gone at once, as a killed one. */
+  stop(): void {
+    this.#server?.forceShutdown();
+    this.#server = undefined;
+    this.#streams.clear();
+  }
+
+  [Symbol.dispose](): void {
+    this.stop();
+  }
+
+  setWorkload(workload: Workload): void {
+    this.#set(ADDRESS, workload.uid, toBinary(AddressSchema, addressOf(workload)));
+  }
+
+  setPolicy(key: string, policy: Authorization): void {
+    this.#set(AUTHORIZATION, key, toBinary(AuthorizationSchema, policy));
+  }
+
+  removePolicy(key: string): void {
+    this.#resources.get(AUTHORIZATION)?.delete(key);
+    this.#push(AUTHORIZATION, [], [key]);
+  }
+
+  #set(typeUrl: string, name: string, bytes: Uint8Array): void {
+    this.#resources.get(typeUrl)?.set(name, { version: String(++this.#version), bytes });
+    this.#push(typeUrl, [name], []);
+  }
+
+  #push(typeUrl: string, names: readonly string[], removed: readonly string[]): void {
+    for (const [call, types] of this.#streams) if (types.has(typeUrl)) this.#send(call, typeUrl, names, removed);
+  }
+
+  #send(call: Call, typeUrl: string, names: readonly string[], removedResources: readonly string[]): void {
+    const resources = names.flatMap((name) => {
+      const found = this.#resources.get(typeUrl)?.get(name);
+      return found ? [{ name, version: found.version, resource: { typeUrl, value: found.bytes } }] : [];
+    });
+    const nonce = String(++this.#version);
+    const response = { typeUrl, nonce, resources, removedResources: [...removedResources] };
+    call.write(Buffer.from(toBinary(DeltaDiscoveryResponseSchema, create(DeltaDiscoveryResponseSchema, response))));
+  }
+
+  #serve(call: Call): void {
+    const types = new Set<string>();
+    this.#streams.set(call, types);
+    call.on('data', ({ typeUrl, initialResourceVersions: known }: DeltaDiscoveryRequest) => {
+      const held = this.#resources.get(typeUrl);
+      if (!held || types.has(typeUrl)) return;
+      types.add(typeUrl);
+      const fresh = [...held].filter(([name, { version }]) => known[name] !== version).map(([name]) => name);
+      this.#send(
+        call,
+        typeUrl,
+        fresh,
+        Object.keys(known).filter((name) => !held.has(name)),
+      );
+    });
+    const gone = (): void => void this.#streams.delete(call);
+    call.on('error', gone);
+    call.on('close', gone);
+    call.on('end', () => call.end());
+  }
+
+  readonly #sign = (call: ServerUnaryCall<IstioCertificateRequest, Buffer>, answer: sendUnaryData<Buffer>): void => {
+    const { csr, metadata, validityDuration } = call.request;
+    const identity = metadata?.['ImpersonatedIdentity'];
+    if (!this.signs || typeof identity !== 'string') return answer({ code: status.UNAVAILABLE, details: 'as the test wants' });
+    this.issued++;
+    const life = Number(validityDuration) * 1000;
+    const dates = { notBefore: new Date(Date.now() - 1000), notAfter: new Date(Date.now() + life) };
+    const { chain } = this.#ca.issue(identity, { publicKey: readSigningRequest(csr), ...dates });
+    const response = create(IstioCertificateResponseSchema, { certChain: [chain, this.#ca.root] });
+    return answer(null, Buffer.from(toBinary(IstioCertificateResponseSchema, response)));
+  };
+}
+
+const bytes = (value: Buffer): Buffer => value;
+const SERVICES = {
+  delta: {
+    path: ADS,
+    requestStream: true,
+    responseStream: true,
+    requestSerialize: bytes,
+    requestDeserialize: (value: Buffer) => fromBinary(DeltaDiscoveryRequestSchema, value),
+    responseSerialize: bytes,
+    responseDeserialize: bytes,
+  },
+  csr: {
+    path: CSR,
+    requestStream: false,
+    responseStream: false,
+    requestSerialize: bytes,
+    requestDeserialize: (value: Buffer) => fromBinary(IstioCertificateRequestSchema, value),
+    responseSerialize: bytes,
+    responseDeserialize: bytes,
+  },
+};
+
+function addressOf({ uid, name, namespace, ips, serviceAccount, node, clusterId, canonicalName, canonicalRevision }: Workload) {
+  return create(AddressSchema, {
+    type: {
+      case: 'workload',
+      value: {
+        uid,
+        name,
+        namespace,
+        serviceAccount,
+        node,
+        clusterId,
+        canonicalName,
+        canonicalRevision,
+        workloadName: name,
+        addresses: ips.map((ip) => ipToBytes(ip) ?? new Uint8Array(4)),
+        tunnelProtocol: TunnelProtocol.HBONE,
+        status: WorkloadStatus.HEALTHY,
+      },
+    },
+  });
+}

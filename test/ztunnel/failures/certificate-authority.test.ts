@@ -1,0 +1,60 @@
+// The CA is away for longer than certificates live: what is open lives, what needs a new handshake is refused with the reason, and is
+// served again soon after the CA is back, however long it was away.
+import type { Socket } from 'node:net';
+import t from 'tap';
+import { aWorkload } from '../../fixtures/mesh.ts';
+import { TestControlPlane } from '../../harness/control-plane.ts';
+import { Endpoint } from '../../harness/endpoint.ts';
+import { eventually, MeshLab } from '../../harness/mesh-lab.ts';
+import type { TestPod } from '../../harness/pod-net.ts';
+
+t.setTimeout(60_000);
+
+const web = aWorkload('web', { node: 'node-1', ips: ['10.1.0.1'] });
+const cart = aWorkload('cart', { node: 'node-2', ips: ['10.1.0.3'] });
+const stock = aWorkload('stock', { node: 'node-2', ips: ['10.1.0.4'] });
+const seconds = (count: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, count * 1000));
+
+t.test('away past renewal and expiry, and back', async (t) => {
+  const lab = new MeshLab(t);
+  const plane = new TestControlPlane(lab.ca);
+  t.teardown(() => plane.stop());
+  for (const workload of [web, cart, stock]) plane.setWorkload(workload);
+  await plane.start();
+  const env = { XDS_ADDRESS: plane.address, CA_ADDRESS: plane.address, SECRET_TTL: '4s' };
+  const [near, far] = [await lab.node('node-1', env, 'ca'), await lab.node('node-2', env, 'ca')];
+  const [client, ...servers] = [await lab.captured(web), await lab.captured(cart), await lab.captured(stock)];
+  const echo = (socket: Socket): void => void socket.pipe(socket);
+  const ports = new Map<TestPod, number>();
+  for (const pod of servers) ports.set(pod, await pod.serve(echo));
+  const connect = async (to: TestPod): Promise<Endpoint> => {
+    const end = new Endpoint(await client.connect({ ip: to.ip, port: ports.get(to) ?? 0 }));
+    end.socket.write('hello');
+    return end;
+  };
+  const [first, second] = servers;
+  if (!first || !second) throw new Error('two servers');
+  const held = await connect(first);
+  await held.untilBytes(5);
+  await eventually('a renewal of each', () => (plane.issued >= 6 ? true : undefined));
+
+  plane.signs = false;
+  await seconds(7);
+  for (const node of [near, far]) t.ok((await node.metric('culvert_certificate_fetches_total', 'result="failure"')) >= 2);
+  held.socket.write('still');
+  await held.untilBytes(10);
+  const refused = await connect(second);
+  await refused.until('closed');
+  t.match(await near.line({ level: 'error' }), { 'dst.workload': 'stock', error: /no certificate|UNAVAILABLE|expired/u });
+  t.equal(await near.metric('istio_tcp_connections_failed_total', 'response_flags="IDENTITY_ERROR"'), 1);
+  t.ok(near.app.readiness.ready, 'what it can serve it serves');
+
+  // The pause between attempts has grown by now; whoever wants to connect does not wait for its end.
+  await seconds(4);
+  plane.signs = true;
+  const back = performance.now();
+  await eventually('service', async () => {
+    return (await (await connect(second)).gets(5)) || undefined;
+  });
+  t.ok(performance.now() - back < 6000, `served ${Math.round(performance.now() - back)} ms after the CA was back`);
+});
