@@ -72,6 +72,7 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
 
   const connections: StartPod = (uid, who, netns) => plane.start(uid, who, netns);
   const start = config.dnsProxy ? withDns(new DnsProxy({ config, store, metrics, logging, clock }), connections) : connections;
+  using _dns = config.dnsProxy ? readiness.block('dns proxy') : undefined;
   const pods = new PodManager({ start, clock, log: logging.scope('inpod'), metrics });
   const zds = new ZdsClient({ path: config.inpodUds, pods, readiness, clock, log: logging.scope('inpod'), metrics });
   cleanup.defer(() => zds.close());

@@ -3,6 +3,7 @@
 import type { HostPort } from '#shared/address.ts';
 import type { Clock } from '#shared/clock.ts';
 import { netnsIdentity } from '#shared/os/netns.ts';
+import type { NetnsFd } from '#shared/reactor/api.ts';
 import type { Logging } from '#shared/telemetry/log.ts';
 import type { Metrics } from '#shared/telemetry/metrics.ts';
 import type { ZtunnelConfig } from '../config.ts';
@@ -10,11 +11,13 @@ import type { PodProxy, StartPod } from '../inpod/pod-manager.ts';
 import type { Workload } from '../state/model.ts';
 import type { PodIdentity } from '../state/workloads.ts';
 import { DnsMetrics } from './dns-metrics.ts';
-import { Forwarder, Outstanding } from './forward.ts';
+import type { Upstreams } from './forward.ts';
+import { Forwarder } from './forward.ts';
 import type { DnsState } from './handler.ts';
 import { DnsHandler } from './handler.ts';
 import { PodProcesses } from './pod-processes.ts';
 import { PodSettings } from './pod-settings.ts';
+import { ReplyCache } from './reply-cache.ts';
 import { bindDns, DnsServer } from './server.ts';
 
 /** How long a pod's own workload may take to arrive from the control plane, ms. */
@@ -34,8 +37,7 @@ export interface DnsProxyDeps {
   readonly clock: Clock;
   /** Default: the ztunnel's own. */
   readonly resolvConf?: string;
-  /** Default 53: where name servers listen. */
-  readonly upstreamPort?: number;
+  /** Where procfs is mounted. */
   readonly proc?: string;
   readonly random?: () => number;
 }
@@ -44,7 +46,7 @@ export class DnsProxy {
   readonly #deps: DnsProxyDeps;
   readonly #metrics: DnsMetrics;
   readonly #processes: PodProcesses;
-  readonly #outstanding = new Outstanding();
+  readonly #upstreams: Upstreams = { cache: new ReplyCache(), outstanding: 0 };
 
   constructor(deps: DnsProxyDeps) {
     this.#deps = deps;
@@ -52,25 +54,25 @@ export class DnsProxy {
     this.#processes = new PodProcesses(deps.clock, deps.proc);
   }
 
-  /** Binds in the pod's namespace, which stays the caller's; throws when a port is taken. */
-  start(who: PodIdentity, netns: number): PodProxy {
-    const { config, store, clock, logging } = this.#deps;
-    const place = { netns, mark: config.packetMark };
+  /** Binds in the pod's namespace (undefined: in ours), which stays the caller's; throws when a port is taken. */
+  start(who: PodIdentity, netns: NetnsFd): PodProxy {
+    const { config, store, clock, logging, random = Math.random } = this.#deps;
+    const place = { ...(netns === undefined ? {} : { netns }), mark: config.packetMark };
+    const log = logging.scope('dns');
     const sockets = bindDns({ ...place, addresses: addressesOf(config), reusePort: config.inpodPortReuse });
     const over = new AbortController();
     const settings = new PodSettings({
-      netnsId: netnsIdentity(netns),
+      netnsId: netns === undefined ? undefined : netnsIdentity(netns),
       processes: this.#processes,
       fallback: this.#deps.resolvConf ?? '/etc/resolv.conf',
       clock,
     });
-    const { upstreamPort: port, random = Math.random } = this.#deps;
     const forwarder = new Forwarder({
       place,
       settings: () => settings.current(),
-      outstanding: this.#outstanding,
+      upstreams: this.#upstreams,
       clock,
-      ...(port === undefined ? {} : { port }),
+      over: over.signal,
     });
     const handler = new DnsHandler({
       state: store,
@@ -86,10 +88,10 @@ export class DnsProxy {
       forwarder,
       metrics: this.#metrics,
       clock,
-      log: logging.scope('dns'),
+      log,
       random,
     });
-    const server = new DnsServer(sockets, (message, transport) => handler.answer(message, transport), clock);
+    const server = new DnsServer(sockets, { answer: (message, transport) => handler.answer(message, transport), clock, log });
     return {
       async stop(deadline) {
         await server.stop(deadline);

@@ -21,63 +21,73 @@ export interface Exchange {
   /** Milliseconds. */
   readonly timeout: number;
   readonly clock: Clock;
+  /** Gives up, with its reason. */
+  readonly over: AbortSignal;
 }
 
-/** Rejects with connect_timeout when no answer comes, and connect_failed when none can. */
-export function exchange(transport: Transport, question: Exchange): Promise<Buffer> {
-  return transport === 'udp' ? overUdp(question) : overTcp(question);
+/** Rejects with connect_timeout when no answer comes, connect_failed when none can, draining when it is given up. */
+export async function exchange(transport: Transport, question: Exchange): Promise<Buffer> {
+  if (question.over.aborted) throw givenUp(question);
+  return transport === 'udp' ? await overUdp(question) : await overTcp(question);
 }
 
-function overUdp({ server, message, accepts, place, timeout, clock }: Exchange): Promise<Buffer> {
+function overUdp(question: Exchange): Promise<Buffer> {
+  const { server, message, accepts, place } = question;
   const v6 = server.ip.includes(':');
   const { fd } = bindUdp({ ...place, address: { ip: v6 ? '::' : '0.0.0.0', port: 0 } });
   const socket = createSocket(v6 ? 'udp6' : 'udp4');
-  return settled(server, { timeout, clock, close: () => socket.close() }, (resolve, reject) => {
-    socket.on('error', reject);
-    socket.on('message', (reply) => {
-      if (accepts(reply)) resolve(reply);
-    });
-    socket.bind({ fd }, () => {
-      // Connected: the kernel keeps out what other hosts send, and tells when nobody is there.
-      socket.connect(server.port, server.ip, () => {
-        socket.send(message, (error) => {
-          if (error) reject(error);
+  return settled(
+    question,
+    () => socket.close(),
+    (resolve, reject) => {
+      socket.on('error', reject);
+      socket.on('message', (reply) => {
+        if (accepts(reply)) resolve(reply);
+      });
+      socket.bind({ fd }, () => {
+        // Connected: the kernel keeps out what other hosts send, and tells when nobody is there.
+        socket.connect(server.port, server.ip, () => {
+          socket.send(message, (error) => {
+            if (error) reject(error);
+          });
         });
       });
-    });
-  });
+    },
+  );
 }
 
-function overTcp({ server, message, accepts, place, timeout, clock }: Exchange): Promise<Buffer> {
+function overTcp(question: Exchange): Promise<Buffer> {
+  const { server, message, accepts, place } = question;
   const socket = new Socket({ fd: clientTcp({ ...place, to: server }) });
-  return settled(server, { timeout, clock, close: () => socket.destroy() }, (resolve, reject) => {
-    const reader = new MessageReader((reply) => {
-      if (accepts(reply)) resolve(reply);
-      else reject(new Error('the answer is to another question'));
-    });
-    socket.on('error', reject);
-    socket.on('close', () => reject(new Error('closed before the answer')));
-    socket.on('data', (chunk: Buffer) => reader.read(chunk));
-    socket.connect({ host: server.ip, port: server.port }, () => socket.write(framed(message)));
-  });
+  return settled(
+    question,
+    () => socket.destroy(),
+    (resolve, reject) => {
+      const reader = new MessageReader((reply) => {
+        if (accepts(reply)) resolve(reply);
+        else reject(new Error('the answer is to another question'));
+      });
+      socket.on('error', reject);
+      socket.on('close', () => reject(new Error('closed before the answer')));
+      socket.on('data', (chunk: Buffer) => reader.read(chunk));
+      socket.connect({ host: server.ip, port: server.port }, () => socket.write(framed(message)));
+    },
+  );
 }
 
-interface Bounds {
-  readonly timeout: number;
-  readonly clock: Clock;
-  readonly close: () => void;
-}
-
-/** Runs to the first of answer, error and deadline, and closes the socket with it. */
+/** Runs to the first of answer, error and end, and closes the socket with it. */
 async function settled(
-  server: HostPort,
-  { timeout, clock, close }: Bounds,
+  question: Exchange,
+  close: () => void,
   run: (resolve: (reply: Buffer) => void, reject: (error: Error) => void) => void,
 ): Promise<Buffer> {
+  const { server, timeout, clock, over } = question;
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
   const where = formatHostPort(server);
   const late = new MeshError('connect_timeout', `name server ${where}: no answer within ${timeout} ms`);
   const timer = clock.after(timeout, () => reject(late));
+  const onOver = (): void => reject(givenUp(question));
+  over.addEventListener('abort', onOver, { once: true });
   try {
     run(resolve, reject);
     return await promise;
@@ -86,6 +96,11 @@ async function settled(
     throw new MeshError('connect_failed', `name server ${where}: ${MeshError.from(thrown).message}`, { cause: thrown });
   } finally {
     timer.cancel();
+    over.removeEventListener('abort', onOver);
     close();
   }
+}
+
+function givenUp({ server }: Exchange): MeshError {
+  return new MeshError('draining', `name server ${formatHostPort(server)}: the pod is not served any more`);
 }

@@ -9,6 +9,7 @@ import type { Exchange, Transport } from './exchange.ts';
 import { exchange } from './exchange.ts';
 import type { Query } from './message.ts';
 import { isReply, RCODE, rcodeOf } from './message.ts';
+import type { ReplyCache } from './reply-cache.ts';
 import type { ResolvConf } from './resolv-conf.ts';
 
 const DNS_PORT = 53;
@@ -16,19 +17,21 @@ const DNS_PORT = 53;
 /** Each holds a descriptor while it waits. */
 export const MAX_OUTSTANDING = { pod: 256, process: 2048 } as const;
 
-/** Questions under way in the whole process. */
-export class Outstanding {
-  count = 0;
+/** What the pods of a process share. */
+export interface Upstreams {
+  readonly cache: ReplyCache;
+  /** Questions under way. */
+  outstanding: number;
 }
 
 export interface ForwarderDeps {
   /** The pod's sockets. */
   readonly place: Pick<SocketOptions, 'netns' | 'mark'>;
   readonly settings: () => Promise<ResolvConf>;
-  readonly outstanding: Outstanding;
+  readonly upstreams: Upstreams;
   readonly clock: Clock;
-  /** Default 53: the port of every name server in a resolv.conf. */
-  readonly port?: number;
+  /** Ends what is under way. */
+  readonly over: AbortSignal;
 }
 
 export class Forwarder {
@@ -42,29 +45,38 @@ export class Forwarder {
   }
 
   /** A name server's reply, under an id of its own; rejects when none gives one. */
-  ask(transport: Transport, message: Buffer, query: Query): Promise<Buffer> {
-    const key = transport + message.toString('latin1', 2);
-    const same = this.#waiting.get(key);
+  async ask(transport: Transport, message: Buffer, query: Query): Promise<Buffer> {
+    const { upstreams, clock } = this.#deps;
+    const settings = await this.#deps.settings();
+    const question = message.toString('latin1', 2);
+    const kept = `${settings.nameservers.join(' ')} ${question}`;
+    const known = upstreams.cache.get(kept, clock.monotonic());
+    if (known) return known;
+    const waiting = transport + question;
+    const same = this.#waiting.get(waiting);
     if (same) return same;
-    const { outstanding } = this.#deps;
-    if (this.#waiting.size >= MAX_OUTSTANDING.pod || outstanding.count >= MAX_OUTSTANDING.process)
-      return Promise.reject(new MeshError('limit_reached', `${this.#waiting.size} questions of the pod wait for name servers`));
-    outstanding.count += 1;
-    const reply = this.#ask(transport, message, query).finally(() => {
-      outstanding.count -= 1;
-      this.#waiting.delete(key);
+    if (this.#waiting.size >= MAX_OUTSTANDING.pod || upstreams.outstanding >= MAX_OUTSTANDING.process)
+      throw new MeshError('limit_reached', `${this.#waiting.size} questions of the pod wait for name servers already`);
+    upstreams.outstanding += 1;
+    const reply = this.#askAll(settings, transport, message, query).finally(() => {
+      upstreams.outstanding -= 1;
+      this.#waiting.delete(waiting);
     });
-    this.#waiting.set(key, reply);
-    return reply;
+    this.#waiting.set(waiting, reply);
+    const fresh = await reply;
+    upstreams.cache.put(kept, fresh, clock.monotonic());
+    return fresh;
   }
 
-  async #ask(transport: Transport, message: Buffer, query: Query): Promise<Buffer> {
-    const { nameservers, timeout, attempts } = await this.#deps.settings();
-    if (nameservers.length === 0)
-      throw new MeshError('connect_failed', 'no name server to ask: resolv.conf names none outside of the pod itself');
+  async #askAll(
+    { nameservers, timeout, attempts }: ResolvConf,
+    transport: Transport,
+    message: Buffer,
+    query: Query,
+  ): Promise<Buffer> {
     // All of them get their turn within the time that the client waits for one.
     const share = Math.ceil(timeout / nameservers.length);
-    let failure = new MeshError('connect_failed', 'no name server was asked');
+    let failure = new MeshError('connect_failed', 'no name server to ask: resolv.conf names none outside of the pod itself');
     let refusal: Buffer | undefined;
     for (let attempt = 0; attempt < attempts; attempt++) {
       for (const server of this.#inOrder(nameservers)) {
@@ -91,12 +103,12 @@ export class Forwarder {
   }
 
   #exchange(transport: Transport, server: string, timeout: number, original: Buffer, query: Query): Promise<Buffer> {
-    const { place, clock, port = DNS_PORT } = this.#deps;
+    const { place, clock, over } = this.#deps;
     const id = randomInt(0x1_0000);
     const message = Buffer.from(original);
     message.writeUInt16BE(id, 0);
     const accepts: Exchange['accepts'] = (reply) => isReply(reply, id, query);
-    return exchange(transport, { server: { ip: server, port }, message, accepts, place, timeout, clock });
+    return exchange(transport, { server: { ip: server, port: DNS_PORT }, message, accepts, place, timeout, clock, over });
   }
 }
 

@@ -216,7 +216,7 @@ function readEdns(message: Buffer, start: number, count: number): Edns | undefin
 }
 
 /** Where the name at `at` ends: behind its root label, or behind a pointer. */
-function skipName(message: Buffer, start: number): number | undefined {
+export function skipName(message: Buffer, start: number): number | undefined {
   let at = start;
   for (;;) {
     const length = message[at];

@@ -9,14 +9,16 @@ import type { PodProcesses } from './pod-processes.ts';
 import type { ResolvConf } from './resolv-conf.ts';
 import { parseResolvConf } from './resolv-conf.ts';
 
+const NOTHING = parseResolvConf('');
+
 /** How long what was read holds, ms. */
 const FRESH = 10_000;
 /** No resolv.conf is this long; what a pod puts there may be anything. */
 const MAX_FILE = 64 * 1024;
 
 export interface PodSettingsDeps {
-  /** Of the pod's network namespace, as `netnsIdentity` has it. */
-  readonly netnsId: string;
+  /** Of the pod's network namespace, as `netnsIdentity` has it; undefined when the pod is the ztunnel's own. */
+  readonly netnsId: string | undefined;
   readonly processes: PodProcesses;
   /** The ztunnel's own: `/etc/resolv.conf`. */
   readonly fallback: string;
@@ -25,25 +27,32 @@ export interface PodSettingsDeps {
 
 export class PodSettings {
   readonly #deps: PodSettingsDeps;
-  #read: { readonly at: number; readonly settings: Promise<ResolvConf> } | undefined;
+  #last: Promise<ResolvConf> | undefined;
+  #readAt = 0;
 
   constructor(deps: PodSettingsDeps) {
     this.#deps = deps;
   }
 
-  /** Never rejects: without any readable file there are no name servers. */
+  /** Never rejects: without any readable file there are no name servers. Only the first caller waits for a file. */
   current(): Promise<ResolvConf> {
     const now = this.#deps.clock.monotonic();
-    if (!this.#read || now - this.#read.at > FRESH) this.#read = { at: now, settings: this.#load() };
-    return this.#read.settings;
+    if (this.#last && now - this.#readAt < FRESH) return this.#last;
+    this.#readAt = now;
+    const next = this.#load();
+    this.#last ??= next;
+    void next.then(() => (this.#last = next));
+    return this.#last;
   }
 
   async #load(): Promise<ResolvConf> {
     const { netnsId, processes, fallback } = this.#deps;
+    if (netnsId === undefined) return (await readSettings(fallback)) ?? NOTHING;
     const root = await processes.rootOf(netnsId);
     const own = root === undefined ? undefined : await readSettings(join(root, 'etc/resolv.conf'));
-    if (own && own.nameservers.length > 0) return own;
-    const other = (await readSettings(fallback)) ?? parseResolvConf('');
+    const servers = own && withoutLoopback(own);
+    if (servers && servers.nameservers.length > 0) return servers;
+    const other = withoutLoopback((await readSettings(fallback)) ?? NOTHING);
     return own ? { ...other, search: own.search } : other;
   }
 }
@@ -54,13 +63,12 @@ async function readSettings(path: string): Promise<ResolvConf | undefined> {
     await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
     if (!(await file.stat()).isFile()) return undefined;
     const { buffer, bytesRead } = await file.read(Buffer.alloc(MAX_FILE), 0, MAX_FILE, 0);
-    const settings = parseResolvConf(buffer.toString('utf8', 0, bytesRead));
-    return { ...settings, nameservers: settings.nameservers.filter((ip) => !isLoopback(ip)) };
+    return parseResolvConf(buffer.toString('utf8', 0, bytesRead));
   } catch {
     return undefined;
   }
 }
 
-function isLoopback(ip: string): boolean {
-  return isIPv4(ip) ? ip.startsWith('127.') : ip === '::1';
+function withoutLoopback(settings: ResolvConf): ResolvConf {
+  return { ...settings, nameservers: settings.nameservers.filter((ip) => !(isIPv4(ip) ? ip.startsWith('127.') : ip === '::1')) };
 }

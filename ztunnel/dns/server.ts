@@ -8,6 +8,9 @@ import type { Clock, Timer } from '#shared/clock.ts';
 import { errorCode } from '#shared/os/errno.ts';
 import { closeFd } from '#shared/os/netns.ts';
 import { bindUdp, listenTcp } from '#shared/os/socket-factory.ts';
+import { MeshError } from '#shared/errors.ts';
+import { formatHostPort } from '#shared/address.ts';
+import type { Log } from '#shared/telemetry/log.ts';
 import type { SocketOptions } from '#shared/reactor/api.ts';
 import type { Transport } from './exchange.ts';
 import { framed, MessageReader } from './framing.ts';
@@ -55,10 +58,15 @@ export function bindDns({ addresses, ...options }: BindOptions): DnsSocket[] {
 /** The bytes to send back; undefined for nothing. Never rejects. */
 export type Answer = (message: Buffer, transport: Transport) => Promise<Buffer | undefined>;
 
+export interface DnsServerDeps {
+  readonly answer: Answer;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
 /** Serves the questions of one pod. Owns its sockets. */
 export class DnsServer {
-  readonly #answer: Answer;
-  readonly #clock: Clock;
+  readonly #deps: DnsServerDeps;
   readonly #udp: UdpSocket[] = [];
   readonly #tcp: Server[] = [];
   readonly #clients = new Set<Socket>();
@@ -68,21 +76,21 @@ export class DnsServer {
   #stopping = false;
   #closed = false;
 
-  constructor(sockets: readonly DnsSocket[], answer: Answer, clock: Clock) {
-    this.#answer = answer;
-    this.#clock = clock;
+  constructor(sockets: readonly DnsSocket[], deps: DnsServerDeps) {
+    this.#deps = deps;
     for (const socket of sockets) {
       if (socket.transport === 'udp') this.#udp.push(this.#serveUdp(socket));
       else this.#tcp.push(this.#serveTcp(socket));
     }
   }
 
-  /** Ends when no question is under way, or after `deadline` ms. */
+  /** Ends when no question is under way, or after `deadline` ms. Safe to call twice. */
   async stop(deadline: number): Promise<void> {
+    if (this.#stopping) return;
     this.#stopping = true;
     for (const server of this.#tcp) server.close();
     if (this.#outstanding > 0 && deadline > 0) {
-      const timer = this.#clock.after(deadline, () => this.#idle.resolve());
+      const timer = this.#deps.clock.after(deadline, () => this.#idle.resolve());
       await this.#idle.promise;
       timer.cancel();
     }
@@ -103,15 +111,14 @@ export class DnsServer {
         socket.send(reply, peer.port, peer.address, () => undefined);
       });
     });
-    // What the kernel tells of one client's port is no matter of the others.
-    socket.on('error', () => undefined);
+    socket.on('error', (error) => this.#report(address, error));
     socket.bind({ fd });
     return socket;
   }
 
-  #serveTcp({ fd }: DnsSocket): Server {
+  #serveTcp({ fd, address }: DnsSocket): Server {
     const server = createServer((client) => this.#serveClient(client));
-    server.on('error', () => undefined);
+    server.on('error', (error) => this.#report(address, error));
     server.maxConnections = MAX_CLIENTS;
     server.listen({ fd });
     return server;
@@ -123,7 +130,7 @@ export class DnsServer {
     let pending = 0;
     const watch = (): void => {
       timer?.cancel();
-      timer = pending > 0 ? undefined : this.#clock.after(IDLE, () => client.destroy());
+      timer = pending > 0 ? undefined : this.#deps.clock.after(IDLE, () => client.destroy());
     };
     const reader = new MessageReader((message) => {
       pending += 1;
@@ -151,9 +158,14 @@ export class DnsServer {
 
   async #reply(message: Buffer, transport: Transport, send: (reply: Buffer | undefined) => void): Promise<void> {
     this.#outstanding += 1;
-    const reply = await this.#answer(message, transport);
+    const reply = await this.#deps.answer(message, transport);
     this.#outstanding -= 1;
     send(reply);
     if (this.#stopping && this.#outstanding === 0) this.#idle.resolve();
+  }
+
+  /** What the kernel tells of one client is no matter of the others. */
+  #report(address: HostPort, error: Error): void {
+    this.#deps.log.warn('a DNS socket had an error', { address: formatHostPort(address), error: MeshError.from(error) });
   }
 }

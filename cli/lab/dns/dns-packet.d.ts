@@ -21,12 +21,19 @@ declare module 'dns-packet' {
     flag_do?: boolean;
     flags?: number;
   }
+  export interface Soa {
+    type: 'SOA';
+    name: string;
+    ttl: number;
+    data: { mname: string; rname: string; serial: number; minimum: number };
+  }
   export interface Packet {
     type?: 'query' | 'response';
     id?: number;
     flags?: number;
     questions?: Question[];
     answers?: Answer[];
+    authorities?: Soa[];
     additionals?: Opt[];
     opcode?: string;
     rcode?: string;
