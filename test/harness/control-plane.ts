@@ -34,6 +34,10 @@ export class TestControlPlane implements Disposable {
   issued = 0;
   /** Whether the CA answers; otherwise it says that it is unavailable. */
   signs = true;
+  /** The time by which it dates certificates. */
+  now: () => number = Date.now;
+  /** How long before that they begin, ms. */
+  backdate = 1000;
   readonly #ca: TestCa;
   readonly #resources = new Map<string, Map<string, Resource>>([
     [ADDRESS, new Map()],
@@ -133,7 +137,7 @@ export class TestControlPlane implements Disposable {
     if (!this.signs || typeof identity !== 'string') return answer({ code: status.UNAVAILABLE, details: 'as the test wants' });
     this.issued++;
     const life = Number(validityDuration) * 1000;
-    const dates = { notBefore: new Date(Date.now() - 1000), notAfter: new Date(Date.now() + life) };
+    const dates = { notBefore: new Date(this.now() - this.backdate), notAfter: new Date(this.now() + life) };
     const { chain } = this.#ca.issue(identity, { publicKey: readSigningRequest(csr), ...dates });
     const response = create(IstioCertificateResponseSchema, { certChain: [chain, this.#ca.root] });
     return answer(null, Buffer.from(toBinary(IstioCertificateResponseSchema, response)));

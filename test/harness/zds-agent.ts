@@ -19,6 +19,8 @@ export class ZdsAgent {
   readonly pods = new Map<string, AgentPod>();
   /** Errors of the answers to the last session's snapshot. */
   readonly refusals: string[] = [];
+  /** Hang up on everybody who comes, as an agent that is not there. */
+  refuse = false;
   #session = Promise.withResolvers<SeqpacketConn>();
   #begun = false;
   #current: SeqpacketConn | undefined;
@@ -58,6 +60,11 @@ export class ZdsAgent {
     await this.#session.promise;
   }
 
+  /** The ztunnel is about to be replaced: connected() waits for the session of the next one. */
+  expectAnother(): void {
+    this.#renew();
+  }
+
   /** Hangs up, as a killed agent does; the ztunnel comes back by itself. */
   hangUp(): void {
     this.#renew();
@@ -71,6 +78,7 @@ export class ZdsAgent {
   }
 
   async #serve(conn: SeqpacketConn): Promise<void> {
+    if (this.refuse) return conn.close();
     this.#renew();
     this.#current = conn;
     try {

@@ -24,6 +24,10 @@ export interface ZtunnelNode {
   usage(): Promise<ZtunnelUsage>;
   /** The sum of a metric over label sets that contain `labels`. */
   metric(name: string, labels?: string): Promise<number>;
+  /** Ends the process as kill -9 does. */
+  kill(): Promise<void>;
+  /** Starts another one in place of one that was killed; resolves when it has the pods of its agent. */
+  restart(): Promise<void>;
 }
 
 type Holder = (order: HolderOrder) => Promise<HolderReport>;
@@ -49,22 +53,30 @@ export class ZtunnelProcesses {
     this.#t.teardown(() => rm(dir, { recursive: true, force: true }));
     const path = join(dir, 'zds.sock');
     const agent = new ZdsAgent(this.#t, path);
-    const child = fork(fixture('lab-ztunnel'), {
-      serialization: 'advanced',
-      execArgv: ['--expose-gc', '--max-semi-space-size=4'],
-    });
-    this.#endsWithTest(child);
     const ports = { ADMIN_PORT: '0', STATS_PORT: '0', READINESS_PORT: '0' };
-    child.send({
+    const start: ZtunnelStart = {
       env: { NODE_NAME: name, XDS_ADDRESS: '', INPOD_UDS: path, CULVERT_BACKEND: 'native', ...ports, ...env },
       state: this.#workloads.map(changeOf),
       certificates: this.#certificates,
       ...(descriptors === undefined ? {} : { descriptors }),
-    } satisfies ZtunnelStart);
-    await messageOf(child);
+    };
+    let child = await this.#ztunnel(start);
     await agent.connected();
     const usage = (): Promise<ZtunnelUsage> => ask(child, 'usage');
-    const node = { agent, usage, metric: async (metric: string, labels = '') => sumOf((await usage()).metrics, metric, labels) };
+    const node: ZtunnelNode = {
+      agent,
+      usage,
+      metric: async (metric, labels = '') => sumOf((await usage()).metrics, metric, labels),
+      async kill() {
+        agent.expectAnother();
+        child.kill('SIGKILL');
+        await once(child, 'exit');
+      },
+      restart: async () => {
+        child = await this.#ztunnel(start);
+        await agent.connected();
+      },
+    };
     this.#nodes.set(name, node);
     return node;
   }
@@ -91,6 +103,17 @@ export class ZtunnelProcesses {
     const child = spawn('ip', command, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     this.#endsWithTest(child);
     return { child, first: await messageOf(child) };
+  }
+
+  async #ztunnel(start: ZtunnelStart): Promise<ChildProcess> {
+    const child = fork(fixture('lab-ztunnel'), {
+      serialization: 'advanced',
+      execArgv: ['--expose-gc', '--max-semi-space-size=4'],
+    });
+    this.#endsWithTest(child);
+    child.send(start);
+    await messageOf(child);
+    return child;
   }
 
   #endsWithTest(child: ChildProcess): void {
