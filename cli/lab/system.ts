@@ -56,6 +56,8 @@ export function agentProgram(context: SystemContext, node: NodePlan): SystemProg
       OBJECT_DIRS: context.objectDirs.join(':'),
       STATUS_DIR: context.statusDir,
       EXCLUDE_NAMESPACES: SYSTEM_NAMESPACE,
+      // As the charts of a cluster have it.
+      AMBIENT_DNS_CAPTURE: 'true',
     }),
     node,
   };

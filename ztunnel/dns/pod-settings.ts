@@ -29,6 +29,8 @@ export class PodSettings {
   readonly #deps: PodSettingsDeps;
   #last: Promise<ResolvConf> | undefined;
   #readAt = 0;
+  /** What the pod's own file said. A pod between two processes has it still. */
+  #own: ResolvConf | undefined;
 
   constructor(deps: PodSettingsDeps) {
     this.#deps = deps;
@@ -47,23 +49,40 @@ export class PodSettings {
 
   async #load(): Promise<ResolvConf> {
     const { netnsId, processes, fallback } = this.#deps;
-    if (netnsId === undefined) return (await readSettings(fallback)) ?? NOTHING;
-    const root = await processes.rootOf(netnsId);
-    const own = root === undefined ? undefined : await readSettings(join(root, 'etc/resolv.conf'));
+    const ours = await readFile(fallback);
+    if (netnsId === undefined) return ours?.settings ?? NOTHING;
+    this.#own = (await this.#ownOf(await processes.rootsOf(netnsId), ours?.identity)) ?? this.#own;
+    const own = this.#own;
     const servers = own && withoutLoopback(own);
     if (servers && servers.nameservers.length > 0) return servers;
-    const other = withoutLoopback((await readSettings(fallback)) ?? NOTHING);
+    const other = withoutLoopback(ours?.settings ?? NOTHING);
     return own ? { ...other, search: own.search } : other;
+  }
+
+  /** A process that has not entered its container yet sees the file of the node: that is not the pod's. */
+  async #ownOf(roots: readonly string[], ours: string | undefined): Promise<ResolvConf | undefined> {
+    for (const root of roots) {
+      const file = await readFile(join(root, 'etc/resolv.conf'));
+      if (file && file.identity !== ours) return file.settings;
+    }
+    return undefined;
   }
 }
 
-async function readSettings(path: string): Promise<ResolvConf | undefined> {
+interface SettingsFile {
+  readonly settings: ResolvConf;
+  /** What tells the file apart, whatever path it was found by. */
+  readonly identity: string;
+}
+
+async function readFile(path: string): Promise<SettingsFile | undefined> {
   try {
-    // The pod owns this path: it may have put a pipe there, or a link that would be followed in our own root.
+    // A pod owns its path: it may have put a pipe there, or a link that would be followed in our own root.
     await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
-    if (!(await file.stat()).isFile()) return undefined;
+    const stat = await file.stat({ bigint: true });
+    if (!stat.isFile()) return undefined;
     const { buffer, bytesRead } = await file.read(Buffer.alloc(MAX_FILE), 0, MAX_FILE, 0);
-    return parseResolvConf(buffer.toString('utf8', 0, bytesRead));
+    return { settings: parseResolvConf(buffer.toString('utf8', 0, bytesRead)), identity: `${stat.dev}:${stat.ino}` };
   } catch {
     return undefined;
   }

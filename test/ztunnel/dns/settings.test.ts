@@ -58,6 +58,13 @@ t.test("a pod's own resolv.conf is found by its processes", async (t) => {
   const of = (id: string | undefined): Promise<object> =>
     new PodSettings({ netnsId: id, processes: new PodProcesses(systemClock), fallback, clock: systemClock }).current();
   t.match(await of(netnsId), { nameservers: ['10.9.9.9'], search: ['corp.test'] }, 'never a loopback address of the pod');
+  const early = new PodSettings({
+    netnsId,
+    processes: new PodProcesses(systemClock),
+    fallback: join(etc, 'resolv.conf'),
+    clock: systemClock,
+  });
+  t.match(await early.current(), { nameservers: [], search: [] }, "the file that we have ourselves is nobody else's");
   t.match(await of('0:0'), { nameservers: ['10.9.9.9'], search: [] }, 'no process is seen');
 });
 
