@@ -12,6 +12,7 @@ export const SO = {
   LINGER: 13,
   REUSEPORT: 15,
   PEERCRED: 17,
+  RCVBUFFORCE: 33,
   MARK: 36,
   DOMAIN: 39,
 } as const;

@@ -75,13 +75,19 @@ export function closeNoted(ledger: Uint8Array): void {
   ledger.fill(0);
 }
 
+export interface UdpOptions extends Pick<ListenOptions, 'address' | 'netns' | 'mark' | 'reusePort'> {
+  /** Bytes of the queue of what was not read yet, beyond the machine's limit where we may (CAP_NET_ADMIN); default the kernel's. */
+  receiveBuffer?: number;
+}
+
 /** A bound UDP socket, for `dgram.Socket.bind({ fd })`. */
-export function bindUdp(options: Omit<ListenOptions, 'backlog' | 'transparent' | 'keepalive' | 'userTimeout'>): BoundSocket {
+export function bindUdp(options: UdpOptions): BoundSocket {
   const what = `bind UDP ${formatHostPort(options.address)}${place(options)}`;
   return openWildcard(options.address, (address) => {
     const fd = createSocket(SOCK.DGRAM, familyOf(address.ip), options, what);
     return orClose(fd, () => {
       if (options.reusePort) setOption(fd, SOL.SOCKET, SO.REUSEPORT, 1, what);
+      if (options.receiveBuffer !== undefined) setOption(fd, SOL.SOCKET, SO.RCVBUFFORCE, options.receiveBuffer, what);
       check(libc().bind(fd, ...sockaddr(address)), what, 'bind');
       return { fd, address: localAddress(fd) ?? address };
     });

@@ -103,3 +103,21 @@ t.test('how long a silent peer is waited for', async (t) => {
     20_000,
   );
 });
+
+t.test('the DNS proxy', async (t) => {
+  t.match(config({}), {
+    dnsProxy: true,
+    dnsProxyAddress: { ip: 'localhost', port: 15_053 },
+    preferredServiceNamespace: undefined,
+  });
+  t.equal(config({ ISTIO_META_DNS_CAPTURE: 'TRUE' }).dnsProxy, true);
+  for (const off of ['false', 'no', '0']) t.equal(config({ ISTIO_META_DNS_CAPTURE: off }).dnsProxy, false);
+  t.equal(config({ PROXY_CONFIG: 'proxyMetadata: {DNS_CAPTURE: "false"}' }).dnsProxy, false);
+  const at = (text: string) => config({ ISTIO_META_DNS_PROXY_ADDR: text }).dnsProxyAddress;
+  t.same(at('localhost:53'), { ip: 'localhost', port: 53 });
+  t.same(at('127.0.0.2:15053'), { ip: '127.0.0.2', port: 15_053 });
+  t.same(at('[::1]:15053'), { ip: '::1', port: 15_053 });
+  for (const wrong of ['dns:53', 'localhost', '127.0.0.1:0', '127.0.0.1:70000', '::1:53'])
+    t.throws(() => at(wrong), { message: /ISTIO_META_DNS_PROXY_ADDR=".*": neither localhost:PORT nor IP:PORT/u });
+  t.equal(config({ PREFERED_SERVICE_NAMESPACE: 'own' }).preferredServiceNamespace, 'own');
+});

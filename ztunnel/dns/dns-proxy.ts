@@ -74,6 +74,12 @@ export class DnsProxy {
       clock,
       over: over.signal,
     });
+    let waiting: Promise<Workload | undefined> | undefined;
+    const arrival = async (): Promise<Workload | undefined> => {
+      const found = await store.waitForLocal(who, AbortSignal.any([over.signal, AbortSignal.timeout(CLIENT_TIMEOUT)]));
+      waiting = undefined;
+      return found;
+    };
     const handler = new DnsHandler({
       state: store,
       options: {
@@ -81,9 +87,7 @@ export class DnsProxy {
         ipv6: config.ipv6,
         preferredNamespace: config.preferredServiceNamespace,
       },
-      client: () =>
-        store.workloads.localPod(who) ??
-        store.waitForLocal(who, AbortSignal.any([over.signal, AbortSignal.timeout(CLIENT_TIMEOUT)])),
+      client: () => store.workloads.localPod(who) ?? (waiting ??= arrival()),
       settings: () => settings.current(),
       forwarder,
       metrics: this.#metrics,

@@ -5,7 +5,7 @@ import type { Log } from '#shared/telemetry/log.ts';
 import type { Workload } from '../state/model.ts';
 import type { DnsView } from './answer.ts';
 import { answerFromMesh } from './answer.ts';
-import type { AnswerOptions, MeshAnswer } from './answer.ts';
+import type { AnswerOptions, MeshAnswer, MeshQuestion } from './answer.ts';
 import type { DnsMetrics } from './dns-metrics.ts';
 import { labelsOf, typeName } from './dns-metrics.ts';
 import type { Transport } from './exchange.ts';
@@ -17,6 +17,7 @@ import {
   MAX_MESSAGE,
   payloadOf,
   RCODE,
+  rcodeOf,
   readQuery,
   relayed,
   TYPE,
@@ -65,29 +66,20 @@ export class DnsHandler {
     if (reading.kind === 'refused') return writeRefusal(message, reading.rcode);
     const { query } = reading;
     const refused = refusalOf(query);
-    if (refused !== undefined) return this.#error(query, refused, transport);
+    if (refused !== undefined) return this.#empty(query, refused, transport);
     try {
       const client = await this.#deps.client();
       if (!client) return this.#unknownClient(query, transport);
       return (await this.#fromMesh(query, client, transport)) ?? (await this.#fromNameServers(message, query, client, transport));
     } catch (thrown) {
       this.#deps.log.warn('a DNS query failed', { domain: query.name, error: MeshError.from(thrown) });
-      return this.#error(query, RCODE.SERVFAIL, transport);
+      return this.#empty(query, RCODE.SERVFAIL, transport);
     }
   }
 
   async #fromMesh(query: Query, client: Workload, transport: Transport): Promise<Buffer | undefined> {
     const family = familyOf(query);
-    if (!family) return undefined;
-    const { state, options } = this.#deps;
-    const { search } = await this.#deps.settings();
-    const ask = (): MeshAnswer | undefined => answerFromMesh({ name: query.name, family }, state, client, { ...options, search });
-    let answer = ask();
-    if (!answer && state.resolve) {
-      const naming = { clusterDomain: options.clusterDomain, namespace: client.namespace, search };
-      await Promise.all(candidatesOf(query.name, naming).map(async ({ name }) => state.resolve?.(name, client)));
-      answer = ask();
-    }
+    const answer = family && (await this.#lookUp(query.name, family, client));
     if (!answer) return undefined;
     this.#deps.metrics.requests.add(1, ...labelsOf(query.type, transport, client));
     const { alias, addresses } = answer;
@@ -100,6 +92,17 @@ export class DnsHandler {
     );
   }
 
+  async #lookUp(name: string, family: MeshQuestion['family'], client: Workload): Promise<MeshAnswer | undefined> {
+    const { state, options } = this.#deps;
+    const { search } = await this.#deps.settings();
+    const ask = (): MeshAnswer | undefined => answerFromMesh({ name, family }, state, client, { ...options, search });
+    const held = ask();
+    if (held || !state.resolve) return held;
+    const candidates = candidatesOf(name, { clusterDomain: options.clusterDomain, namespace: client.namespace, search });
+    await Promise.all(Array.from(candidates, async (candidate) => state.resolve?.(candidate.name, client)));
+    return ask();
+  }
+
   async #fromNameServers(message: Buffer, query: Query, client: Workload, transport: Transport): Promise<Buffer> {
     const { metrics, forwarder, clock } = this.#deps;
     const labels = labelsOf(query.type, transport, client);
@@ -109,11 +112,14 @@ export class DnsHandler {
     try {
       const reply = await forwarder.ask(transport, message, query);
       this.#end(query, client, { result: 'forwarded', endpoints: answerCount(reply) });
+      // The name servers need not know a name of the mesh; that it does not exist would be taken for all types.
+      const denied = rcodeOf(reply) === RCODE.NXDOMAIN && query.class === CLASS_IN && !familyOf(query);
+      if (denied && (await this.#lookUp(query.name, 'IPv4', client))) return this.#empty(query, RCODE.NOERROR, transport);
       return relayed(reply, query, limitOf(query, transport));
     } catch (thrown) {
       metrics.failures.add(1, ...labels);
       this.#end(query, client, { result: `forwarding failed (${MeshError.from(thrown).message})`, endpoints: 0 });
-      return this.#error(query, RCODE.SERVFAIL, transport);
+      return this.#empty(query, RCODE.SERVFAIL, transport);
     } finally {
       metrics.duration.cell(...labels).observe((clock.monotonic() - start) / 1000);
     }
@@ -122,10 +128,11 @@ export class DnsHandler {
   #unknownClient(query: Query, transport: Transport): Buffer {
     this.#deps.metrics.requests.add(1, ...labelsOf(query.type, transport, undefined));
     this.#end(query, undefined, { result: 'unknown source', endpoints: 0 });
-    return this.#error(query, RCODE.SERVFAIL, transport);
+    return this.#empty(query, RCODE.SERVFAIL, transport);
   }
 
-  #error(query: Query, rcode: number, transport: Transport): Buffer {
+  /** A response without records. */
+  #empty(query: Query, rcode: number, transport: Transport): Buffer {
     return writeResponse(query, { rcode }, limitOf(query, transport));
   }
 
@@ -149,7 +156,7 @@ function refusalOf({ edns, type }: Query): number | undefined {
   return type === TYPE.AXFR ? RCODE.REFUSED : undefined;
 }
 
-function familyOf(query: Query): 'IPv4' | 'IPv6' | undefined {
+function familyOf(query: Query): MeshQuestion['family'] | undefined {
   if (query.class !== CLASS_IN) return undefined;
   if (query.type === TYPE.A) return 'IPv4';
   return query.type === TYPE.AAAA ? 'IPv6' : undefined;

@@ -16,26 +16,30 @@ export interface Naming {
 }
 
 /** In the order of preference, each once. */
-export function candidatesOf(asked: string, naming: Naming): Candidate[] {
-  const found = new Map<string, Candidate>();
-  const add = (name: string, stripped?: string): void => {
-    if (!found.has(name)) found.set(name, stripped === undefined ? { name } : { name, stripped });
-  };
-  add(asked);
-  for (const name of expansions(asked, naming)) add(name);
+export function* candidatesOf(asked: string, naming: Naming): Generator<Candidate> {
+  const given = new Set<string>();
+  for (const candidate of readings(asked, naming)) {
+    if (given.has(candidate.name)) continue;
+    given.add(candidate.name);
+    yield candidate;
+  }
+}
+
+function* readings(asked: string, naming: Naming): Generator<Candidate> {
+  yield { name: asked };
+  for (const name of expansions(asked, naming)) yield { name };
   const own = clusterSearch(naming);
   for (const domain of own) {
     const stripped = without(asked, domain);
     if (stripped === undefined) continue;
-    add(stripped, stripped);
-    for (const name of expansions(stripped, naming)) add(name, stripped);
+    yield { name: stripped, stripped };
+    for (const name of expansions(stripped, naming)) yield { name, stripped };
   }
   for (const domain of naming.search) {
     const stripped = own.includes(domain) ? undefined : without(asked, domain);
     // A short name below another domain is a host of that domain, not a service of the cluster.
-    if (stripped?.includes('.') === true) add(stripped, stripped);
+    if (stripped?.includes('.') === true) yield { name: stripped, stripped };
   }
-  return [...found.values()];
 }
 
 /** Wildcards that cover a name, the closest first: `*.b.c`, `*.c` for `a.b.c`. */

@@ -21,6 +21,8 @@ const MAX_CLIENTS = 128;
 const MAX_PIPELINED = 64;
 /** Questions over UDP that one pod may have under way; more are passed over, as a full socket would. */
 const MAX_DATAGRAMS = 1024;
+/** A pod's questions wait here while the thread is at a large push: about two thousand of them, taken up only as they come. */
+const RECEIVE_BUFFER = 1024 * 1024;
 /** Milliseconds that a TCP client may stay silent. */
 const IDLE = 5000;
 
@@ -41,7 +43,7 @@ export function bindDns({ addresses, ...options }: BindOptions): DnsSocket[] {
   try {
     for (const address of addresses) {
       try {
-        bound.push({ transport: 'udp', ...bindUdp({ ...options, address }) });
+        bound.push({ transport: 'udp', ...bindUdp({ ...options, address, receiveBuffer: RECEIVE_BUFFER }) });
       } catch (thrown) {
         if (address.ip.includes(':') && ['EADDRNOTAVAIL', 'EAFNOSUPPORT'].includes(errorCode(thrown))) continue;
         throw thrown;

@@ -275,7 +275,7 @@ t.test('equal questions at one time are one', async (t) => {
 });
 
 t.test('more questions than may wait are refused at once', async (t) => {
-  const { netns, net, lines } = await start(t, { resolvConf: 'nameserver 10.1.0.53\noptions timeout:8 attempts:1\n' });
+  const { netns, net, lines } = await start(t, { resolvConf: 'nameserver 10.1.0.53\noptions timeout:4 attempts:1\n' });
   await nameServer(t, net.pod('dns', '10.1.0.53').netns.fd, '10.1.0.53', () => undefined);
   const asked: Promise<Packet>[] = [];
   while (asked.length < MAX_OUTSTANDING.pod + 10) {

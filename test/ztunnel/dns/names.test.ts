@@ -4,7 +4,7 @@ import { candidatesOf, wildcardsOf } from '../../../ztunnel/dns/names.ts';
 const NAMING = { clusterDomain: 'cluster.local', namespace: 'shop', search: [] };
 
 function names(asked: string, search: readonly string[] = []): string[] {
-  return candidatesOf(asked, { ...NAMING, search }).map(({ name, stripped }) =>
+  return Array.from(candidatesOf(asked, { ...NAMING, search })).map(({ name, stripped }) =>
     stripped === undefined ? name : `${stripped}: ${name}`,
   );
 }
