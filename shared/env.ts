@@ -4,13 +4,13 @@ import { MeshError } from './errors.ts';
 
 export type Env = (name: string) => string | undefined;
 
-const DURATION_UNITS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const DURATION_UNITS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /** Milliseconds of `5s`, `3m`, `1h30m`, `250ms`; undefined when it is not a duration. */
 export function parseDuration(text: string): number | undefined {
-  if (!/^(\d+(\.\d+)?(ms|s|m|h))+$/u.test(text)) return undefined;
+  if (!/^(\d+(\.\d+)?(ms|s|m|h|d))+$/u.test(text)) return undefined;
   let total = 0;
-  for (const [, amount, , unit] of text.matchAll(/(\d+(\.\d+)?)(ms|s|m|h)/gu))
+  for (const [, amount, , unit] of text.matchAll(/(\d+(\.\d+)?)(ms|s|m|h|d)/gu))
     total += Number(amount) * (DURATION_UNITS[unit ?? ''] ?? 0);
   return total;
 }

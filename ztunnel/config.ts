@@ -6,6 +6,7 @@ import { canonicalIp } from '#shared/address.ts';
 import type { HostPort } from '#shared/address.ts';
 import { EnvReader } from '#shared/env.ts';
 import type { Env } from '#shared/env.ts';
+import { isAddress } from '#shared/grpc/dial.ts';
 import { DEFAULT_SETTINGS } from '#shared/http2/settings.ts';
 import type { LocalSettings } from '#shared/http2/settings.ts';
 import { PORT } from '#shared/ports.ts';
@@ -22,6 +23,8 @@ const DEFAULT_TOKEN = './var/run/secrets/tokens/istio-token';
 export type SameNode = 'relay' | 'hbone';
 
 export interface ZtunnelConfig {
+  /** Serve connections of captured pods; false: names alone. */
+  readonly proxy: boolean;
   readonly nodeName: string;
   readonly network: string;
   readonly clusterId: string;
@@ -75,6 +78,8 @@ export interface ZtunnelConfig {
   readonly backend: 'native' | 'portable' | undefined;
   /** Also speak TLS 1.2 between proxies. */
   readonly tls12: boolean;
+  /** Agree on keys with X25519MLKEM768 alone (COMPLIANCE_POLICY=pqc). */
+  readonly postQuantum: boolean;
   /** File of certificate revocation lists; undefined: none are looked up. */
   readonly crlPath: string | undefined;
   /** Threads that serve connections; 0: the main thread does. */
@@ -114,7 +119,9 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
   const rootCa = './var/run/secrets/istio/root-cert.pem';
   const clusterId = read.optional('ISTIO_META_CLUSTER_ID') ?? read.string('CLUSTER_ID', 'Kubernetes');
   const backend = read.oneOf('CULVERT_BACKEND', ['auto', 'native', 'portable'], 'auto');
+  const proxied = read.boolean('ENABLE_PROXY', true);
   const config: ZtunnelConfig = {
+    proxy: proxied,
     nodeName: read.string('NODE_NAME', ''),
     network: read.string('NETWORK', ''),
     clusterId,
@@ -156,7 +163,8 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
     backend: backend === 'auto' ? undefined : backend,
     tls12: read.boolean('TLS12_ENABLED', false),
     crlPath: read.optional('CRL_PATH'),
-    workerThreads: workerThreads(read, proxy, availableParallelism()),
+    postQuantum: read.oneOf('COMPLIANCE_POLICY', ['pqc', 'none'], 'none') === 'pqc',
+    workerThreads: proxied ? workerThreads(read, proxy, availableParallelism()) : 0,
     logLevel: read.string('RUST_LOG', 'info'),
     logFormat: read.oneOf('LOG_FORMAT', ['text', 'json', 'plain'], 'text') === 'json' ? 'json' : 'text',
     ports: {
@@ -169,8 +177,19 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
   };
   if (xdsAddress !== '' && config.localXdsPath !== undefined)
     read.faults.push('LOCAL_XDS_PATH is set and XDS_ADDRESS is not empty: state has one source; set XDS_ADDRESS= for the file');
+  checkSense(read, config);
   read.done();
   return config;
+}
+
+/** What is well formed and cannot work. */
+function checkSense(read: EnvReader, { proxy, dnsProxy, xdsAddress, caAddress }: ZtunnelConfig): void {
+  if (!proxy && !dnsProxy) read.faults.push('ENABLE_PROXY and ISTIO_META_DNS_CAPTURE are both off: there is nothing to do');
+  if (read.boolean('FAKE_CA', false))
+    read.faults.push('FAKE_CA=true: certificates that everybody can make are for tests of Istio; give CA_ADDRESS');
+  for (const [name, address] of Object.entries({ XDS_ADDRESS: xdsAddress, CA_ADDRESS: caAddress }))
+    if (address !== '' && !isAddress(address))
+      read.faults.push(`${name}="${address}": not an address like https://istiod.istio-system.svc:15012`);
 }
 
 /** An address set to nothing switches the client off; an unset one is istiod's usual place. */

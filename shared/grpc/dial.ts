@@ -55,8 +55,15 @@ export async function callMetadata(endpoint: GrpcEndpoint): Promise<Metadata> {
   return metadata;
 }
 
+const ADDRESS = /^(?:(https?):\/\/)?([^/\s]+:\d+)\/?$/u;
+
+/** Whether dial() takes it. */
+export function isAddress(text: string): boolean {
+  return ADDRESS.test(text);
+}
+
 export function parseAddress(address: string): { secure: boolean; target: string } {
-  const match = /^(?:(https?):\/\/)?([^/\s]+:\d+)\/?$/u.exec(address);
+  const match = ADDRESS.exec(address);
   if (!match) throw new MeshError('invalid_config', `"${address}" is not an address like https://istiod.istio-system.svc:15012`);
   return { secure: match[1] !== 'http', target: match[2] ?? '' };
 }

@@ -4,7 +4,7 @@ import { constants } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
 import type { WorkloadCertificate } from '../identity/certificate.ts';
 import { nodeTls } from './node-tls.ts';
-import { GROUPS, TLS12_CIPHERS, TLS13_CIPHERS, type TlsSettings } from './settings.ts';
+import { groupsOf, TLS12_CIPHERS, TLS13_CIPHERS, type TlsSettings } from './settings.ts';
 
 export class TlsContexts {
   readonly #settings: TlsSettings;
@@ -29,7 +29,7 @@ export class TlsContexts {
         minVersion: this.#settings.tls12 ? 'TLSv1.2' : 'TLSv1.3',
         maxVersion: 'TLSv1.3',
         ciphers: this.#settings.tls12 ? `${TLS13_CIPHERS}:${TLS12_CIPHERS}` : TLS13_CIPHERS,
-        ecdhCurve: GROUPS,
+        ecdhCurve: groupsOf(this.#settings),
         secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION | constants.SSL_OP_NO_COMPRESSION,
       });
       this.#cache.set(certificate, context);

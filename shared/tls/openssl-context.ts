@@ -4,7 +4,7 @@ import { MeshError } from '../errors.ts';
 import { fromPem } from '../identity/pem.ts';
 import { addressOf, pointerTo } from '../os/memory.ts';
 import { encodeAlpn, registerAlpn, unregisterAlpn } from './alpn.ts';
-import { GROUPS, TLS12_CIPHERS, TLS13_CIPHERS, type TlsSettings } from './settings.ts';
+import { groupsOf, TLS12_CIPHERS, TLS13_CIPHERS, type TlsSettings } from './settings.ts';
 import { must, openssl, SSL_CTRL, SSL_MODE, SSL_OPTIONS, SSL_VERIFY, type Pointer } from './openssl.ts';
 import { SslSession } from './openssl-session.ts';
 import type { Revocations } from './revocation.ts';
@@ -77,7 +77,8 @@ export class SslContext {
   }
 }
 
-function configure(context: Pointer, { tls12 = false }: TlsSettings): void {
+function configure(context: Pointer, settings: TlsSettings): void {
+  const { tls12 = false } = settings;
   const ssl = openssl();
   ssl.SSL_CTX_ctrl(context, SSL_CTRL.MIN_PROTO, tls12 ? TLS12 : TLS13, 0);
   ssl.SSL_CTX_ctrl(context, SSL_CTRL.MAX_PROTO, TLS13, 0);
@@ -85,7 +86,7 @@ function configure(context: Pointer, { tls12 = false }: TlsSettings): void {
   ssl.SSL_CTX_ctrl(context, SSL_CTRL.SESS_CACHE_MODE, 0, 0);
   ssl.SSL_CTX_set_options(context, SSL_OPTIONS);
   ssl.SSL_CTX_set_num_tickets(context, 0);
-  must(ssl.SSL_CTX_set_groups(context, SSL_CTRL.SET_GROUPS_LIST, 0, GROUPS), 'set the key exchange groups');
+  must(ssl.SSL_CTX_set_groups(context, SSL_CTRL.SET_GROUPS_LIST, 0, groupsOf(settings)), 'set the key exchange groups');
   must(ssl.SSL_CTX_set_ciphersuites(context, TLS13_CIPHERS), 'set the TLS 1.3 ciphers');
   if (tls12) must(ssl.SSL_CTX_set_cipher_list(context, TLS12_CIPHERS), 'set the TLS 1.2 ciphers');
   ssl.SSL_CTX_set_verify(context, SSL_VERIFY, null);

@@ -4,6 +4,8 @@ import type { Revocations } from './revocation.ts';
 export interface TlsSettings {
   /** Also accept TLS 1.2 (`TLS12_ENABLED`); default 1.3 only. */
   readonly tls12?: boolean;
+  /** Agree on keys with X25519MLKEM768 alone; default all of `GROUPS`. */
+  readonly postQuantum?: boolean;
   /** Peers whose chain it refuses are refused; its lists may change at any time. */
   readonly revocations?: Revocations;
 }
@@ -12,5 +14,10 @@ export interface TlsSettings {
 export const TLS13_CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384';
 export const TLS12_CIPHERS =
   'ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256';
+/** The groups that a context offers and takes, for OpenSSL. */
+export function groupsOf({ postQuantum = false }: TlsSettings): string {
+  return postQuantum ? 'X25519MLKEM768' : GROUPS;
+}
+
 /** Istio's groups. X25519 comes first: the cheapest key exchange of OpenSSL's. */
-export const GROUPS = 'X25519:P-256:P-384:X25519MLKEM768';
+const GROUPS = 'X25519:P-256:P-384:X25519MLKEM768';

@@ -121,3 +121,23 @@ t.test('the DNS proxy', async (t) => {
     t.throws(() => at(wrong), { message: /ISTIO_META_DNS_PROXY_ADDR=".*": neither localhost:PORT nor IP:PORT/u });
   t.equal(config({ PREFERED_SERVICE_NAMESPACE: 'own' }).preferredServiceNamespace, 'own');
 });
+
+t.test('what is served, and with which keys', async (t) => {
+  t.match(config({}), { proxy: true, postQuantum: false });
+  t.match(config({ ENABLE_PROXY: 'false', ZTUNNEL_WORKER_THREADS: '4' }), { proxy: false, dnsProxy: true, workerThreads: 0 });
+  t.match(config({ COMPLIANCE_POLICY: 'pqc' }), { postQuantum: true });
+  t.throws(() => config({ COMPLIANCE_POLICY: 'fips' }), { message: /COMPLIANCE_POLICY="fips": not one of pqc, none/u });
+  t.throws(() => config({ ENABLE_PROXY: 'false', ISTIO_META_DNS_CAPTURE: 'false' }), { message: /there is nothing to do/u });
+  t.throws(() => config({ FAKE_CA: 'true' }), { message: /FAKE_CA=true: .*give CA_ADDRESS/u });
+  t.match(config({ FAKE_CA: 'false' }), { proxy: true });
+});
+
+t.test('addresses that cannot be dialled are told at the start', async (t) => {
+  t.throws(() => config({ XDS_ADDRESS: 'istiod', CA_ADDRESS: 'ftp://istiod:15012' }), {
+    message: /XDS_ADDRESS="https:\/\/istiod": not an address.*\nCA_ADDRESS="ftp:\/\/istiod:15012": not an address/u,
+  });
+  t.match(config({ XDS_ADDRESS: 'istiod.example:15010', CA_ADDRESS: '' }), {
+    xdsAddress: 'https://istiod.example:15010',
+    caAddress: '',
+  });
+});

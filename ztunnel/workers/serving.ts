@@ -50,6 +50,7 @@ export function createServing(deps: ServingDeps): Serving {
   const revocations = lists && new LiveRevocations(lists, traffic);
   const reactor = createReactor({
     tls12: config.tls12,
+    postQuantum: config.postQuantum,
     ...(lists ? { revocations: lists } : {}),
     ...(config.backend ? { backend: config.backend } : {}),
     ...(deps.ledger ? { ledger: deps.ledger } : {}),
