@@ -21,7 +21,7 @@ import { startServers } from './admin/servers.ts';
 import { CertificateFeed, followLocalIdentities } from './certificates.ts';
 import type { ZtunnelConfig } from './config.ts';
 import { DnsProxy, withDns } from './dns/dns-proxy.ts';
-import type { StartPod } from './inpod/pod-manager.ts';
+import type { PodProxy, StartPod } from './inpod/pod-manager.ts';
 import { PodManager } from './inpod/pod-manager.ts';
 import { ZdsClient } from './inpod/zds-client.ts';
 import { readStateFile } from './state/local-file.ts';
@@ -70,14 +70,17 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
       : await startWorkers({ ...serving, feed, readiness, openFiles }, config.workerThreads),
   );
 
-  const connections: StartPod = (uid, who, netns) => plane.start(uid, who, netns);
+  const connections: StartPod = config.proxy
+    ? (uid, who, netns) => plane.start(uid, who, netns)
+    : () => Promise.resolve(NO_PROXY);
   const start = config.dnsProxy ? withDns(new DnsProxy({ config, store, metrics, logging, clock }), connections) : connections;
   using _dns = config.dnsProxy ? readiness.block('dns proxy') : undefined;
   const pods = new PodManager({ start, clock, log: logging.scope('inpod'), metrics });
   const zds = new ZdsClient({ path: config.inpodUds, pods, readiness, clock, log: logging.scope('inpod'), metrics });
   cleanup.defer(() => zds.close());
 
-  const configDump = configDumpRoute({ config, store, pods, plane, certificates: dump });
+  const fileState = config.localXdsPath === undefined ? [] : await readStateFile(config.localXdsPath);
+  const configDump = configDumpRoute({ config, store, fileState, pods, plane, certificates: dump });
   const servers = await startServers({
     config,
     logging,
@@ -89,7 +92,7 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   });
   cleanup.use(servers);
 
-  if (config.localXdsPath !== undefined) store.apply(await readStateFile(config.localXdsPath));
+  store.apply(fileState);
   const waiting = readiness.block('state manager');
   const synced =
     config.xdsAddress === '' ? Promise.resolve() : followControlPlane(config, store, { logging, metrics, clock }, cleanup);
@@ -114,6 +117,9 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
     },
   };
 }
+
+/** ENABLE_PROXY=false: pods have DNS alone. */
+const NO_PROXY: PodProxy = { stop: () => Promise.resolve() };
 
 /** Each connection has two ends at most; some descriptors are for other uses. */
 function connectionsFor(openFiles: number): number {
@@ -159,7 +165,7 @@ function certificateSource(
   const cache = cleanup.use(
     new CertificateCache({ fetcher, clock, log: logging.scope('identity'), metrics, onChange: feed.tell }),
   );
-  cleanup.use(followLocalIdentities(store, cache));
+  if (config.proxy) cleanup.use(followLocalIdentities(store, cache));
   return { certificates: cache, dump: () => cache.dump(), feed };
 }
 

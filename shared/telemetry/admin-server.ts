@@ -45,6 +45,10 @@ export const LOCALHOST = ['127.0.0.1', '::1'] as const;
 export const WILDCARD = ['::'] as const;
 
 const HEADER_TIMEOUT = 2000;
+/** For the whole request, body and all. */
+const REQUEST_TIMEOUT = 5000;
+/** Without progress of an answer that its caller does not read. */
+const STALL_TIMEOUT = 30_000;
 const MAX_HEADER_BYTES = 8 * 1024;
 const MAX_CONNECTIONS = 256;
 const MAX_BODY = 1024 * 1024;
@@ -127,7 +131,13 @@ export class AdminServer implements AsyncDisposable {
 
   async #bind(options: ListenOptions, name: string): Promise<Server> {
     const server = createServer(
-      { headersTimeout: HEADER_TIMEOUT, connectionsCheckingInterval: 500, maxHeaderSize: MAX_HEADER_BYTES, noDelay: true },
+      {
+        headersTimeout: HEADER_TIMEOUT,
+        requestTimeout: REQUEST_TIMEOUT,
+        connectionsCheckingInterval: 500,
+        maxHeaderSize: MAX_HEADER_BYTES,
+        noDelay: true,
+      },
       (request, response) => void this.#serve(request, response),
     );
     server.maxConnections = MAX_CONNECTIONS;
@@ -150,6 +160,7 @@ export class AdminServer implements AsyncDisposable {
       'content-length': body.length,
       ...answer.headers,
     });
+    response.setTimeout(STALL_TIMEOUT, () => response.destroy());
     response.end(message.method === 'HEAD' ? undefined : body);
     // An unread body would be parsed as the next request.
     if (!message.complete) message.resume();

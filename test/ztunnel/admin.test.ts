@@ -1,4 +1,7 @@
 // The admin pages of a running ztunnel: what only its threads know, and what must not be shown.
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import t from 'tap';
 import { aWorkload } from '../fixtures/mesh.ts';
 import { MeshLab } from '../harness/mesh-lab.ts';
@@ -49,4 +52,94 @@ t.test('profiles and heaps of the main thread and of workers, levels at run time
   ]);
   t.notMatch(text, /secret-token/u);
   t.match((await get('/')).text, /config_dump/u);
+});
+
+t.test('the dump: what a file gave beside what is in force, the configuration by Istio’s names, no credential', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'culvert-admin-'));
+  t.teardown(() => rm(dir, { recursive: true, force: true }));
+  const file = join(dir, 'state.yaml');
+  const state = `workloads:
+  - { uid: u1, name: web, namespace: shop, serviceAccount: web, node: node-1, workloadIps: [10.1.0.1], protocol: HBONE, services: {} }
+services:
+  - { name: cart, namespace: shop, hostname: cart.shop, vips: [/10.96.0.1], ports: { 80: 8080 } }
+policies:
+  - { name: no-9000, namespace: shop, scope: Namespace, action: Deny, dryRun: false, rules: [[[destinationPorts: [9000]]]] }
+`;
+  await writeFile(file, state);
+  const lab = new MeshLab(t);
+  const node = await lab.node('node-1', {
+    LOCAL_XDS_PATH: file,
+    ISTIO_META_ISTIO_VERSION: '1.99',
+    POD_NAME: 'zt-1',
+    POD_NAMESPACE: 'istio-system',
+    SERVICE_ACCOUNT: 'ztunnel',
+    CONNECTION_TERMINATION_DEADLINE: '1500ms',
+    ENABLE_ORIG_SRC: 'false',
+  });
+  await lab.apply(aWorkload('more', { ips: ['10.1.0.7'] }));
+  const answer = await fetch(`http://127.0.0.1:${node.app.ports.admin}/config_dump`);
+  t.equal(answer.headers.get('content-type'), 'application/json');
+  const dump = (await answer.json()) as { workloads: { name: string }[]; staticConfig: { workloads: { name: string }[] } };
+  t.same(
+    dump.workloads.map(({ name }) => name),
+    ['web', 'more'],
+  );
+  t.same(
+    dump.staticConfig.workloads.map(({ name }) => name),
+    ['web'],
+  );
+  t.match(dump, {
+    staticConfig: {
+      workloads: [{ uid: 'u1', protocol: 'HBONE', workloadIps: ['10.1.0.1'], status: 'Healthy', networkMode: 'Standard' }],
+      services: [{ hostname: 'cart.shop', vips: ['/10.96.0.1'], ports: { 80: 8080 } }],
+      policies: [{ name: 'no-9000', scope: 'Namespace', action: 'Deny', rules: [[[{ destinationPorts: [9000] }]]] }],
+    },
+    stagedServices: {},
+    version: { version: '1.99', istioVersion: '1.99', cryptoProvider: /^openssl /u, runtime: /^node / },
+    config: {
+      proxy: true,
+      dnsProxy: true,
+      localNode: 'node-1',
+      clusterId: 'Kubernetes',
+      clusterDomain: 'cluster.local',
+      ztunnelIdentity: 'spiffe://cluster.local/ns/istio-system/sa/ztunnel',
+      ztunnelWorkload: { name: 'zt-1', namespace: 'istio-system', serviceAccount: 'ztunnel' },
+      inboundAddr: '[::]:15008',
+      inboundPlaintextAddr: '[::]:15006',
+      outboundAddr: '[::]:15001',
+      dnsProxyAddr: 'localhost:15053',
+      xdsAddress: null,
+      windowSize: Number,
+      connectionWindowSize: 16_777_216,
+      frameSize: 1_048_576,
+      poolMaxStreamsPerConn: 100,
+      poolUnusedReleaseTimeout: { secs: 300, nanos: 0 },
+      secretTtl: { secs: 86_400, nanos: 0 },
+      selfTerminationDeadline: { secs: 1, nanos: 500_000_000 },
+      requireOriginalSource: false,
+      packetMark: 1337,
+      socketConfig: {
+        keepaliveEnabled: true,
+        keepaliveTime: { secs: 180, nanos: 0 },
+        keepaliveRetries: 9,
+        userTimeoutEnabled: false,
+      },
+      ipv6Enabled: true,
+      enableEnhancedBaggage: true,
+      proxyMetadata: {},
+      sameNode: 'relay',
+    },
+  });
+});
+
+t.test('ENABLE_PROXY=false: pods have names and no listeners of connections', async (t) => {
+  const lab = new MeshLab(t);
+  const node = await lab.node('node-1', { ENABLE_PROXY: 'false' });
+  const web = aWorkload('web', { node: 'node-1', ips: ['10.1.0.1'] });
+  await lab.apply(web);
+  const pod = await lab.captured(web);
+  const listening = pod.netns.exec('ss', '-Hlntu');
+  t.match(listening, /:15053\b/u);
+  t.notMatch(listening, /:150(?:01|06|08)\b/u);
+  t.ok(node.app.readiness.ready);
 });

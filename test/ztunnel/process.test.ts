@@ -149,7 +149,7 @@ t.test('starts, serves, tells about itself, drains and exits 0', async (t) => {
         info: { serviceAccount: 'default' },
       },
     },
-    config: { nodeName: 'node-1' },
+    config: { localNode: 'node-1' },
   });
   const metrics = (await setup.get('STATS_PORT', '/metrics'))?.text ?? '';
   t.match(metrics, /^istio_build\{component="ztunnel",tag="unknown"\} 1$/mu);

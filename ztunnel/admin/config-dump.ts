@@ -6,13 +6,17 @@ import type { AdminRoute } from '#shared/telemetry/admin-server.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import type { PodManager } from '../inpod/pod-manager.ts';
 import { dumpState } from '../state/dump.ts';
-import type { MeshStore } from '../state/store.ts';
+import { MeshStore } from '../state/store.ts';
+import type { StateChange } from '../state/store.ts';
 import type { DataPlane } from '../workers/data-plane.ts';
 import type { ConnectionView } from '../workers/protocol.ts';
+import { configView } from './config-view.ts';
 
 export interface ConfigDumpDeps {
   readonly config: ZtunnelConfig;
   readonly store: MeshStore;
+  /** What a file gave (LOCAL_XDS_PATH), beside which there may be a control plane's. */
+  readonly fileState: readonly StateChange[];
   readonly pods: PodManager;
   readonly plane: DataPlane;
   readonly certificates: () => readonly CertificateDump[];
@@ -26,20 +30,19 @@ export function configDumpRoute(deps: ConfigDumpDeps): AdminRoute {
   };
 }
 
-export async function configDump({ config, store, pods, plane, certificates }: ConfigDumpDeps): Promise<object> {
-  const { authToken, xdsHeaders, caHeaders, ...shown } = config;
+export async function configDump(deps: ConfigDumpDeps): Promise<object> {
+  const { config, store, fileState, pods, plane, certificates } = deps;
   const connections = Map.groupBy(await plane.connections(), ({ pod }) => pod);
   return {
     ...dumpState(store),
-    staticConfig: {},
-    version: { version: config.version, runtime: `node ${process.versions.node}` },
-    config: {
-      ...shown,
-      authToken: authToken === undefined ? undefined : '(set)',
-      // They may carry credentials.
-      xdsHeaders: Object.keys(xdsHeaders),
-      caHeaders: Object.keys(caHeaders),
+    staticConfig: dumpFile(fileState),
+    version: {
+      version: config.version,
+      istioVersion: config.version,
+      cryptoProvider: `openssl ${process.versions.openssl}`,
+      runtime: `node ${process.versions.node}`,
     },
+    config: configView(config),
     dataPlane: { backend: plane.backend, workers: plane.workers },
     certificates: certificates(),
     workloadState: Object.fromEntries(
@@ -48,6 +51,14 @@ export async function configDump({ config, store, pods, plane, certificates }: C
         .map(({ uid, who, state }) => [uid, { state, connections: dumpConnections(connections.get(uid) ?? []), info: who }]),
     ),
   };
+}
+
+/** In the shape of the state, without what came from elsewhere. */
+function dumpFile(changes: readonly StateChange[]): object {
+  const store = new MeshStore('');
+  store.apply(changes);
+  const { workloads, services, policies } = dumpState(store);
+  return { workloads, services, policies };
 }
 
 function dumpConnections(connections: readonly ConnectionView[]): { inbound: object[]; outbound: object[] } {

@@ -36,9 +36,10 @@ export async function startServers(deps: ServersDeps): Promise<Servers> {
   const admin = cleanup.use(new AdminServer(withIndex('ztunnel', routes), log));
   const stats = cleanup.use(new AdminServer(metricsRoutes(metrics), log));
   const ready = cleanup.use(new AdminServer([readinessRoute(readiness)], log));
-  await admin.listen({ port: config.ports.admin, hosts: LOCALHOST });
-  await stats.listen({ port: config.ports.metrics, hosts: WILDCARD });
-  await ready.listen({ port: config.ports.readiness, hosts: WILDCARD });
+  const hosts = config.ipv6 ? { local: LOCALHOST, wildcard: WILDCARD } : { local: ['127.0.0.1'], wildcard: ['0.0.0.0'] };
+  await admin.listen({ port: config.ports.admin, hosts: hosts.local });
+  await stats.listen({ port: config.ports.metrics, hosts: hosts.wildcard });
+  await ready.listen({ port: config.ports.readiness, hosts: hosts.wildcard });
   const held = cleanup.move();
   return {
     ports: { admin: admin.port, metrics: stats.port, readiness: ready.port },

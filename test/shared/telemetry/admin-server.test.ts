@@ -102,6 +102,18 @@ t.test('a caller that does not finish its headers is dropped', async (t) => {
   t.ok(took > 1500 && took < 5000, `${took} ms`);
 });
 
+t.test('a caller that does not finish its body is dropped', async (t) => {
+  const server = await serve(t, [{ path: '/', methods: ['POST'], handle: async (request) => ({ body: await request.body() }) }]);
+  const socket = connect(server.port, '127.0.0.1');
+  t.teardown(() => socket.destroy());
+  socket.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf');
+  const start = performance.now();
+  socket.resume();
+  await once(socket, 'close');
+  const took = performance.now() - start;
+  t.ok(took > 4000 && took < 9000, `${took} ms`);
+});
+
 t.test('closing waits for nobody long', async (t) => {
   const server = new AdminServer([{ path: '/slow', handle: () => new Promise(() => undefined) }], log);
   await server.listen({ port: 0, hosts: ['127.0.0.1'] });
