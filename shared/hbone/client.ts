@@ -1,5 +1,6 @@
 // One HBONE connection as its client: dial, check who answers, and open CONNECT tunnels on it. The pool decides which tunnel goes
 // on which connection; double HBONE uses a connection over a tunnel of another.
+import { STATUS_CODES } from 'node:http';
 import { formatHostPort, type HostPort } from '../address.ts';
 import type { Clock } from '../clock.ts';
 import { MeshError } from '../errors.ts';
@@ -132,7 +133,9 @@ export class HboneConnection {
     if (status === '200') return undefined;
     stream.onAbandoned = undefined;
     stream.reset();
-    return new MeshError('tunnel_refused', `${formatHostPort(this.conn.remote)} answered CONNECT with http status: ${status}`);
+    const reason = STATUS_CODES[status ?? ''] ?? '';
+    const answer = `http status: ${status} ${reason}`.trimEnd();
+    return new MeshError('tunnel_refused', `${formatHostPort(this.conn.remote)} answered CONNECT with ${answer}`);
   }
 
   #late(): MeshError {

@@ -17,6 +17,8 @@ export interface Peer {
   readonly zone: string;
   /** What it proved or, between pods of one node, what the node says of it. */
   readonly identity: SpiffeId | undefined;
+  /** What it is by the control plane's word, proved or not. */
+  readonly principal: SpiffeId | undefined;
 }
 
 export const UNKNOWN_PEER: Peer = {
@@ -30,6 +32,7 @@ export const UNKNOWN_PEER: Peer = {
   region: '',
   zone: '',
   identity: undefined,
+  principal: undefined,
 };
 
 /** The last peer made of each workload: nearly all of its connections have the same identity, and metrics are found by this object. */
@@ -56,6 +59,7 @@ function describe(workload: Workload, identity: SpiffeId | undefined): Peer {
     region: workload.locality.region,
     zone: workload.locality.zone,
     identity,
+    principal: workload.identity,
   };
 }
 
@@ -72,6 +76,7 @@ export function peerOfBaggage(baggage: Baggage, identity: SpiffeId | undefined):
     region: baggage.region ?? '',
     zone: baggage.zone ?? '',
     identity,
+    principal: identity,
   };
 }
 

@@ -1,4 +1,5 @@
 // Istio's TCP metrics: names and labels are a contract with dashboards and Kiali (facts: ztunnel 12).
+import type { SpiffeId } from '#shared/ids.ts';
 import type { Cell, Family, Metrics } from '#shared/telemetry/metrics.ts';
 import type { Peer } from './peer.ts';
 
@@ -135,8 +136,9 @@ export class TrafficMetrics {
   #cellsOf({ reporter, source, destination, service, mutualTls }: TrafficLabels): TrafficCells {
     const values = [
       reporter,
-      ...peerValues(source),
-      ...peerValues(destination),
+      // Who a client is counts when it was proved; a server is named by what it is known as, as in Istio.
+      ...peerValues(source, source.identity),
+      ...peerValues(destination, destination.identity ?? destination.principal),
       service?.hostname,
       service?.name,
       service?.namespace,
@@ -147,13 +149,13 @@ export class TrafficMetrics {
   }
 }
 
-function peerValues(peer: Peer): (string | undefined)[] {
+function peerValues(peer: Peer, principal: SpiffeId | undefined): (string | undefined)[] {
   return [
     peer.workload,
     peer.canonicalName,
     peer.canonicalRevision,
     peer.namespace,
-    peer.identity,
+    principal,
     peer.app,
     peer.canonicalRevision,
     peer.cluster,

@@ -22,10 +22,10 @@ const facts: ConnectionFacts = {
   mutualTls: true,
 };
 
-function setUp() {
+function setUp(level = 'info') {
   const lines: string[] = [];
   const clock = new FakeClock(Date.UTC(2026, 0, 2, 3, 4, 5, 678));
-  const logging = new Logging({ clock, sink: { write: (line: string) => lines.push(line.trimEnd()) } });
+  const logging = new Logging({ clock, level, sink: { write: (line: string) => lines.push(line.trimEnd()) } });
   const metrics = new Metrics();
   const telemetry = new ConnectionTelemetry(new TrafficMetrics(metrics), logging.scope('access'), clock);
   return { lines, clock, metrics, telemetry };
@@ -47,6 +47,16 @@ t.test('the line: Istio’s fields in Istio’s order', async (t) => {
       'bytes_recv=340 duration="9ms"',
     ].join(' '),
   ]);
+});
+
+t.test('at debug the opening is told too, with all that is known then', async (t) => {
+  const { lines, telemetry } = setUp('info,access=debug');
+  telemetry.open(facts, 0).end();
+  t.equal(lines.length, 2);
+  t.match(
+    lines[0],
+    /\tdebug\taccess\tconnection opened\tsrc.addr=10.1.0.5:41000 .* dst.cluster="Kubernetes" direction="outbound"$/u,
+  );
 });
 
 t.test('bytes are told from the side of the reporter’s application; metrics are not turned', async (t) => {
