@@ -38,7 +38,11 @@ const PEERS: Record<string, Kind> = {
     flag: 'TLS_FAILURE',
   },
   leaving: { answer: (socket) => socket.destroy(), error: /tls handshake error/u, flag: 'TLS_FAILURE' },
-  resetting: { answer: (socket) => socket.resetAndDestroy(), error: /tls handshake error/u, flag: 'TLS_FAILURE' },
+  resetting: {
+    answer: (socket) => socket.once('data', () => socket.resetAndDestroy()),
+    error: /tls handshake error/u,
+    flag: 'TLS_FAILURE',
+  },
   filtered: { answer: () => undefined, error: /maybe a NetworkPolicy is blocking HBONE port 15008/u, flag: 'NETWORK_POLICY' },
 };
 const workloads = Object.keys(PEERS).map((name, i) => aWorkload(name, { node: 'node-9', ips: [`10.1.0.${20 + i}`] }));
