@@ -75,6 +75,9 @@ export class LevelFilter {
   }
 }
 
+/** Istio's ztunnel filters by names like `ztunnel::xds` and shows them without the first part. */
+const ISTIO_PREFIX = /^ztunnel::/u;
+
 function parse(directives: string, base: Levels): Levels {
   let { fallback } = base;
   const scopes = new Map(base.scopes);
@@ -87,7 +90,7 @@ function parse(directives: string, base: Levels): Levels {
         `"${part}" is not a log level: LEVEL or SCOPE=LEVEL, LEVEL being ${LOG_LEVELS.join(', ')}`,
       );
     if (second === undefined) fallback = level;
-    else scopes.set(first, level);
+    else scopes.set(first.replace(ISTIO_PREFIX, ''), level);
   }
   return { fallback, scopes };
 }

@@ -87,6 +87,12 @@ t.test('the levels of the configuration are those that reset goes back to', asyn
   t.equal(filter.toString(), 'xds=debug,warn');
 });
 
+t.test('names of Istio’s modules are the scopes that they are shown as', async (t) => {
+  const filter = new LevelFilter('info,ztunnel::xds=debug,hickory_server::server=off');
+  t.equal(filter.toString(), 'hickory_server::server=off,xds=debug,info');
+  t.equal(filter.rankOf('xds'), LevelFilter.rank('debug'));
+});
+
 t.test('what is no level changes nothing', async (t) => {
   const filter = new LevelFilter('info');
   for (const bad of ['', 'loud', 'xds', 'xds=', 'xds=loud', '=debug', 'a b=debug', 'a=debug=x', 'warn,oops'])
