@@ -13,6 +13,7 @@ import type { IstioCertificateRequest } from '#shared/gen/istio/ca/ca_pb.ts';
 import type { Authorization } from '#shared/gen/istio/security/authorization_pb.ts';
 import { AuthorizationSchema } from '#shared/gen/istio/security/authorization_pb.ts';
 import { AddressSchema, TunnelProtocol, WorkloadStatus } from '#shared/gen/istio/workload/workload_pb.ts';
+import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
 import { readSigningRequest } from '../../controlplane/ca/signing-request.ts';
 import type { Workload } from '../../ztunnel/state/model.ts';
 import type { TestCa } from './test-ca.ts';
@@ -52,17 +53,21 @@ export class TestControlPlane implements Disposable {
     this.#ca = ca;
   }
 
+  get port(): number {
+    return this.#port;
+  }
+
   get address(): string {
     return `http://127.0.0.1:${this.#port}`;
   }
 
-  /** Listens, on the port of the last time when there was one. */
-  async start(): Promise<void> {
+  /** Listens, on the port of the last time when there was one; with a certificate over TLS. */
+  async start(certificate?: WorkloadCertificate): Promise<void> {
     const server = new Server();
     server.addService(SERVICES, { delta: (call: Call) => this.#serve(call), csr: this.#sign });
     this.#port = await new Promise<number>((resolve, reject) => {
       const done = (error: Error | null, port: number): void => (error ? reject(error) : resolve(port));
-      server.bindAsync(`127.0.0.1:${this.#port}`, ServerCredentials.createInsecure(), done);
+      server.bindAsync(`127.0.0.1:${this.#port}`, credentialsOf(certificate), done);
     });
     this.#server = server;
   }
@@ -142,6 +147,12 @@ export class TestControlPlane implements Disposable {
     const response = create(IstioCertificateResponseSchema, { certChain: [chain, this.#ca.root] });
     return answer(null, Buffer.from(toBinary(IstioCertificateResponseSchema, response)));
   };
+}
+
+function credentialsOf(certificate: WorkloadCertificate | undefined): ServerCredentials {
+  if (!certificate) return ServerCredentials.createInsecure();
+  const [key, chain] = [Buffer.from(certificate.key), Buffer.from(certificate.chain)];
+  return ServerCredentials.createSsl(null, [{ private_key: key, cert_chain: chain }]);
 }
 
 const bytes = (value: Buffer): Buffer => value;

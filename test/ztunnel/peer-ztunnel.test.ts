@@ -1,0 +1,123 @@
+// Beside another ztunnel of ambient mode, built by hand: PEER_ZTUNNEL=PATH. Both read the same state file and get certificates of the same
+// CA; tunnels go both ways, and both ends tell the same of them. It takes ports 15021 and those of its admin pages on this host.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import type { Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import type { Test } from 'tap';
+import { applyPodRules } from '../../cni/rules/apply.ts';
+import { DEFAULT_POD_RULES } from '../../cni/rules/pod.ts';
+import { aWorkload } from '../fixtures/mesh.ts';
+import { TestControlPlane } from '../harness/control-plane.ts';
+import { Endpoint } from '../harness/endpoint.ts';
+import type { AccessLine } from '../harness/mesh-lab.ts';
+import { eventually, MeshLab } from '../harness/mesh-lab.ts';
+import type { TestPod } from '../harness/pod-net.ts';
+import { ZdsAgent } from '../harness/zds-agent.ts';
+
+const PEER = process.env['PEER_ZTUNNEL'];
+const ours = aWorkload('ours', { node: 'node-1', ips: ['10.1.0.1'] });
+const theirs = aWorkload('theirs', { node: 'node-2', ips: ['10.1.0.3'] });
+const STATE = `
+workloads:
+  - { uid: u-ours, name: ours, namespace: shop, serviceAccount: ours, trustDomain: cluster.local, node: node-1, protocol: HBONE, workloadIps: [10.1.0.1], workloadName: ours, workloadType: deployment, canonicalName: ours, canonicalRevision: v1, clusterId: Kubernetes, locality: { region: r1, zone: z1, subzone: "" }, services: { shop/ours.shop.svc.cluster.local: { 80: 8080 } } }
+  - { uid: u-theirs, name: theirs, namespace: shop, serviceAccount: theirs, trustDomain: cluster.local, node: node-2, protocol: HBONE, workloadIps: [10.1.0.3], workloadName: theirs, workloadType: deployment, canonicalName: theirs, canonicalRevision: v2, clusterId: Kubernetes, services: { shop/theirs.shop.svc.cluster.local: { 80: 8080 } } }
+services:
+  - { name: ours, namespace: shop, hostname: ours.shop.svc.cluster.local, vips: [/10.96.0.1], ports: { 80: 8080 }, subjectAltNames: [] }
+  - { name: theirs, namespace: shop, hostname: theirs.shop.svc.cluster.local, vips: [/10.96.0.2], ports: { 80: 8080 }, subjectAltNames: [] }
+policies:
+  - { name: no-9000, namespace: shop, scope: Namespace, action: Deny, dryRun: false, rules: [[[{destinationPorts: [9000]}]]] }
+`;
+
+async function startPeer(t: Test, path: string, lab: MeshLab, dir: string) {
+  const plane = new TestControlPlane(lab.ca);
+  t.teardown(() => plane.stop());
+  await plane.start(lab.ca.issue('spiffe://cluster.local/ns/istio-system/sa/istiod', { dnsNames: ['localhost'] }));
+  await writeFile(join(dir, 'root.pem'), lab.ca.root);
+  const agent = new ZdsAgent(t, join(dir, 'peer.sock'));
+  const env = {
+    NODE_NAME: 'node-2',
+    XDS_ADDRESS: '',
+    CA_ADDRESS: `https://localhost:${plane.port}`,
+    CA_ROOT_CA: join(dir, 'root.pem'),
+    LOCAL_XDS_PATH: join(dir, 'state.yaml'),
+    INPOD_UDS: join(dir, 'peer.sock'),
+    RUST_LOG: 'info',
+    LOG_FORMAT: 'json',
+  };
+  const child = spawn(path, ['proxy', 'ztunnel'], { env, cwd: dir, stdio: ['ignore', 'pipe', 'inherit'] });
+  const exit = once(child, 'exit');
+  t.teardown(async () => {
+    child.kill('SIGKILL');
+    await exit;
+  });
+  const lines: AccessLine[] = [];
+  let rest = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    const texts = (rest + chunk.toString()).split('\n');
+    rest = texts.pop() ?? '';
+    for (const text of texts) {
+      const line = text.startsWith('{') ? (JSON.parse(text) as AccessLine) : {};
+      if (line['scope'] === 'access' && line['message'] !== 'connection opened') lines.push(line);
+    }
+  });
+  await Promise.race([agent.connected(), exit.then(() => Promise.reject(new Error('the peer has ended')))]);
+  const line = (direction: string): Promise<AccessLine> =>
+    eventually('a line of the peer', () => lines.splice(0).find((one) => one['direction'] === direction));
+  return { agent, line };
+}
+
+/** What both ends of one tunnel say the same of. */
+function shared(line: AccessLine): Record<string, unknown> {
+  const fields = ['workload', 'namespace', 'identity', 'cluster'];
+  const names = ['src', 'dst'].flatMap((side) => fields.map((field) => `${side}.${field}`));
+  return Object.fromEntries(
+    [...names, 'dst.addr', 'dst.hbone_addr', 'bytes_sent', 'bytes_recv'].map((name) => [name, line[name]]),
+  );
+}
+
+t.test('tunnels both ways', { skip: PEER === undefined && 'PEER_ZTUNNEL is not set', timeout: 60_000 }, async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'culvert-peer-'));
+  t.teardown(() => rm(dir, { recursive: true, force: true }));
+  await writeFile(join(dir, 'state.yaml'), STATE);
+  const lab = new MeshLab(t);
+  const near = await lab.node('node-1', { LOCAL_XDS_PATH: join(dir, 'state.yaml') });
+  const far = await startPeer(t, PEER ?? '', lab, dir);
+  const here = await lab.captured(ours);
+  const there = lab.pod(theirs);
+  const { name, namespace, serviceAccount } = theirs;
+  t.equal(await far.agent.add({ uid: 'zds-theirs', name, namespace, serviceAccount, netns: there.netns.fd }), '');
+  await applyPodRules(there.netns.fd, { ...DEFAULT_POD_RULES, dnsCapture: false });
+  const echo = (socket: Socket): void => void socket.pipe(socket);
+  for (const pod of [here, there]) for (const port of [8080, 9000]) await pod.serve(echo, port);
+  const talk = async (from: TestPod, ip: string, port: number): Promise<Endpoint> => {
+    const end = new Endpoint(await from.connect({ ip, port }));
+    end.socket.write('hello');
+    await end.gets(5);
+    end.socket.end();
+    await end.until('closed');
+    return end;
+  };
+
+  t.equal((await talk(here, '10.96.0.2', 80)).bytes, 5);
+  const [out, into] = [await near.line({ direction: 'outbound' }), await far.line('inbound')];
+  t.match(out, { 'src.identity': ours.identity, 'dst.identity': theirs.identity, 'dst.hbone_addr': '10.1.0.3:8080' });
+  t.same(shared(out), shared(into), 'ours to theirs: one story');
+
+  t.equal((await talk(there, '10.96.0.1', 80)).bytes, 5);
+  const [away, home] = [await far.line('outbound'), await near.line({ direction: 'inbound' })];
+  t.match(home, { 'src.identity': theirs.identity, 'dst.identity': ours.identity, 'dst.hbone_addr': '10.1.0.1:8080' });
+  t.same(shared(away), shared(home), 'theirs to ours: one story');
+
+  t.equal((await talk(here, '10.1.0.3', 9000)).bytes, 0);
+  t.match(await near.line({ direction: 'outbound' }), { error: /http status: 401 Unauthorized/u });
+  t.match(await far.line('inbound'), { error: 'connection closed due to policy rejection: explicitly denied by: shop/no-9000' });
+  t.equal((await talk(there, '10.1.0.1', 9000)).bytes, 0);
+  t.match(await far.line('outbound'), { error: 'http status: 401 Unauthorized' });
+  t.match(await near.line({ direction: 'inbound' }), {
+    error: 'connection closed due to policy rejection: explicitly denied by: shop/no-9000',
+  });
+});
