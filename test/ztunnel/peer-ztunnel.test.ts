@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
+import type { CertificateSource } from '#shared/identity/certificate.ts';
 import { applyPodRules } from '../../cni/rules/apply.ts';
 import { DEFAULT_POD_RULES } from '../../cni/rules/pod.ts';
 import { aWorkload } from '../fixtures/mesh.ts';
@@ -15,9 +16,15 @@ import { TestControlPlane } from '../harness/control-plane.ts';
 import { Endpoint } from '../harness/endpoint.ts';
 import type { AccessLine } from '../harness/mesh-lab.ts';
 import { eventually, MeshLab } from '../harness/mesh-lab.ts';
+import { random } from '../harness/mutate.ts';
 import type { TestPod } from '../harness/pod-net.ts';
+import type { TestCa } from '../harness/test-ca.ts';
+import type { Lane } from '../harness/transfer.ts';
+import { transfers } from '../harness/transfer.ts';
 import { ZdsAgent } from '../harness/zds-agent.ts';
 
+const LANES = 8;
+const TRANSFERS = 100;
 const PEER = process.env['PEER_ZTUNNEL'];
 const ours = aWorkload('ours', { node: 'node-1', ips: ['10.1.0.1'] });
 const theirs = aWorkload('theirs', { node: 'node-2', ips: ['10.1.0.3'] });
@@ -79,45 +86,103 @@ function shared(line: AccessLine): Record<string, unknown> {
   );
 }
 
-t.test('tunnels both ways', { skip: PEER === undefined && 'PEER_ZTUNNEL is not set', timeout: 60_000 }, async (t) => {
+async function setUp(t: Test, certificates?: (ca: TestCa) => CertificateSource) {
   const dir = await mkdtemp(join(tmpdir(), 'culvert-peer-'));
   t.teardown(() => rm(dir, { recursive: true, force: true }));
   await writeFile(join(dir, 'state.yaml'), STATE);
   const lab = new MeshLab(t);
-  const near = await lab.node('node-1', { LOCAL_XDS_PATH: join(dir, 'state.yaml') });
+  const near = await lab.node('node-1', { LOCAL_XDS_PATH: join(dir, 'state.yaml') }, certificates?.(lab.ca));
   const far = await startPeer(t, PEER ?? '', lab, dir);
   const here = await lab.captured(ours);
   const there = lab.pod(theirs);
   const { name, namespace, serviceAccount } = theirs;
   t.equal(await far.agent.add({ uid: 'zds-theirs', name, namespace, serviceAccount, netns: there.netns.fd }), '');
   await applyPodRules(there.netns.fd, { ...DEFAULT_POD_RULES, dnsCapture: false });
-  const echo = (socket: Socket): void => void socket.pipe(socket);
-  for (const pod of [here, there]) for (const port of [8080, 9000]) await pod.serve(echo, port);
-  const talk = async (from: TestPod, ip: string, port: number): Promise<Endpoint> => {
-    const end = new Endpoint(await from.connect({ ip, port }));
-    end.socket.write('hello');
-    await end.gets(5);
-    end.socket.end();
-    await end.until('closed');
-    return end;
-  };
+  return { near, far, here, there };
+}
 
-  t.equal((await talk(here, '10.96.0.2', 80)).bytes, 5);
+/** Five bytes there and back, then an end; how many came back. */
+async function talk(from: TestPod, ip: string, port: number): Promise<number> {
+  const end = new Endpoint(await from.connect({ ip, port }));
+  end.socket.write('hello');
+  await end.gets(5);
+  end.socket.end();
+  await end.until('closed');
+  return end.bytes;
+}
+
+const skip = PEER === undefined && 'PEER_ZTUNNEL is not set';
+const DENIED = 'connection closed due to policy rejection: explicitly denied by: shop/no-9000';
+
+t.test('tunnels both ways', { skip, timeout: 60_000 }, async (t) => {
+  const { near, far, here, there } = await setUp(t);
+  for (const pod of [here, there]) for (const port of [8080, 9000]) await pod.serve((socket) => void socket.pipe(socket), port);
+
+  t.equal(await talk(here, '10.96.0.2', 80), 5);
   const [out, into] = [await near.line({ direction: 'outbound' }), await far.line('inbound')];
   t.match(out, { 'src.identity': ours.identity, 'dst.identity': theirs.identity, 'dst.hbone_addr': '10.1.0.3:8080' });
   t.same(shared(out), shared(into), 'ours to theirs: one story');
 
-  t.equal((await talk(there, '10.96.0.1', 80)).bytes, 5);
+  t.equal(await talk(there, '10.96.0.1', 80), 5);
   const [away, home] = [await far.line('outbound'), await near.line({ direction: 'inbound' })];
   t.match(home, { 'src.identity': theirs.identity, 'dst.identity': ours.identity, 'dst.hbone_addr': '10.1.0.1:8080' });
   t.same(shared(away), shared(home), 'theirs to ours: one story');
 
-  t.equal((await talk(here, '10.1.0.3', 9000)).bytes, 0);
+  t.equal(await talk(here, '10.1.0.3', 9000), 0);
   t.match(await near.line({ direction: 'outbound' }), { error: /http status: 401 Unauthorized/u });
-  t.match(await far.line('inbound'), { error: 'connection closed due to policy rejection: explicitly denied by: shop/no-9000' });
-  t.equal((await talk(there, '10.1.0.1', 9000)).bytes, 0);
+  t.match(await far.line('inbound'), { error: DENIED });
+  t.equal(await talk(there, '10.1.0.1', 9000), 0);
   t.match(await far.line('outbound'), { error: 'http status: 401 Unauthorized' });
-  t.match(await near.line({ direction: 'inbound' }), {
-    error: 'connection closed due to policy rejection: explicitly denied by: shop/no-9000',
-  });
+  t.match(await near.line({ direction: 'inbound' }), { error: DENIED });
 });
+
+t.test('random transfers both ways, many at a time, each direction ends on its own', { skip, timeout: 90_000 }, async (t) => {
+  const { here, there } = await setUp(t);
+  for (const [name, from, to] of [
+    ['ours to theirs', here, there],
+    ['theirs to ours', there, here],
+  ] as const) {
+    const lanes = await Promise.all(Array.from({ length: LANES }, () => laneOf(from, to)));
+    await transfers(lanes, TRANSFERS, 1, { random });
+    t.pass(`${TRANSFERS} transfers, ${LANES} at a time: ${name}`);
+  }
+});
+
+t.test('a hundred tunnels at a time', { skip, timeout: 60_000 }, async (t) => {
+  const { here, there } = await setUp(t);
+  for (const [from, to] of [
+    [here, there],
+    [there, here],
+  ] as const) {
+    const port = await to.serve((socket) => void socket.pipe(socket));
+    const ends = await Promise.all(
+      Array.from({ length: 100 }, async () => new Endpoint(await from.connect({ ip: to.ip, port }))),
+    );
+    for (const end of ends) end.socket.write('hello');
+    for (const end of ends) await end.untilBytes(5);
+    for (const end of ends) end.socket.resetAndDestroy();
+    t.pass(`from ${from.name}`);
+  }
+});
+
+t.test('a certificate that is not good is refused by either', { skip, timeout: 60_000 }, async (t) => {
+  const expired = { notBefore: new Date(Date.now() - 7_200_000), notAfter: new Date(Date.now() - 3_600_000) };
+  const { near, far, here, there } = await setUp(t, (ca) => ({ get: async (identity) => ca.issue(identity, expired) }));
+  for (const pod of [here, there]) await pod.serve((socket) => void socket.pipe(socket), 8080);
+  t.equal(await talk(here, '10.1.0.3', 8080), 0);
+  t.match(await near.line({ direction: 'outbound', level: 'error' }), { error: /alert certificate expired/u });
+  t.match(await far.line('inbound'), { error: /tls handshake error: .*[Ee]xpired/u });
+  t.equal(await talk(there, '10.1.0.1', 8080), 0);
+  t.match(await near.line({ direction: 'inbound' }), { error: /tls handshake error: .*alert certificate expired/u });
+  t.match(await far.line('outbound'), { error: /[Ee]xpired/u });
+});
+
+/** Connections of one lane go to a port of its own, so that the next one accepted is its own. */
+async function laneOf(from: TestPod, to: TestPod): Promise<Lane> {
+  let waiting = Promise.withResolvers<Socket>();
+  const port = await to.serve((socket) => waiting.resolve(socket));
+  return {
+    connect: () => from.connect({ ip: to.ip, port }),
+    accepted: () => (waiting = Promise.withResolvers<Socket>()).promise,
+  };
+}
