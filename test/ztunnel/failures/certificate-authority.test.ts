@@ -58,3 +58,32 @@ t.test('away past renewal and expiry, and back', async (t) => {
   });
   t.ok(performance.now() - back < 6000, `served ${Math.round(performance.now() - back)} ms after the CA was back`);
 });
+
+t.test('away at the start: pods are served as far as no certificate is needed, and wholly soon after it comes', async (t) => {
+  const lab = new MeshLab(t);
+  const plane = new TestControlPlane(lab.ca);
+  t.teardown(() => plane.stop());
+  plane.signs = false;
+  const open = aWorkload('open', { node: 'node-9', ips: ['10.1.0.9'], protocol: 'TCP' });
+  await plane.start();
+  const env = { CA_ADDRESS: plane.address };
+  const [near] = [await lab.node('node-1', env, 'ca'), await lab.node('node-2', env, 'ca')];
+  await lab.apply(web, cart, open);
+  const [client, server, outside] = [await lab.captured(web), await lab.captured(cart), lab.pod(open)];
+  for (const pod of [server, outside]) await pod.serve((socket: Socket) => void socket.pipe(socket), 8080);
+  const talk = async ({ ip }: TestPod): Promise<boolean> => {
+    const end = new Endpoint(await client.connect({ ip, port: 8080 }));
+    end.socket.write('hello');
+    const answered = await end.gets(5);
+    end.socket.destroy();
+    return answered;
+  };
+  t.ok(await talk(outside));
+  t.notOk(await talk(server));
+  t.match(await near.line({ level: 'error' }), { error: /no certificate for .*\/sa\/web from .*: UNAVAILABLE/u });
+  await seconds(3);
+  plane.signs = true;
+  const back = performance.now();
+  await eventually('service', async () => (await talk(server)) || undefined);
+  t.ok(performance.now() - back < 6000, `served ${Math.round(performance.now() - back)} ms after the CA had come`);
+});
