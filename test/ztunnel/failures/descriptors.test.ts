@@ -24,4 +24,10 @@ t.test('no descriptor for the application', async (t) => {
   await client({ close: 50 });
   t.match(await client({ open: 40 }), { lost: 0, refused: full.refused, held: full.held - 10 }, 'there is room again');
   t.match(await client({ ask: true }), { answered: full.held - 10 });
+  // Only now it has one for whoever asks.
+  t.equal(
+    await far.metric('istio_tcp_connections_failed_total', 'response_flags="UO"'),
+    full.refused,
+    'as a limit of ours, at the far end',
+  );
 });
