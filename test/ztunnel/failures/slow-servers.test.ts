@@ -1,27 +1,17 @@
-// Peers that are slow, silent or speak something else on the port of tunnels: each is given up after a while, and nobody waits for them.
-import { once } from 'node:events';
+// Servers that are slow, silent or speak something else on the port of tunnels: each is given up after a while, and nobody waits for them.
 import type { Socket } from 'node:net';
 import t from 'tap';
 import { aWorkload } from '../../fixtures/mesh.ts';
 import { Endpoint } from '../../harness/endpoint.ts';
-import { eventually, MeshLab } from '../../harness/mesh-lab.ts';
-import type { TestPod } from '../../harness/pod-net.ts';
+import { MeshLab } from '../../harness/mesh-lab.ts';
+import { drip, probes } from '../../harness/slow-peers.ts';
 
 t.setTimeout(60_000);
 
 const web = aWorkload('web', { node: 'node-1', ips: ['10.1.0.1'] });
 const cart = aWorkload('cart', { node: 'node-2', ips: ['10.1.0.3'] });
-/** A TLS record of 512 bytes is announced, and comes a byte at a time. */
-const RECORD = Buffer.from([0x16, 3, 3, 2, 0]);
-
 const FILTER =
   'add table inet f\nadd chain inet f c { type filter hook input priority 0; }\nadd rule inet f c tcp dport 15008 drop\n';
-
-function drip(socket: Socket): void {
-  socket.write(RECORD);
-  const timer = setInterval(() => socket.write('\0'), 300);
-  socket.once('close', () => clearInterval(timer));
-}
 
 interface Kind {
   readonly answer: (socket: Socket) => void;
@@ -46,19 +36,6 @@ const PEERS: Record<string, Kind> = {
   filtered: { answer: () => undefined, error: /maybe a NetworkPolicy is blocking HBONE port 15008/u, flag: 'NETWORK_POLICY' },
 };
 const workloads = Object.keys(PEERS).map((name, i) => aWorkload(name, { node: 'node-9', ips: [`10.1.0.${20 + i}`] }));
-
-/** Round trips through a tunnel until told to stop; the slowest, ms. */
-async function probes(client: TestPod, to: { ip: string; port: number }, stop: AbortSignal): Promise<number> {
-  const socket = await client.connect(to);
-  for (let slowest = 0; ;) {
-    const started = performance.now();
-    socket.write('?');
-    await once(socket, 'data');
-    slowest = Math.max(slowest, performance.now() - started);
-    if (stop.aborted) return slowest;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
 
 t.test('servers that never complete a handshake', async (t) => {
   const lab = new MeshLab(t);
@@ -94,35 +71,4 @@ t.test('servers that never complete a handshake', async (t) => {
   const slowest = await served;
   t.ok(slowest < 1000, `others are served meanwhile, the slowest answer took ${Math.round(slowest)} ms`);
   t.equal(await near.metric('istio_tcp_sockets_open', 'reporter="source"'), 1, 'only the probe is left');
-});
-
-t.test('clients that never complete a handshake', async (t) => {
-  const SILENT = 100;
-  const lab = new MeshLab(t);
-  await lab.node('node-1');
-  const far = await lab.node('node-2');
-  await lab.apply(web, cart);
-  const [client, server] = [await lab.captured(web), await lab.captured(cart)];
-  const port = await server.serve((socket) => void socket.pipe(socket));
-  const stranger = lab.net.pod('stranger', '10.1.0.99');
-  const dial = (): Promise<Socket> => stranger.connect({ ip: server.ip, port: 15_008 });
-  const sockets = await Promise.all(Array.from({ length: SILENT }, dial));
-  for (const socket of sockets) socket.resume();
-  const dripping = await dial();
-  drip(dripping);
-  const foreign = await dial();
-  foreign.end('GET / HTTP/1.1\r\nHost: cart\r\n\r\n');
-  const done = new AbortController();
-  const served = probes(client, { ip: server.ip, port }, done.signal);
-  const all = [...sockets, dripping.resume(), foreign.resume()];
-  await eventually('all of them to be closed', () =>
-    all.every((socket) => socket.destroyed || socket.readableEnded) ? true : undefined,
-  );
-  done.abort();
-  const slowest = await served;
-  t.ok(slowest < 1000, `others are served meanwhile, the slowest answer took ${Math.round(slowest)} ms`);
-  const refused = far.lines.filter((line) => line['message'] === 'connection failed');
-  t.equal(refused.length, all.length, 'each has its line');
-  t.match(refused[0], { level: 'warn', direction: 'inbound', 'dst.identity': cart.identity, error: /tls handshake error/u });
-  t.equal(await far.metric('istio_tcp_connections_opened_total', 'reporter="destination"'), 1, 'none was taken for a connection');
 });
