@@ -17,8 +17,9 @@ import { processMetrics } from '#shared/telemetry/process-metrics.ts';
 import { DeltaClient } from '#shared/xds/delta-client.ts';
 import { xdsNode } from '#shared/xds/node.ts';
 import { configDumpRoute } from './admin/config-dump.ts';
+import type { Servers } from './admin/servers.ts';
 import { startServers } from './admin/servers.ts';
-import { CertificateFeed, followLocalIdentities } from './certificates.ts';
+import { CertificateFeed, certificatesOf, followLocalIdentities } from './certificates.ts';
 import type { ZtunnelConfig } from './config.ts';
 import { DnsProxy, withDns } from './dns/dns-proxy.ts';
 import type { PodProxy, StartPod } from './inpod/pod-manager.ts';
@@ -27,6 +28,11 @@ import { ZdsClient } from './inpod/zds-client.ts';
 import { readStateFile } from './state/local-file.ts';
 import { MeshStore } from './state/store.ts';
 import { addressType, authorizationType } from './state/xds-types.ts';
+import { TakeoverGiver } from './takeover/giver.ts';
+import type { GivenPod } from './takeover/predecessor.ts';
+import { meetPredecessor } from './takeover/predecessor.ts';
+import { takeOver } from './takeover/take-over.ts';
+import type { DataPlane } from './workers/data-plane.ts';
 import { serveInProcess } from './workers/in-process.ts';
 import { startWorkers } from './workers/pool.ts';
 
@@ -38,6 +44,10 @@ export interface AppDeps {
   readonly openFiles?: number;
   /** Instead of the CA at CA_ADDRESS. */
   readonly certificates?: CertificateSource;
+  /** Takes over from the ztunnel that runs here, if one does. */
+  readonly takeover?: boolean;
+  /** Ends a start that still waits. */
+  readonly stopping?: AbortSignal;
 }
 
 export interface ZtunnelApp extends App {
@@ -58,6 +68,9 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   metrics.gauge('istio_build', 'Version of this build', ['component', 'tag']).add(1, 'ztunnel', config.version);
   const readiness = new Readiness();
   checkCapabilities(config);
+  const handover = { path: config.takeoverUds, build: config.version, clock, log: logging.scope('takeover') };
+  const predecessor = deps.takeover ? await meetPredecessor({ ...handover, stopping: deps.stopping }) : undefined;
+  if (predecessor) cleanup.use(predecessor);
 
   const store = new MeshStore(config.nodeName);
   const { certificates, dump, feed } = certificateSource(config, deps, { store, metrics, clock }, cleanup);
@@ -81,25 +94,46 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
 
   const fileState = config.localXdsPath === undefined ? [] : await readStateFile(config.localXdsPath);
   const configDump = configDumpRoute({ config, store, fileState, pods, plane, certificates: dump });
-  const servers = await startServers({
-    config,
-    logging,
-    metrics,
-    readiness,
-    configDump,
-    profiles: (worker) => plane.profiles(worker),
-    requestStop: deps.requestStop,
-  });
-  cleanup.use(servers);
+  const profiles: DataPlane['profiles'] = (worker) => plane.profiles(worker);
+  const { requestStop } = deps;
+  const bindPorts = async (): Promise<Servers> =>
+    cleanup.use(await startServers({ config, logging, metrics, readiness, configDump, profiles, requestStop }));
+  // Those of a ztunnel that runs are free once it has let go of them.
+  const early = predecessor ? undefined : await bindPorts();
 
   store.apply(fileState);
   const waiting = readiness.block('state manager');
   const synced =
     config.xdsAddress === '' ? Promise.resolve() : followControlPlane(config, store, { logging, metrics, clock }, cleanup);
+  if (predecessor) {
+    const ready = synced.then(() => certificatesOf(store, certificates, clock));
+    const adopt = async ({ uid, who, netns, sockets }: GivenPod): Promise<void> => {
+      plane.sockets.adopt(uid, sockets);
+      await pods.handle({ kind: 'add', uid, who, netns });
+    };
+    await takeOver(predecessor, { ready, adopt, metrics });
+  }
+  const servers = early ?? (await bindPorts());
   void synced.then(() => {
     waiting[Symbol.dispose]();
     return zds.run();
   });
+  const giver = cleanup.use(
+    new TakeoverGiver({
+      ...handover,
+      pods,
+      sockets: plane.sockets,
+      metrics,
+      async letGo() {
+        zds.close();
+        plane.sockets.handOver();
+        pods.handOver(config.drainDeadline);
+        await servers[Symbol.asyncDispose]();
+        requestStop('another ztunnel has taken over');
+      },
+    }),
+  );
+  giver.listen();
 
   log.info('started', { node: config.nodeName, backend: plane.backend, workers: plane.workers, admin_port: servers.ports.admin });
   const held = cleanup.move();

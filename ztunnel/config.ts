@@ -1,6 +1,7 @@
 // The configuration of a ztunnel: Istio's environment variables with their defaults (facts: ztunnel 13), read once into one value.
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
 import type { JsonObject } from '@bufbuild/protobuf';
 import { canonicalIp } from '#shared/address.ts';
 import type { HostPort } from '#shared/address.ts';
@@ -49,6 +50,8 @@ export interface ZtunnelConfig {
   /** Life of a certificate that is asked for, ms. */
   readonly secretTtl: number;
   readonly inpodUds: string;
+  /** Where a ztunnel waits for its successor (docs/upgrade.md). */
+  readonly takeoverUds: string;
   readonly inpodPortReuse: boolean;
   readonly packetMark: number;
   /** Keep the client's address towards the application: always, never, or where the kernel lets us. */
@@ -120,6 +123,7 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
   const clusterId = read.optional('ISTIO_META_CLUSTER_ID') ?? read.string('CLUSTER_ID', 'Kubernetes');
   const backend = read.oneOf('CULVERT_BACKEND', ['auto', 'native', 'portable'], 'auto');
   const proxied = read.boolean('ENABLE_PROXY', true);
+  const inpodUds = read.string('INPOD_UDS', '/var/run/ztunnel/ztunnel.sock');
   const config: ZtunnelConfig = {
     proxy: proxied,
     nodeName: read.string('NODE_NAME', ''),
@@ -144,7 +148,8 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
     authToken: read.optional('AUTH_TOKEN') ?? (fileExists(DEFAULT_TOKEN) ? DEFAULT_TOKEN : undefined),
     localXdsPath: read.optional('LOCAL_XDS_PATH'),
     secretTtl: read.duration('SECRET_TTL', 24 * 3_600_000),
-    inpodUds: read.string('INPOD_UDS', '/var/run/ztunnel/ztunnel.sock'),
+    inpodUds,
+    takeoverUds: read.string('TAKEOVER_UDS', join(dirname(inpodUds), 'takeover.sock')),
     inpodPortReuse: read.boolean('INPOD_PORT_REUSE', true),
     packetMark: read.integer('PACKET_MARK', 1337, { min: 1, max: 0xffff_ffff }),
     originalSource: originalSource(read),

@@ -13,7 +13,7 @@ const logging = new Logging({ format: process.env['LOG_FORMAT'] === 'json' ? 'js
 
 await run({
   log: logging.scope('main'),
-  async start({ requestStop }) {
+  async start({ requestStop, stopping }) {
     const config = loadConfig((name) => process.env[name], {
       metadata: istioMetadata(process.env),
       xdsHeaders: headersOf(process.env, 'XDS_HEADER_'),
@@ -21,7 +21,8 @@ await run({
       mesh: existsSync(MESH_FILE) ? readFileSync(MESH_FILE, 'utf8') : undefined,
     });
     logging.filter.begin(config.logLevel);
-    return await buildApp(config, { logging, requestStop, openFiles: raiseOpenFileLimit() });
+    const takeover = process.argv.includes('--takeover');
+    return await buildApp(config, { logging, requestStop, stopping, takeover, openFiles: raiseOpenFileLimit() });
   },
   flush: () => logging.flush(),
   giveBack: giveBackMemory,

@@ -1,5 +1,5 @@
 // Unix sockets that keep message boundaries and carry a descriptor: what ZDS speaks between the CNI agent and ztunnel.
-import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { chmodSync, lstatSync, renameSync, unlinkSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { MeshError } from '../errors.ts';
 import { errorCode, systemError } from './errno.ts';
@@ -100,19 +100,32 @@ export async function connectSeqpacket(path: string): Promise<SeqpacketConn> {
   }
 }
 
+export interface SeqpacketListenOptions {
+  /** Takes the path over from a process that still listens there, and leaves it to one that does so later. */
+  readonly takeName?: boolean;
+}
+
 /**
- * Listens at a path, mode 0600. A socket file that nobody listens on any more is replaced; one in use is an error. onConn owns the
- * connections it gets.
+ * Listens at a path, mode 0600. A socket file that nobody listens on any more is replaced; one in use is an error, unless its name is
+ * taken over. onConn owns the connections it gets.
  */
-export function listenSeqpacket(path: string, onConn: (conn: SeqpacketConn) => void): SeqpacketListener {
+export function listenSeqpacket(
+  path: string,
+  onConn: (conn: SeqpacketConn) => void,
+  { takeName = false }: SeqpacketListenOptions = {},
+): SeqpacketListener {
   const what = `listen on ${path}`;
-  removeStale(path, what);
+  const draft = takeName ? `${path}.${process.pid}` : path;
+  removeStale(draft, what);
   const fd = unixSocket(what);
+  let inode: number;
   try {
-    const address = encodeUnixSockaddr(path);
+    const address = encodeUnixSockaddr(draft);
     check(libc().bind(fd, address, address.length), what, 'bind');
-    chmodSync(path, 0o600);
+    chmodSync(draft, 0o600);
     check(libc().listen(fd, BACKLOG), what, 'listen');
+    inode = lstatSync(draft).ino;
+    if (takeName) renameSync(draft, path);
   } catch (thrown) {
     libc().close(fd);
     throw thrown;
@@ -126,8 +139,8 @@ export function listenSeqpacket(path: string, onConn: (conn: SeqpacketConn) => v
       if (closed) return;
       closed = true;
       watcher.close();
+      if (lstatSync(path, { throwIfNoEntry: false })?.ino === inode) unlinkSync(path);
       libc().close(fd);
-      unlinkSync(path);
     },
   };
 }

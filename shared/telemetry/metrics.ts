@@ -177,9 +177,14 @@ export class Metrics {
     this.#hooks.push(hook);
   }
 
+  /** Waits for the numbers of other threads. */
+  async refresh(): Promise<void> {
+    await Promise.all(this.#hooks.map((hook) => hook()));
+  }
+
   /** The exposition: OpenMetrics when `accept` names it, else Prometheus text. */
   async render(accept = ''): Promise<{ type: string; body: string }> {
-    await Promise.all(this.#hooks.map((hook) => hook()));
+    await this.refresh();
     const registry = this.#offerOpen && accept.includes('application/openmetrics-text') ? this.#open : this.#plain;
     return { type: registry.contentType, body: await registry.metrics() };
   }

@@ -50,6 +50,7 @@ export class PodManager {
   #snapshot: Set<string> | undefined = new Set();
   #stopping = new Set<Promise<void>>();
   #retry: Timer | undefined;
+  #handedOver = false;
   /** One request at a time, retries among them: a namespace must not be closed while its listeners are being bound. */
   #last: Promise<unknown> = Promise.resolve();
   /** Called when pods start or cease to be pending. */
@@ -98,6 +99,29 @@ export class PodManager {
     await Promise.all(this.#stopping);
   }
 
+  /** Pods that are served, with their namespaces, which stay ours. */
+  served(): { uid: string; who: PodIdentity; netns: number }[] {
+    return [...this.#pods].filter(([, { proxy }]) => proxy).map(([uid, { who, netns }]) => ({ uid, who, netns }));
+  }
+
+  /** From when this resolves until it is disposed no pod comes or goes: requests wait. */
+  async hold(): Promise<Disposable> {
+    const [holding, held] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    void this.#inTurn(() => {
+      holding.resolve();
+      return held.promise;
+    });
+    await holding.promise;
+    return { [Symbol.dispose]: held.resolve };
+  }
+
+  /** Another ztunnel serves all pods: requests are refused from now on, and connections may last `deadline` ms. */
+  handOver(deadline: number): void {
+    this.#handedOver = true;
+    this.#retry?.cancel();
+    for (const uid of this.#pods.keys()) this.#remove(uid, deadline);
+  }
+
   #inTurn(work: () => Promise<void>): Promise<void> {
     const done = this.#last.then(work);
     this.#last = done.catch(() => undefined);
@@ -105,6 +129,10 @@ export class PodManager {
   }
 
   async #handle(request: ZdsRequest): Promise<void> {
+    if (this.#handedOver) {
+      if (request.kind === 'add') closeFd(request.netns);
+      throw new MeshError('draining', 'another ztunnel has taken over the pods of this one');
+    }
     switch (request.kind) {
       case 'add':
         return this.#add(request);

@@ -2,7 +2,7 @@
 import { MeshError } from '#shared/errors.ts';
 import { Drain } from '#shared/lifecycle/drain.ts';
 import { PORT } from '#shared/ports.ts';
-import type { Conn, Listener, ListeningSocket, ListenOptions } from '#shared/reactor/api.ts';
+import type { Conn, ListeningSocket, ListenOptions } from '#shared/reactor/api.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import type { PodProxy } from '../inpod/pod-manager.ts';
 import type { PodIdentity } from '../state/workloads.ts';
@@ -25,7 +25,7 @@ export interface PodPlace {
   readonly who: PodIdentity;
   readonly netns: number;
   /** By port, when another thread bound them; taken over. */
-  readonly sockets?: ReadonlyMap<number, ListeningSocket>;
+  readonly sockets?: ReadonlyMap<number, readonly ListeningSocket[]>;
 }
 
 /** Starts serving a pod; rejects when a port is taken or the namespace is gone. */
@@ -35,13 +35,18 @@ export async function startPodProxy(context: ProxyContext, { uid, who, netns, so
   using cleanup = new DisposableStack();
   cleanup.defer(() => pool.close());
   const listeners = cleanup.use(new DisposableStack());
-  const listen = async (port: number, entrance: Entrance, serve: (conn: Conn) => Promise<void>): Promise<Listener> => {
+  /** True when all are transparent. */
+  const listen = async (port: number, entrance: Entrance, serve: (conn: Conn) => Promise<void>): Promise<boolean> => {
     const limited = (conn: Conn): void => void serveWithin(context, entrance, conn, serve);
-    const socket = sockets?.get(port);
     const options = podListenOptions(context.config, netns, port);
-    const listener = await context.reactor.listen(socket ? { ...options, socket } : options, limited);
-    listeners.defer(() => listener.close());
-    return listener;
+    const given = sockets?.get(port)?.map((socket) => ({ ...options, socket }));
+    let transparent = true;
+    for (const each of given ?? [options]) {
+      const listener = await context.reactor.listen(each, limited);
+      listeners.defer(() => listener.close());
+      transparent &&= listener.transparent;
+    }
+    return transparent;
   };
   const outbound = new Outbound(context, pod);
   const inbound = new Inbound(context, pod);
@@ -49,7 +54,7 @@ export async function startPodProxy(context: ProxyContext, { uid, who, netns, so
   await listen(PORT.outbound, 'outbound', (conn) => outbound.serve(conn));
   const plaintext = await listen(PORT.inboundPlaintext, 'plaintext', (conn) => passthrough.serve(conn));
   const hbone = await listen(PORT.hbone, 'hbone', (conn) => inbound.serve(conn));
-  pod.transparent = plaintext.transparent && hbone.transparent;
+  pod.transparent = plaintext && hbone;
   listeners.use(context.pods.add(pod));
   const held = cleanup.move();
   return {

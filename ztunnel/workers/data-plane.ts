@@ -2,11 +2,14 @@
 import type { ProfileSource } from '#shared/telemetry/profile-source.ts';
 import type { StartPod } from '../inpod/pod-manager.ts';
 import type { ConnectionView } from './protocol.ts';
+import type { SocketKeeper } from './socket-keeper.ts';
 
 export interface DataPlane extends AsyncDisposable {
   readonly backend: 'native' | 'portable';
   /** 0: the main thread serves. */
   readonly workers: number;
+  /** What its pods listen on. */
+  readonly sockets: SocketKeeper;
   /** Resolves when every thread serves the pod. */
   readonly start: StartPod;
   /** The live connections. */

@@ -3,17 +3,35 @@ import { startPodProxy } from '../proxy/proxy-set.ts';
 import type { DataPlane } from './data-plane.ts';
 import type { ServingDeps } from './serving.ts';
 import { createServing } from './serving.ts';
+import { SocketKeeper } from './socket-keeper.ts';
 
 export function serveInProcess(deps: ServingDeps): DataPlane {
   const serving = createServing(deps);
+  const keeper = new SocketKeeper(deps.config, 1);
   return {
     backend: serving.context.reactor.backend,
     workers: 0,
-    start: (uid, who, netns) => startPodProxy(serving.context, { uid, who, netns }),
+    sockets: keeper,
+    async start(uid, who, netns) {
+      const sockets = keeper.open(uid, netns);
+      try {
+        const pod = await startPodProxy(serving.context, { uid, who, netns, sockets: sockets.for(0) });
+        return {
+          stop(deadline) {
+            keeper.close(uid, sockets);
+            return pod.stop(deadline);
+          },
+        };
+      } catch (thrown) {
+        keeper.close(uid, sockets);
+        throw thrown;
+      }
+    },
     connections: async () => serving.connections(),
     profiles: () => undefined,
     async [Symbol.asyncDispose]() {
       serving[Symbol.dispose]();
+      keeper[Symbol.dispose]();
     },
   };
 }

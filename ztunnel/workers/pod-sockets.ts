@@ -1,20 +1,38 @@
-// The listening sockets of a pod as the main thread holds them. It binds them and keeps them, workers get descriptors of their own: a
-// worker that ends leaves the queue of its socket to the next one, and no connection is refused meanwhile.
+// The listening sockets of a pod as the main thread holds them. It binds them, or is given them by the ztunnel that ran before, and keeps
+// them; workers get descriptors of their own: a worker that ends leaves the queue of its socket to the next one, and no connection is
+// refused meanwhile.
 import type { ListeningSocket } from '#shared/reactor/api.ts';
+import { closeFd } from '#shared/os/netns.ts';
 import { duplicate, listenTcp, stopListening } from '#shared/os/socket-factory.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import { POD_PORTS, podListenOptions } from '../proxy/proxy-set.ts';
 
-export class PodSockets implements Disposable {
-  /** One set for each worker, between which the kernel spreads connections; or one that all share, where ports may not be shared. */
-  readonly #sets: ReadonlyMap<number, ListeningSocket>[] = [];
+/** Sockets by port. */
+export type SocketSet = ReadonlyMap<number, ListeningSocket>;
 
-  /** Binds every port in the namespace; throws when one is taken or the namespace is gone. */
-  constructor(config: ZtunnelConfig, netns: number, workers: number) {
+/** What the ztunnel that ran before listened on. */
+export interface GivenSockets {
+  readonly sets: readonly SocketSet[];
+  /** More may be bound beside them. */
+  readonly reuse: boolean;
+}
+
+export class PodSockets {
+  /** One for each worker, between which the kernel spreads connections; one that all share, where ports may not be shared. */
+  readonly #sets: SocketSet[] = [];
+  readonly #workers: number;
+
+  /**
+   * Binds every port in the namespace, for workers that nothing was given for; throws when one is taken or the namespace is gone. Owns
+   * what it was given.
+   */
+  constructor(config: ZtunnelConfig, netns: number, workers: number, given?: GivenSockets) {
+    this.#workers = workers;
+    this.#sets.push(...(given?.sets ?? []));
+    const wanted = config.inpodPortReuse && given?.reuse !== false ? workers : 1;
     using cleanup = new DisposableStack();
-    cleanup.use(this);
-    const sets = config.inpodPortReuse ? workers : 1;
-    for (let i = 0; i < sets; i++) {
+    cleanup.defer(() => this.leave());
+    while (this.#sets.length < wanted) {
       const sockets = new Map<number, ListeningSocket>();
       this.#sets.push(sockets);
       for (const port of POD_PORTS) sockets.set(port, listenTcp(podListenOptions(config, netns, port)));
@@ -22,16 +40,37 @@ export class PodSockets implements Disposable {
     cleanup.move();
   }
 
-  /** Descriptors for a worker to own, by port. */
-  for(worker: number): Map<number, ListeningSocket> {
-    const sockets = new Map<number, ListeningSocket>();
-    for (const [port, socket] of this.#sets[worker % this.#sets.length] ?? [])
-      sockets.set(port, { ...socket, fd: duplicate(socket.fd) });
+  get sets(): readonly SocketSet[] {
+    return this.#sets;
+  }
+
+  /**
+   * Descriptors for a worker to own, by port. The kernel spreads connections over all sets, so with more sets than workers each of them
+   * serves several: one that nobody accepts from would keep its connections waiting for ever.
+   */
+  for(worker: number): Map<number, ListeningSocket[]> {
+    const count = this.#sets.length;
+    const own = this.#sets.filter((_, set) => (count > this.#workers ? set % this.#workers === worker : set === worker % count));
+    const sockets = new Map<number, ListeningSocket[]>();
+    for (const port of POD_PORTS)
+      sockets.set(
+        port,
+        own.flatMap((set) => set.get(port) ?? []).map((socket) => ({ ...socket, fd: duplicate(socket.fd) })),
+      );
     return sockets;
   }
 
   /** Nothing listens any more, in no thread. */
-  [Symbol.dispose](): void {
-    for (const sockets of this.#sets.splice(0)) for (const { fd } of sockets.values()) stopListening(fd);
+  end(): void {
+    this.#drop(stopListening);
+  }
+
+  /** Lets go of the sockets without ending them: whoever else has them goes on listening, and their queues are kept. */
+  leave(): void {
+    this.#drop(closeFd);
+  }
+
+  #drop(close: (fd: number) => void): void {
+    for (const sockets of this.#sets.splice(0)) for (const { fd } of sockets.values()) close(fd);
   }
 }

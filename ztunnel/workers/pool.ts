@@ -14,9 +14,10 @@ import type { PodProxy } from '../inpod/pod-manager.ts';
 import type { MeshStore } from '../state/store.ts';
 import type { PodIdentity } from '../state/workloads.ts';
 import type { DataPlane } from './data-plane.ts';
-import { PodSockets } from './pod-sockets.ts';
+import type { PodSockets } from './pod-sockets.ts';
 import type { ConnectionView, ToWorker, WorkerStart } from './protocol.ts';
 import { WorkerSlot } from './slot.ts';
+import { SocketKeeper } from './socket-keeper.ts';
 
 /** How long a scrape waits for a worker that is busy, ms. */
 const REPORT_TIMEOUT = 1000;
@@ -55,6 +56,7 @@ export async function startWorkers(deps: WorkerPoolDeps, count: number): Promise
 }
 
 class WorkerPool implements DataPlane {
+  readonly sockets: SocketKeeper;
   readonly #deps: WorkerPoolDeps;
   readonly #log: Log;
   readonly #slots: readonly WorkerSlot[];
@@ -67,6 +69,7 @@ class WorkerPool implements DataPlane {
 
   constructor(deps: WorkerPoolDeps, count: number) {
     this.#deps = deps;
+    this.sockets = new SocketKeeper(deps.config, count);
     this.#log = deps.logging.scope('workers');
     this.#held = new Int32Array(new SharedArrayBuffer(count * Int32Array.BYTES_PER_ELEMENT));
     this.#reports = new MetricReports(deps.metrics);
@@ -93,8 +96,7 @@ class WorkerPool implements DataPlane {
   }
 
   async start(uid: string, who: PodIdentity, netns: number): Promise<PodProxy> {
-    const { config } = this.#deps;
-    const pod: PlacedPod = { uid, who, netns, sockets: new PodSockets(config, netns, this.#slots.length) };
+    const pod: PlacedPod = { uid, who, netns, sockets: this.sockets.open(uid, netns) };
     try {
       await Promise.all(
         this.#slots.map(async (slot, index) => {
@@ -129,7 +131,7 @@ class WorkerPool implements DataPlane {
     this.#follow.dispose();
     this.#deps.logging.filter.onChange = () => undefined;
     await Promise.all(this.#slots.map((slot) => slot.stop()));
-    for (const { sockets } of this.#pods.values()) sockets[Symbol.dispose]();
+    this.sockets[Symbol.dispose]();
   }
 
   #slot(index: number): WorkerSlot {
@@ -188,7 +190,7 @@ class WorkerPool implements DataPlane {
   /** Resolves when no worker has a connection of the pod any more. */
   async #stop({ uid, sockets }: PlacedPod, deadline: number): Promise<void> {
     this.#pods.delete(uid);
-    sockets[Symbol.dispose]();
+    this.sockets.close(uid, sockets);
     await Promise.all(
       // With a worker that ends meanwhile its connections have ended too.
       this.#slots.map((slot) => slot.ask({ kind: 'stop-pod', uid, deadline }).catch(() => undefined)),

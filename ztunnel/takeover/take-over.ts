@@ -1,0 +1,21 @@
+// A takeover as the new ztunnel lives through it, phase by phase (docs/upgrade.md).
+import type { Metrics } from '#shared/telemetry/metrics.ts';
+import type { GivenPod, Predecessor } from './predecessor.ts';
+
+export interface TakeOverDeps {
+  /** Resolves when this ztunnel knows the mesh and has its certificates. */
+  readonly ready: Promise<unknown>;
+  /** Serves a pod on the sockets that it comes with; owns the descriptors. */
+  readonly adopt: (pod: GivenPod) => Promise<void>;
+  readonly metrics: Metrics;
+}
+
+/** Resolves when this ztunnel serves alone. Rejects when it does not: the other one goes on, and this one must end. */
+export async function takeOver(from: Predecessor, { ready, adopt, metrics }: TakeOverDeps): Promise<void> {
+  if (!(await from.serves(ready))) return;
+  // All of them before the first is served: what fails until then is no connection's end.
+  const pods = await from.pods();
+  for (const pod of pods) await adopt(pod);
+  await from.release();
+  void from.follow(metrics);
+}
