@@ -27,6 +27,7 @@ export const ERROR_CODES = {
   connect_timeout: { status: 503, flag: 'CONNECT', source: 'upstream', retry: true },
   hbone_timeout: { status: 503, flag: 'NETWORK_POLICY', source: 'upstream', retry: true },
   tunnel_refused: { status: 503, flag: 'CONNECT', source: 'upstream', retry: false },
+  tunnel_unavailable: { status: 503, flag: 'CONNECT', source: 'upstream', retry: true },
   tls_failure: { status: 503, flag: 'TLS_FAILURE', source: 'upstream', retry: true },
   identity_mismatch: { status: 503, flag: 'TLS_FAILURE', source: 'upstream', retry: false },
   cert_revoked: { status: 503, flag: 'CERT_REVOKED', source: 'upstream', retry: false },

@@ -43,7 +43,7 @@ export interface Tunnel {
 }
 
 export interface HbonePool {
-  /** Rejects with a MeshError: connect_failed, hbone_timeout, tls_failure, identity_mismatch, no_certificate, tunnel_refused. */
+  /** Rejects with a MeshError: connect_failed, hbone_timeout, tls_failure, identity_mismatch, no_certificate, tunnel_refused, tunnel_unavailable. */
   open(request: OpenTunnel): Promise<Tunnel>;
   /** Connections now open, for the admin pages. */
   readonly size: number;

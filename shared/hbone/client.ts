@@ -85,7 +85,7 @@ export class HboneConnection {
     return this.#session.usable;
   }
 
-  /** Sends CONNECT and waits for the answer. Rejects with tunnel_refused, NotProcessed, or what ended the connection. */
+  /** Sends CONNECT and waits for the answer. Rejects with tunnel_refused, tunnel_unavailable, NotProcessed, or what ended the connection. */
   open(authority: string, headers: HeaderList, cancel?: CancelSignal): Promise<Tunnel> {
     if (cancel?.reason) return Promise.reject(cancel.reason);
     return new Promise((resolve, reject) => {
@@ -135,7 +135,9 @@ export class HboneConnection {
     stream.reset();
     const reason = STATUS_CODES[status ?? ''] ?? '';
     const answer = `http status: ${status} ${reason}`.trimEnd();
-    return new MeshError('tunnel_refused', `${formatHostPort(this.conn.remote)} answered CONNECT with ${answer}`);
+    // 503: no byte reached the application, which another endpoint may do better.
+    const code = status === '503' ? 'tunnel_unavailable' : 'tunnel_refused';
+    return new MeshError(code, `${formatHostPort(this.conn.remote)} answered CONNECT with ${answer}`);
   }
 
   #late(): MeshError {

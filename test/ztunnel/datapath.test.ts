@@ -208,8 +208,8 @@ t.test('a policy by service account across nodes: 401 to the tunnel, a reset to 
   await two.line({ error: 'connection closed due to policy change' });
 });
 
-t.test('a first endpoint that is gone: the second takes the connection', async (t) => {
-  const { lab } = await twoNodes(t);
+t.test('a first endpoint that is gone: the second takes the connection, and the next ones at once', async (t) => {
+  const { lab, one } = await twoNodes(t);
   const client = await lab.captured(web);
   const server = await lab.captured(cart);
   await server.serve(echo, 8080);
@@ -223,8 +223,8 @@ t.test('a first endpoint that is gone: the second takes the connection', async (
   // Up, with nobody listening.
   lab.pod(gone);
   await lab.apply(gone);
-  const socket = await client.connect({ ip: '10.96.0.1', port: 80 });
-  t.equal(await ask(socket), '10.1.0.1 hi');
+  for (let i = 0; i < 4; i++) t.equal(await ask(await client.connect({ ip: '10.96.0.1', port: 80 })), '10.1.0.1 hi');
+  t.equal(await one.metric('culvert_endpoint_ejections_total'), 1);
 });
 
 t.test('nothing answers at the destination: the client is reset, the line says why', async (t) => {

@@ -6,6 +6,7 @@ import type { WorkloadUid } from '#shared/ids.ts';
 import { CancelScope } from '#shared/lifecycle/cancel.ts';
 import type { ByteStream, Conn } from '#shared/reactor/api.ts';
 import type { Workload } from '../state/model.ts';
+import type { EndpointLoad } from '../state/two-choices.ts';
 import type { ConnectionFacts, ConnectionResult } from '../telemetry/connection-result.ts';
 import { peerOf } from '../telemetry/peer.ts';
 import { join } from './join.ts';
@@ -36,7 +37,9 @@ interface Upstream {
   readonly local?: SameNodeEnd;
 }
 
-type Attempt = { readonly route: Route | undefined } & ({ readonly upstream: Upstream } | { readonly error: MeshError });
+type Attempt =
+  | { readonly route: Route; readonly upstream: Upstream }
+  | { readonly route: Route | undefined; readonly error: MeshError };
 
 export class Outbound {
   readonly #context: ProxyContext;
@@ -67,11 +70,17 @@ export class Outbound {
       conn.reset();
       return result.end(attempt.error);
     }
-    await this.#relay(client, attempt.upstream, attempt.route, result);
+    const load = loadOf(attempt.route);
+    try {
+      await this.#relay(client, attempt.upstream, attempt.route, result);
+    } finally {
+      if (load) load.inFlight -= 1;
+    }
   }
 
   /** Decides and connects, and does so once more without the endpoint that failed. */
   async #open(client: Client): Promise<Attempt> {
+    const { ejections } = this.#context.balancer;
     const exclude = new Set<WorkloadUid>();
     let failed: { route: Route; error: MeshError } | undefined;
     for (let attempt = 1; ; attempt++) {
@@ -82,10 +91,16 @@ export class Outbound {
         // Without another endpoint, what the first one said is the answer.
         return failed ?? { route: undefined, error: MeshError.from(thrown) };
       }
+      const load = loadOf(route);
+      if (load) load.inFlight += 1;
       try {
-        return { route, upstream: await this.#connect(client, route) };
+        const upstream = await this.#connect(client, route);
+        if (load) ejections.succeeded(load.uid);
+        return { route, upstream };
       } catch (thrown) {
         const error = this.#pod.drain.cut.reason ?? MeshError.from(thrown);
+        if (load) load.inFlight -= 1;
+        if (load && isFaultOfEndpoint(route, error)) ejections.failed(load.uid);
         if (!error.retry || route.kind === 'passthrough' || attempt === MAX_ATTEMPTS) return { route, error };
         exclude.add(route.workload.uid);
         failed = { route, error };
@@ -94,13 +109,14 @@ export class Outbound {
   }
 
   #decide({ conn, source, to }: Client, exclude: ReadonlySet<WorkloadUid>): Route {
-    const { store, config } = this.#context;
+    const { store, balancer, config } = this.#context;
     return decideRoute(store, {
       source,
       sourceIp: conn.remote.ip,
       to,
       network: config.network,
       exclude,
+      balancer,
       random: Math.random,
     });
   }
@@ -165,6 +181,16 @@ export class Outbound {
       mutualTls: tunnel !== undefined && !sameNode,
     };
   }
+}
+
+/** The counter of the endpoint that was chosen among several. */
+function loadOf(route: Route): EndpointLoad | undefined {
+  return route.kind === 'passthrough' ? undefined : route.load;
+}
+
+/** Whether others had better go elsewhere for a while. A waypoint that says 503 may mean the one service that was asked for. */
+function isFaultOfEndpoint(route: Route, error: MeshError): boolean {
+  return error.retry && !(error.code === 'tunnel_unavailable' && route.kind === 'hbone' && route.via === 'waypoint');
 }
 
 function isLoopback(ip: string): boolean {

@@ -9,6 +9,7 @@ import { PORT } from '#shared/ports.ts';
 import type { ConnectOptions, NetnsFd, Reactor } from '#shared/reactor/api.ts';
 import type { Log } from '#shared/telemetry/log.ts';
 import type { ZtunnelConfig } from '../config.ts';
+import type { Balancer } from '../state/balancer.ts';
 import type { Workload } from '../state/model.ts';
 import type { MeshStore } from '../state/store.ts';
 import type { PodIdentity } from '../state/workloads.ts';
@@ -21,6 +22,7 @@ export interface ProxyContext {
   readonly config: ZtunnelConfig;
   readonly reactor: Reactor;
   readonly store: MeshStore;
+  readonly balancer: Balancer;
   readonly certificates: CertificateSource;
   readonly telemetry: ConnectionTelemetry;
   readonly tracker: ConnectionTracker;

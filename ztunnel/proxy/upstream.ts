@@ -5,17 +5,25 @@ import { formatHostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { SpiffeId, WorkloadUid } from '#shared/ids.ts';
 import { PORT } from '#shared/ports.ts';
+import type { Balancer } from '../state/balancer.ts';
 import type { Endpoint } from '../state/load-balance.ts';
 import { pickEndpoint } from '../state/load-balance.ts';
 import type { GatewayAddress, Service, Workload } from '../state/model.ts';
 import type { MeshView } from '../state/store.ts';
+import type { EndpointLoad } from '../state/two-choices.ts';
 import { gatewayHas, resolveGateway } from '../state/gateway.ts';
 
 export type Route =
   /** Nothing is known of the destination, or its service wants to be left alone: on to where the client meant to go. */
   | { readonly kind: 'passthrough'; readonly to: HostPort; readonly service?: Service }
   /** A known workload without a tunnel: in the clear. */
-  | { readonly kind: 'plain'; readonly to: HostPort; readonly workload: Workload; readonly service?: Service }
+  | {
+      readonly kind: 'plain';
+      readonly to: HostPort;
+      readonly workload: Workload;
+      readonly service?: Service;
+      readonly load?: EndpointLoad;
+    }
   | {
       readonly kind: 'hbone';
       readonly to: HostPort;
@@ -27,6 +35,8 @@ export type Route =
       readonly workload: Workload;
       readonly service?: Service;
       readonly via: 'workload' | 'waypoint';
+      /** Of the endpoint that was chosen among several. */
+      readonly load?: EndpointLoad;
     };
 
 export interface RouteRequest {
@@ -40,6 +50,8 @@ export interface RouteRequest {
   readonly exclude?: ReadonlySet<WorkloadUid>;
   /** 0 ≤ x < 1, new at each call: which waypoint and which endpoint are two questions. */
   readonly random: () => number;
+  /** What is known of endpoints from other connections. */
+  readonly balancer?: Balancer;
 }
 
 /** Throws `no_healthy_upstream` or `unknown_destination`. */
@@ -58,12 +70,11 @@ function viaServiceWaypoint(view: MeshView, request: RouteRequest): Route | unde
 }
 
 function viaService(view: MeshView, request: RouteRequest): Route | undefined {
-  const { source, to, exclude, random } = request;
+  const { source, to } = request;
   const service = view.services.byVip(source.network, to.ip, source.namespace);
   if (!service) return undefined;
   if (service.loadBalancing?.mode === 'Passthrough') return { kind: 'passthrough', to, service };
-  const pick = { service, port: to.port, dialled: to.ip, source, random: random() };
-  const endpoint = pickEndpoint(view, exclude ? { ...pick, exclude } : pick);
+  const endpoint = pickEndpoint(view, { ...request, service, port: to.port, dialled: to.ip });
   if (!endpoint) throw new MeshError('no_healthy_upstream', `no healthy upstream: ${formatHostPort(to)}`);
   return toEndpoint(endpoint, service);
 }
@@ -81,9 +92,9 @@ function asItWas({ to }: RouteRequest): Route {
   return { kind: 'passthrough', to };
 }
 
-function toEndpoint({ workload, ip, port }: Endpoint, service?: Service): Route {
+function toEndpoint({ workload, ip, port, load }: Endpoint, service?: Service): Route {
   const target: HostPort = { ip, port };
-  const common = service ? { workload, service } : { workload };
+  const common = { workload, ...(service ? { service } : {}), ...(load ? { load } : {}) };
   if (workload.protocol === 'TCP') return { kind: 'plain', to: target, ...common };
   const accepted = [...(service?.subjectAltNames ?? []), workload.identity];
   return { kind: 'hbone', to: { ip, port: PORT.hbone }, authority: target, accepted, ...common, via: 'workload' };
@@ -91,7 +102,7 @@ function toEndpoint({ workload, ip, port }: Endpoint, service?: Service): Route 
 
 function toWaypoint(view: MeshView, gateway: GatewayAddress, request: RouteRequest, service?: Service): Route {
   const waypoint = resolveGateway(view, gateway, request);
-  const { workload } = waypoint.endpoint;
+  const { workload, load } = waypoint.endpoint;
   return {
     kind: 'hbone',
     to: { ip: waypoint.endpoint.ip, port: waypoint.endpoint.port },
@@ -99,6 +110,7 @@ function toWaypoint(view: MeshView, gateway: GatewayAddress, request: RouteReque
     accepted: [...(waypoint.service?.subjectAltNames ?? []), workload.identity],
     workload,
     ...(service ? { service } : {}),
+    ...(load ? { load } : {}),
     via: 'waypoint',
   };
 }

@@ -2,6 +2,7 @@
 import type { HostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { NamespacedHostname, WorkloadUid } from '#shared/ids.ts';
+import type { Balancer } from './balancer.ts';
 import type { Endpoint } from './load-balance.ts';
 import { chooseIp, pickEndpoint } from './load-balance.ts';
 import type { GatewayAddress, Service, Workload } from './model.ts';
@@ -17,8 +18,9 @@ interface ResolveRequest {
   readonly source: Workload;
   readonly to: HostPort;
   readonly exclude?: ReadonlySet<WorkloadUid>;
-  /** 0 ≤ x < 1 */
+  /** 0 ≤ x < 1, new at each call. */
   readonly random: () => number;
+  readonly balancer?: Balancer;
 }
 
 /** Throws `unknown_destination` when nothing has the name, `no_healthy_upstream` when nothing behind it is usable. */
@@ -30,7 +32,6 @@ export function resolveGateway(view: MeshView, gateway: GatewayAddress, request:
       service,
       port: gateway.port,
       dialled: familyHint(gateway, request.to),
-      random: request.random(),
     });
     if (!endpoint) throw new MeshError('no_healthy_upstream', `no healthy upstream: waypoint ${gatewayName(gateway)}`);
     return { endpoint, service };

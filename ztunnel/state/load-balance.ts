@@ -1,14 +1,19 @@
-// Which endpoint of a service takes a connection. Pure: the same state and the same random number give the same answer.
-import { isIPv4 } from 'node:net';
+// Which endpoint of a service takes a connection: of the nearest usable ones, the less busy of two.
 import type { WorkloadUid } from '#shared/ids.ts';
-import type { LoadBalancing, PortMap, Scope, Service, Workload } from './model.ts';
+import type { Balancer } from './balancer.ts';
+import { EndpointPlan, isOffered } from './endpoint-plan.ts';
+import type { Service, Workload } from './model.ts';
 import type { MeshView } from './store.ts';
+import type { Candidate, EndpointLoad, Group } from './two-choices.ts';
+import { chooseOf } from './two-choices.ts';
 
 export interface Endpoint {
   readonly workload: Workload;
   /** Where the workload is dialled. */
   readonly ip: string;
   readonly port: number;
+  /** Where its connections are counted, if they are. */
+  readonly load?: EndpointLoad;
 }
 
 export interface PickRequest {
@@ -20,103 +25,53 @@ export interface PickRequest {
   readonly source: Workload;
   /** Endpoints that a connection attempt just failed on. */
   readonly exclude?: ReadonlySet<WorkloadUid>;
-  /** 0 ≤ x < 1 */
-  readonly random: number;
+  /** 0 ≤ x < 1, new at each call. */
+  readonly random: () => number;
+  /** What was kept from other connections; undefined: this is the first. */
+  readonly balancer?: Balancer;
 }
 
 /** The chosen endpoint, or undefined when none is usable. */
 export function pickEndpoint(view: MeshView, request: PickRequest): Endpoint | undefined {
-  const usable = candidates(view, request);
-  const preferred = byPreference(usable, request.service.loadBalancing, request.source);
-  return weighted(preferred, request.random);
+  const { service, dialled, balancer } = request;
+  const { groups } = balancer?.plan(request) ?? new EndpointPlan(view, request, (uid) => ({ uid, inFlight: 0 }));
+  const chosen = choose(groups, request);
+  const workload = chosen && view.workloads.get(chosen.load.uid);
+  const ip = workload && chooseIp(workload, dialled, service);
+  return workload && ip !== undefined ? { workload, ip, port: chosen.port, load: chosen.load } : undefined;
 }
 
-function candidates(view: MeshView, { service, port, dialled, source, exclude }: PickRequest): Endpoint[] {
-  const found: Endpoint[] = [];
-  const anyHealth = service.loadBalancing?.health === 'AllowAll';
-  for (const [uid, ports] of view.services.endpoints(service.key)) {
-    const workload = view.workloads.get(uid);
-    if (!workload || exclude?.has(uid) || workload.capacity === 0) continue;
-    // Workloads of other networks are reached through their gateway only.
-    if (workload.network !== source.network) continue;
-    if (workload.status === 'Unhealthy' && !anyHealth) continue;
-    const targetPort = resolvePort(service, port, workload, ports);
-    const ip = chooseIp(workload, dialled, service);
-    if (targetPort !== undefined && ip !== undefined) found.push({ workload, ip, port: targetPort });
+/** A group counts when those before it have nobody. When all of them failed of late, one that did is still better than none. */
+function choose(groups: readonly Group[], { exclude, random, balancer }: PickRequest): Candidate | undefined {
+  const tried = exclude && exclude.size > 0 ? (uid: WorkloadUid) => exclude.has(uid) : undefined;
+  const { ejections } = balancer ?? {};
+  if (!ejections?.any) return firstOf(groups, random, tried);
+  const leftOut = (uid: WorkloadUid): boolean => ejections.has(uid) || (exclude?.has(uid) ?? false);
+  return firstOf(groups, random, leftOut) ?? firstOf(groups, random, tried);
+}
+
+function firstOf(
+  groups: readonly Group[],
+  random: () => number,
+  unusable?: (uid: WorkloadUid) => boolean,
+): Candidate | undefined {
+  for (const group of groups) {
+    const found = chooseOf(group, random, unusable);
+    if (found) return found;
   }
-  return found;
-}
-
-/** The endpoint's own mapping, else the service's number (0 names a port that the endpoint did not map), else a tunnel that takes any port. */
-export function resolvePort(service: Service, port: number, workload: Workload, endpointPorts: PortMap): number | undefined {
-  const own = endpointPorts.get(port) || service.ports.get(port);
-  if (own) return own;
-  return !service.ports.has(port) && workload.applicationTunnel?.port !== undefined ? port : undefined;
+  return undefined;
 }
 
 /** The dialled address if the workload owns it, else one of the dialled family that the service offers, else the first. */
 export function chooseIp(workload: Workload, dialled: string, service?: Service): string | undefined {
-  if (workload.ips.includes(dialled)) return dialled;
-  const offered = workload.ips.filter((ip) => {
-    const families = service?.ipFamilies;
-    return families === undefined || families === 'Dual' || (families === 'IPv4') === isIPv4(ip);
-  });
-  return offered.find((ip) => isIPv4(ip) === isIPv4(dialled)) ?? offered[0];
-}
-
-function byPreference(endpoints: Endpoint[], balancing: LoadBalancing | undefined, source: Workload): Endpoint[] {
-  const preferences = balancing?.preferences ?? [];
-  switch (balancing?.mode) {
-    case 'Strict':
-      return endpoints.filter(({ workload }) => preferences.every((scope) => inScope(scope, source, workload)));
-    case 'Failover': {
-      const ranked = endpoints.map((endpoint) => ({ endpoint, rank: closeness(preferences, source, endpoint.workload) }));
-      const best = Math.max(...ranked.map(({ rank }) => rank));
-      return ranked.filter(({ rank }) => rank === best).map(({ endpoint }) => endpoint);
-    }
-    case 'Standard':
-    case 'Passthrough':
-    case undefined:
-      return endpoints;
+  const v6 = dialled.includes(':');
+  let first: string | undefined;
+  let sameFamily: string | undefined;
+  for (const ip of workload.ips) {
+    if (ip === dialled) return ip;
+    if (!isOffered(service, ip)) continue;
+    first ??= ip;
+    if (ip.includes(':') === v6) sameFamily ??= ip;
   }
-}
-
-/** How many leading scopes match. A leading NETWORK stands apart: matching it outranks everything, missing it is skipped over. */
-function closeness(preferences: readonly Scope[], source: Workload, workload: Workload): number {
-  const [first, ...others] = preferences;
-  if (first !== 'NETWORK') return prefixLength(preferences, source, workload);
-  const rest = prefixLength(others, source, workload);
-  return inScope(first, source, workload) ? preferences.length + rest : rest;
-}
-
-function prefixLength(scopes: readonly Scope[], source: Workload, workload: Workload): number {
-  const miss = scopes.findIndex((scope) => !inScope(scope, source, workload));
-  return miss < 0 ? scopes.length : miss;
-}
-
-function inScope(scope: Scope, a: Workload, b: Workload): boolean {
-  switch (scope) {
-    case 'REGION':
-      return a.locality.region === b.locality.region;
-    case 'ZONE':
-      return a.locality.zone === b.locality.zone;
-    case 'SUBZONE':
-      return a.locality.subzone === b.locality.subzone;
-    case 'NODE':
-      return a.node === b.node;
-    case 'CLUSTER':
-      return a.clusterId === b.clusterId;
-    case 'NETWORK':
-      return a.network === b.network;
-  }
-}
-
-function weighted(endpoints: readonly Endpoint[], random: number): Endpoint | undefined {
-  const total = endpoints.reduce((sum, { workload }) => sum + workload.capacity, 0);
-  let left = random * total;
-  for (const endpoint of endpoints) {
-    left -= endpoint.workload.capacity;
-    if (left < 0) return endpoint;
-  }
-  return endpoints.at(-1);
+  return sameFamily ?? first;
 }

@@ -16,6 +16,8 @@ import { ConnectionTracker } from '../proxy/connection-tracker.ts';
 import { LiveRevocations } from '../proxy/live-revocations.ts';
 import type { ProxyContext } from '../proxy/pod.ts';
 import { PodDirectory } from '../proxy/pod.ts';
+import { Balancer } from '../state/balancer.ts';
+import { Ejections } from '../state/ejections.ts';
 import type { MeshStore, StateChange } from '../state/store.ts';
 import { ConnectionTelemetry } from '../telemetry/connection-result.ts';
 import { TrafficMetrics } from '../telemetry/traffic-metrics.ts';
@@ -61,6 +63,7 @@ export function createServing(deps: ServingDeps): Serving {
   const unfollow = store.onChange((changes) => {
     if (changes.some((change) => concernsPolicies(change, config.nodeName))) tracker.recheckAll();
   });
+  const balancer = new Balancer(store, new Ejections(clock, metrics));
   const buffers = new BufferPool();
   const pods = new PodDirectory();
   revocations?.watchPools(() => Iterator.from(pods.all()).map(({ pool }) => pool));
@@ -70,6 +73,7 @@ export function createServing(deps: ServingDeps): Serving {
     config,
     reactor,
     store,
+    balancer,
     certificates,
     telemetry: new ConnectionTelemetry(traffic, logging.scope('access'), clock),
     tracker,
@@ -95,6 +99,7 @@ export function createServing(deps: ServingDeps): Serving {
     connections: () => Array.from(tracker.all(), viewOf),
     [Symbol.dispose]() {
       unfollow();
+      balancer[Symbol.dispose]();
       reactor.close();
       crl?.[Symbol.dispose]();
     },

@@ -12,13 +12,13 @@ function endpoint(name: string, init: Parameters<typeof aWorkload>[1] = {}): Wor
 
 function pick(service: Service, endpoints: Workload[], init: Partial<PickRequest> = {}) {
   const store = aStore(service, ...endpoints);
-  return pickEndpoint(store, { service, port: 80, dialled: '10.96.0.1', source, random: 0, ...init });
+  return pickEndpoint(store, { service, port: 80, dialled: '10.96.0.1', source, random: () => 0, ...init });
 }
 
 /** Names of all that are picked over the whole range of random numbers. */
 function picked(service: Service, endpoints: Workload[]): string[] {
   const names = new Set<string>();
-  for (let i = 0; i < 100; i++) names.add(pick(service, endpoints, { random: i / 100 })?.workload.name ?? 'none');
+  for (let i = 0; i < 100; i++) names.add(pick(service, endpoints, { random: () => i / 100 })?.workload.name ?? 'none');
   return [...names].sort();
 }
 
@@ -30,8 +30,9 @@ t.test('random by capacity; zero takes none', async (t) => {
   const service = aService('cart');
   const endpoints = [endpoint('a', { capacity: 3 }), endpoint('b', { capacity: 1 }), endpoint('c', { capacity: 0 })];
   const count = (name: string) =>
-    Array.from({ length: 100 }, (_, i) => pick(service, endpoints, { random: i / 100 })).filter((e) => e?.workload.name === name)
-      .length;
+    Array.from({ length: 100 }, (_, i) => pick(service, endpoints, { random: () => i / 100 })).filter(
+      (e) => e?.workload.name === name,
+    ).length;
   t.equal(count('a'), 75);
   t.equal(count('b'), 25);
   t.equal(pick(service, [endpoint('c', { capacity: 0 })]), undefined);
@@ -44,7 +45,7 @@ t.test('unhealthy endpoints count only where all are allowed, whenever that is s
   const store = aStore(aService('cart'), sick);
   const late = balanced('Standard', [], 'AllowAll');
   store.apply([{ kind: 'service', service: late }]);
-  t.equal(pickEndpoint(store, { service: late, port: 80, dialled: '', source, random: 0 })?.workload.name, 'sick');
+  t.equal(pickEndpoint(store, { service: late, port: 80, dialled: '', source, random: () => 0 })?.workload.name, 'sick');
 });
 
 t.test('FAILOVER: the longest match of the preferences', async (t) => {
@@ -85,4 +86,32 @@ t.test('addresses: of the family that was dialled, within what the service offer
 
 t.test('endpoints of other networks are not dialled directly', async (t) => {
   t.equal(pick(aService('cart'), [endpoint('a', { network: 'elsewhere' })]), undefined);
+});
+
+t.test('FAILOVER with NETWORK first: own network before all, the other scopes among the rest', async (t) => {
+  const service = balanced('Failover', ['NETWORK', 'ZONE']);
+  const near = endpoint('near', { locality: { region: 'eu', zone: 'eu-1', subzone: 'b' } });
+  const far = endpoint('far', { locality: { region: 'eu', zone: 'eu-2', subzone: 'b' } });
+  t.strictSame(picked(service, [near, far]), ['near']);
+  t.strictSame(picked(service, [far]), ['far']);
+});
+
+t.test('FAILOVER: by node and cluster; a zone of the same name in another region counts only without the region', async (t) => {
+  const here = endpoint('here', { node: 'node-1' });
+  const there = endpoint('there', { node: 'node-2', clusterId: 'other' });
+  t.strictSame(picked(balanced('Failover', ['NODE']), [here, there]), ['here']);
+  t.strictSame(picked(balanced('Failover', ['CLUSTER']), [here, there]), ['here']);
+  const away = endpoint('away', { locality: { region: 'us', zone: 'eu-1', subzone: '' } });
+  const none = endpoint('none', { locality: { region: 'eu', zone: 'eu-9', subzone: '' } });
+  t.strictSame(picked(balanced('Failover', ['ZONE']), [away, none]), ['away']);
+  t.strictSame(picked(balanced('Failover', ['REGION', 'ZONE']), [away, none]), ['none']);
+});
+
+t.test('an endpoint that failed is not tried again, also when the next one is of a lower rank', async (t) => {
+  const service = balanced('Failover', ['NODE']);
+  const here = endpoint('here', { node: 'node-1' });
+  const there = endpoint('there', { node: 'node-2' });
+  const exclude = new Set([here.uid]);
+  t.equal(pick(service, [here, there], { exclude })?.workload.name, 'there');
+  t.equal(pick(service, [here], { exclude }), undefined);
 });
