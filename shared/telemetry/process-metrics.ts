@@ -1,5 +1,6 @@
 // What every process tells about itself: descriptors, memory, CPU, how busy the event loop is.
 import { readdirSync, readFileSync } from 'node:fs';
+import { getHeapStatistics } from 'node:v8';
 import type { Metrics } from './metrics.ts';
 
 /** Registers process_* and nodejs_* metrics, all read when somebody asks: sampling the event loop's delay would wake an idle process. */
@@ -15,9 +16,9 @@ export function processMetrics(metrics: Metrics): void {
   gauge('process_open_fds', 'Open file descriptors', openDescriptors);
   gauge('process_max_fds', 'Limit of open file descriptors', maxDescriptors);
   gauge('process_start_time_seconds', 'Start of the process, seconds since the epoch', () => startTime);
-  gauge('process_resident_memory_bytes', 'Resident memory', () => process.memoryUsage.rss());
-  gauge('nodejs_heap_used_bytes', 'Memory of live JavaScript objects', () => process.memoryUsage().heapUsed);
-  gauge('nodejs_external_memory_bytes', 'Memory of buffers outside the heap', () => process.memoryUsage().external);
+  gauge('process_resident_memory_bytes', 'Resident memory', residentBytes);
+  gauge('nodejs_heap_used_bytes', 'Memory of live JavaScript objects', () => getHeapStatistics().used_heap_size);
+  gauge('nodejs_external_memory_bytes', 'Memory of buffers outside the heap', () => getHeapStatistics().external_memory);
   gauge('nodejs_eventloop_utilization', 'Share of the time since the last scrape that the main event loop was busy', () => {
     const before = loop;
     loop = performance.eventLoopUtilization();
@@ -27,6 +28,15 @@ export function processMetrics(metrics: Metrics): void {
     const { user, system } = process.cpuUsage();
     family.cell().value = (user + system) / 1e6;
   });
+}
+
+/** Node reads it from a file: without a free descriptor it throws, and the other metrics would go with it. */
+function residentBytes(): number | undefined {
+  try {
+    return process.memoryUsage.rss();
+  } catch {
+    return undefined;
+  }
 }
 
 function openDescriptors(): number | undefined {
