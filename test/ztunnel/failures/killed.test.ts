@@ -9,7 +9,7 @@ import { eventually } from '../../harness/mesh-lab.ts';
 import type { TestPod } from '../../harness/pod-net.ts';
 import { ZtunnelProcesses } from '../../harness/ztunnel-processes.ts';
 
-t.setTimeout(60_000);
+t.setTimeout(120_000);
 
 const web = aWorkload('web', { node: 'node-1', ips: ['10.1.0.1'] });
 const api = aWorkload('api', { node: 'node-1', ips: ['10.1.0.2'] });
@@ -31,7 +31,7 @@ class Load {
     for (const end of load.bulk) {
       const more = (): unknown => end.socket.writable && end.socket.write(Buffer.alloc(16_384));
       end.socket.on('data', more);
-      // A killed process may leave an end instead of a reset behind.
+      // A killed process may leave an end instead of a reset behind, here and with the short ones.
       end.socket.on('end', () => end.socket.destroy());
       more();
     }
@@ -54,6 +54,7 @@ class Load {
         (socket) => new Endpoint(socket),
         () => undefined,
       );
+      end?.socket.on('end', () => end.socket.destroy());
       end?.socket.write('hello');
       if (await end?.gets(5)) this.served++;
       else this.failed++;
