@@ -20,9 +20,9 @@ export function ztunnelCommand(): Command {
       'after',
       `
 Examples:
-  NODE_NAME=$(hostname) XDS_ADDRESS=https://istiod.istio-system:15012 culvert ztunnel
-  XDS_ADDRESS= LOCAL_XDS_PATH=mesh.yaml NODE_NAME=node-1 culvert ztunnel
-  culvert ztunnel --takeover    # a new version in the place of the old one: no connection is refused (docs/upgrade.md)`,
+  culvert ztunnel               # NODE_NAME=node-1 XDS_ADDRESS=https://istiod.istio-system:15012 in its environment
+  culvert ztunnel               # NODE_NAME=node-1 XDS_ADDRESS= LOCAL_XDS_PATH=mesh.yaml: from a file, without a control plane
+  culvert ztunnel --takeover    # a new version in the place of the old one (docs/upgrade.md)`,
     )
     .action(({ takeover = false }: { takeover?: boolean }) => {
       const [node = process.execPath, ...argv] = nodeProgram(ROOT, 'ztunnel');
