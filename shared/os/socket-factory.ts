@@ -7,6 +7,7 @@ import {
   AF,
   decodeSockaddr,
   encodeSockaddr,
+  ERRNO,
   F_DUPFD_CLOEXEC,
   familyOf,
   IP,
@@ -22,6 +23,10 @@ import { inNetns } from './netns.ts';
 import { check, errno, libc } from './syscalls.ts';
 
 const DEFAULT_BACKLOG = 1024;
+/** The first port after those that Linux gives to clients (net.ipv4.ip_local_port_range, default 32768-60999). */
+const BEYOND_EPHEMERAL = 61_000;
+/** So many ports are tried; with the most of them taken, each further one costs a system call and finds as little. */
+const BEYOND_ATTEMPTS = 4;
 /** Places for what goes in and out of one system call: nothing else runs between filling and reading them, and arrays cost more than most calls. */
 const VALUE = Buffer.alloc(4);
 const LENGTH = Buffer.alloc(4);
@@ -94,8 +99,11 @@ export function bindUdp(options: UdpOptions): BoundSocket {
   });
 }
 
-/** An unconnected TCP socket of the family of `to`, bound to the address `from` when one is given. */
-export function clientTcp(options: ConnectOptions): number {
+/**
+ * An unconnected TCP socket of the family of `to`, bound to the address `from` when one is given. `attempt` counts from 0: a later one
+ * takes another source port.
+ */
+export function clientTcp(options: ConnectOptions, attempt = 0): number {
   const { to, from } = options;
   const what = `connect to ${formatHostPort(to)}${from ? ` from ${from.ip}` : ''}${place(options)}`;
   const family = familyOf(to.ip);
@@ -103,11 +111,30 @@ export function clientTcp(options: ConnectOptions): number {
   return orClose(fd, () => {
     if (from) {
       makeTransparent(fd, family, 'require', what);
+      if (options.beyondEphemeral && bindBeyondEphemeral(fd, from.ip, attempt, what)) return fd;
       setOption(fd, SOL.IP, IP.BIND_ADDRESS_NO_PORT, 1, what);
       check(libc().bind(fd, ...sockaddr(from)), what, 'bind');
     }
     return fd;
   });
+}
+
+/** Whether another attempt may find a source port that is free towards this destination. */
+export function mayHaveAnotherPort(options: ConnectOptions, attempt: number): boolean {
+  return options.from !== undefined && options.beyondEphemeral === true && attempt < BEYOND_ATTEMPTS;
+}
+
+/** Binds to a port above the ephemeral ones; false when none was found, after which the kernel is to choose. */
+function bindBeyondEphemeral(fd: number, ip: string, attempt: number, what: string): boolean {
+  if (attempt >= BEYOND_ATTEMPTS) return false;
+  // The port may be shared by connections to different places; connect(2) tells when one to the same place has it.
+  setOption(fd, SOL.SOCKET, SO.REUSEADDR, 1, what);
+  for (let left = BEYOND_ATTEMPTS - attempt; left > 0; left--) {
+    const port = BEYOND_EPHEMERAL + Math.floor(Math.random() * (65_536 - BEYOND_EPHEMERAL));
+    if (libc().bind(fd, ...sockaddr({ ip, port })) === 0) return true;
+    if (errno() !== ERRNO.EADDRINUSE) check(-1, what, 'bind');
+  }
+  return false;
 }
 
 /** Starts connecting: 0 when it is done at once, else errno (EINPROGRESS when it will be told by writability). */

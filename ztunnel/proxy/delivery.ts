@@ -88,13 +88,18 @@ export class Delivery {
     throw new MeshError('policy_denied', `connection closed due to policy rejection: ${reason}`);
   }
 
-  /** Opens the socket to the application; rejects with `connect_failed`, `connect_timeout`, or the reason of `cancel`. */
-  async connect(to: HostPort, source: HostPort, cancel: CancelSignal): Promise<Conn> {
+  /**
+   * Opens the socket to the application; rejects with `connect_failed`, `connect_timeout`, or the reason of `cancel`. `redirected`: the
+   * client's own connection goes to this address in this pod's network, so connection tracking must not take ours for its next one.
+   */
+  async connect(to: HostPort, source: HostPort, cancel: CancelSignal, redirected = false): Promise<Conn> {
     const { reactor } = this.#context;
     const options = { ...podSocket(this.#pod, this.#context), to, cancel };
     try {
       // The client's port is taken: its own connection to this address has it.
-      return await reactor.connect(this.#spoofs(to, source) ? { ...options, from: { ip: source.ip, port: 0 } } : options);
+      return await reactor.connect(
+        this.#spoofs(to, source) ? { ...options, from: { ip: source.ip, port: 0 }, beyondEphemeral: redirected } : options,
+      );
     } catch (thrown) {
       const error = MeshError.from(thrown);
       throw new MeshError(error.code, `connection failed: ${error.message}`, { cause: thrown });

@@ -55,7 +55,7 @@ export class Passthrough {
       originalDestination: formatHostPort(to),
       protocol: 'TCP',
     });
-    const app = await this.#delivery.connect(to, conn.remote, admission.cancel);
+    const app = await this.#delivery.connect(to, conn.remote, admission.cancel, true);
     await join(conn, app, [result], admission.cancel);
   }
 

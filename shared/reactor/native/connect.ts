@@ -6,7 +6,7 @@ import type { CancelListener, CancelSignal } from '../../lifecycle/cancel.ts';
 import { Deadlines, type Waiting } from '../../lifecycle/deadlines.ts';
 import { systemError } from '../../os/errno.ts';
 import { EPOLL, ERRNO } from '../../os/layout.ts';
-import { clientTcp, socketError, startConnect } from '../../os/socket-factory.ts';
+import { clientTcp, mayHaveAnotherPort, socketError, startConnect } from '../../os/socket-factory.ts';
 import { libc } from '../../os/syscalls.ts';
 import type { ConnectOptions } from '../api.ts';
 import type { Loop, Watch } from './loop.ts';
@@ -84,8 +84,7 @@ class Attempt implements Watch, CancelListener, Waiting {
   }
 
   #start(): void {
-    this.#fd = clientTcp(this.#options);
-    const started = startConnect(this.#fd, this.#options.to);
+    const started = this.#startConnect(0);
     if (started !== ERRNO.EINPROGRESS) return this.#finish(started);
     this.#closed.add(this);
     this.#options.cancel?.add(this);
@@ -93,6 +92,15 @@ class Attempt implements Watch, CancelListener, Waiting {
     else this.#timer = systemClock.after(this.#timeout, () => this.onDeadline());
     this.#watchId = this.#loop.watch(this.#fd, EPOLL.OUT, this);
     return undefined;
+  }
+
+  /** The errno of connect(2). */
+  #startConnect(attempt: number): number {
+    this.#fd = clientTcp(this.#options, attempt);
+    const started = startConnect(this.#fd, this.#options.to);
+    if (started !== ERRNO.EADDRNOTAVAIL || !mayHaveAnotherPort(this.#options, attempt)) return started;
+    libc().close(this.#fd);
+    return this.#startConnect(attempt + 1);
   }
 
   #finish(code: number): void {

@@ -4,20 +4,30 @@ import { formatHostPort } from '../../address.ts';
 import { MeshError } from '../../errors.ts';
 import type { CancelSignal } from '../../lifecycle/cancel.ts';
 import { errorCode } from '../../os/errno.ts';
-import { clientTcp } from '../../os/socket-factory.ts';
+import { clientTcp, mayHaveAnotherPort } from '../../os/socket-factory.ts';
 import type { ConnectOptions } from '../api.ts';
 import { PortableConn } from './conn.ts';
 
 const DEFAULT_TIMEOUT = 10_000;
 
 /** Rejects with connect_failed, connect_timeout, or the reason of whatever cancels it. `closed` is the reactor's end. */
-export function openTcp(options: ConnectOptions, closed: CancelSignal): Promise<PortableConn> {
+export async function openTcp(options: ConnectOptions, closed: CancelSignal): Promise<PortableConn> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await openOnce(options, closed, attempt);
+    } catch (thrown) {
+      if (errorCode(thrown) !== 'EADDRNOTAVAIL' || !mayHaveAnotherPort(options, attempt)) throw thrown;
+    }
+  }
+}
+
+function openOnce(options: ConnectOptions, closed: CancelSignal, attempt: number): Promise<PortableConn> {
   const { to, timeout = DEFAULT_TIMEOUT } = options;
   const signals = options.cancel ? [closed, options.cancel] : [closed];
   const what = `connect to ${formatHostPort(to)}`;
   return new Promise((resolve, reject) => {
     for (const { reason } of signals) if (reason) throw reason;
-    const socket = new Socket({ fd: clientTcp(options), allowHalfOpen: true });
+    const socket = new Socket({ fd: clientTcp(options, attempt), allowHalfOpen: true });
     socket.pause();
     const finish = (result: PortableConn | MeshError): void => {
       clearTimeout(timer);
