@@ -67,6 +67,8 @@ export interface ZtunnelConfig {
   readonly dnsProxyAddress: HostPort;
   /** Whose service is meant where a host name is that of several, after the client's own namespace. */
   readonly preferredServiceNamespace: string | undefined;
+  /** Listen for SOCKS5 on the loopback address of captured pods. */
+  readonly socks5: boolean;
   readonly localhostAppTunnel: boolean;
   readonly responseBaggage: boolean;
   readonly policyInfoLogging: boolean;
@@ -157,6 +159,7 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
     ipv6: read.boolean('IPV6_ENABLED', true),
     sameNode: read.oneOf('SAME_NODE', ['relay', 'hbone'], 'relay'),
     ...dnsProxy(read),
+    socks5: read.boolean('UNSTABLE_ENABLE_SOCKS5', false),
     localhostAppTunnel: read.boolean('LOCALHOST_APP_TUNNEL', true),
     responseBaggage: read.boolean('ENABLE_RESPONSE_BAGGAGE', true),
     policyInfoLogging: read.boolean('AUTHZ_POLICY_INFO_LOGGING', false),

@@ -5,13 +5,14 @@ import { PORT } from '#shared/ports.ts';
 import type { Family, Metrics } from '#shared/telemetry/metrics.ts';
 
 /** What the connection came in by: a listener of the pod, or a tunnel of an accepted connection. */
-export type Entrance = 'outbound' | 'plaintext' | 'hbone' | 'tunnel';
+export type Entrance = 'outbound' | 'plaintext' | 'hbone' | 'socks5' | 'tunnel';
 
 /** What the listeners of a pod are to its connections, by port. */
 export const ENTRANCES: ReadonlyMap<number, Entrance> = new Map([
   [PORT.outbound, 'outbound'],
   [PORT.inboundPlaintext, 'plaintext'],
   [PORT.hbone, 'hbone'],
+  [PORT.socks5, 'socks5'],
 ]);
 
 /** Places taken, one cell for each thread that serves; over shared memory when there are several. */

@@ -5,6 +5,7 @@ import type { Authority } from '#shared/hbone/authority.ts';
 import type { Service, Workload } from '../state/model.ts';
 import type { MeshView } from '../state/store.ts';
 import { checkDestination } from './destination-check.ts';
+import type { ZtunnelConfig } from '../config.ts';
 import { isCapturePort } from './pod.ts';
 
 export interface InboundTarget {
@@ -17,10 +18,16 @@ export interface InboundTarget {
 }
 
 /** Throws `destination_mismatch`, `unknown_destination` or `self_call`. */
-export function inboundTarget(view: MeshView, workload: Workload, local: HostPort, authority: Authority): InboundTarget {
+export function inboundTarget(
+  view: MeshView,
+  workload: Workload,
+  local: HostPort,
+  authority: Authority,
+  config: Pick<ZtunnelConfig, 'socks5'>,
+): InboundTarget {
   const { port, asked } =
     authority.kind === 'host' ? byName(view, workload, local, authority) : byAddress(view, workload, local, authority.address);
-  if (isCapturePort(port)) throw new MeshError('self_call', 'attempted recursive call to ourselves');
+  if (isCapturePort(port, config)) throw new MeshError('self_call', 'attempted recursive call to ourselves');
   const tunnel = workload.applicationTunnel;
   return { to: { ip: local.ip, port: tunnel?.port ?? port }, asked, proxyHeader: tunnel?.protocol === 'PROXY' };
 }

@@ -161,7 +161,7 @@ export class Inbound {
     const authority = parseAuthority(tunnel.authority);
     if (!authority) throw new MeshError('bad_request', `"${tunnel.authority}" is not an authority like HOST:PORT`);
     const current = store.workloads.get(workload.uid) ?? workload;
-    const target = inboundTarget(store, current, conn.local, authority);
+    const target = inboundTarget(store, current, conn.local, authority, this.#context.config);
     const origin = tunnelOrigin(store, {
       certificate: conn.peer,
       remote: conn.remote,

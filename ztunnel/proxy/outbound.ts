@@ -11,7 +11,7 @@ import type { ConnectionFacts, ConnectionResult } from '../telemetry/connection-
 import { peerOf } from '../telemetry/peer.ts';
 import { join } from './join.ts';
 import type { Pod, ProxyContext } from './pod.ts';
-import { isCapturePort, podSocket, workloadOf } from './pod.ts';
+import { isCapturePort, isLoopback, podSocket, workloadOf } from './pod.ts';
 import { openSameNode, sameNodePod } from './same-node.ts';
 import type { SameNodeEnd } from './same-node.ts';
 import { TunnelHeaders } from './tunnel-headers.ts';
@@ -22,12 +22,20 @@ import { decideRoute } from './upstream.ts';
 const MAX_ATTEMPTS = 2;
 
 /** One connection of an application. */
-interface Client {
+export interface OutboundClient {
   readonly conn: Conn;
+  /** Its address in the pod's network. */
+  readonly from: HostPort;
   readonly source: Workload;
   /** Where the application meant to go. */
   readonly to: HostPort;
   readonly startedAt: number;
+}
+
+/** How a client hears whether it has its connection. */
+export interface ClientAnswer {
+  opened(): void;
+  failed(error: MeshError): unknown;
 }
 
 /** The way to the destination. */
@@ -56,20 +64,29 @@ export class Outbound {
     using _hold = this.#pod.drain.hold();
     const startedAt = this.#context.clock.monotonic();
     const to = conn.originalDestination();
-    let client: Client;
+    let client: OutboundClient;
     try {
-      if (isLoopback(to.ip) && isCapturePort(to.port)) throw new MeshError('self_call', 'attempted recursive call to ourselves');
-      client = { conn, to, startedAt, source: await workloadOf(this.#pod, this.#context) };
+      if (isLoopback(to.ip) && isCapturePort(to.port, this.#context.config))
+        throw new MeshError('self_call', 'attempted recursive call to ourselves');
+      client = { conn, from: conn.remote, to, startedAt, source: await workloadOf(this.#pod, this.#context) };
     } catch (thrown) {
       this.#context.telemetry.refusedEarly(conn.remote, to, 'outbound', MeshError.from(thrown));
       return conn.reset();
     }
+    await this.carry(client);
+  }
+
+  /** Takes a client where it wants to go, to the end of the connection; never rejects. Who was redirected sees a failure as a reset. */
+  async carry(client: OutboundClient, answer?: ClientAnswer): Promise<void> {
     const attempt = await this.#open(client);
-    const result = this.#context.telemetry.open(this.#facts(client, attempt.route), startedAt);
+    const result = this.#context.telemetry.open(this.#facts(client, attempt.route), client.startedAt);
     if ('error' in attempt) {
-      conn.reset();
-      return result.end(attempt.error);
+      result.end(attempt.error);
+      if (answer) await answer.failed(attempt.error);
+      else client.conn.reset();
+      return;
     }
+    answer?.opened();
     const load = loadOf(attempt.route);
     try {
       await this.#relay(client, attempt.upstream, attempt.route, result);
@@ -79,7 +96,7 @@ export class Outbound {
   }
 
   /** Decides and connects, and does so once more without the endpoint that failed. */
-  async #open(client: Client): Promise<Attempt> {
+  async #open(client: OutboundClient): Promise<Attempt> {
     const { ejections } = this.#context.balancer;
     const exclude = new Set<WorkloadUid>();
     let failed: { route: Route; error: MeshError } | undefined;
@@ -108,11 +125,11 @@ export class Outbound {
     }
   }
 
-  #decide({ conn, source, to }: Client, exclude: ReadonlySet<WorkloadUid>): Route {
+  #decide({ from, source, to }: OutboundClient, exclude: ReadonlySet<WorkloadUid>): Route {
     const { store, balancer, config } = this.#context;
     return decideRoute(store, {
       source,
-      sourceIp: conn.remote.ip,
+      sourceIp: from.ip,
       to,
       network: config.network,
       exclude,
@@ -121,35 +138,40 @@ export class Outbound {
     });
   }
 
-  async #connect(client: Client, route: Route): Promise<Upstream> {
+  async #connect(client: OutboundClient, route: Route): Promise<Upstream> {
     const socket = podSocket(this.#pod, this.#context);
     const { cut: cancel } = this.#pod.drain;
     if (route.kind !== 'hbone') return { stream: await this.#context.reactor.connect({ ...socket, to: route.to, cancel }) };
-    const { conn, source, startedAt } = client;
+    const { from, source, startedAt } = client;
     const pod = sameNodePod(this.#context, route);
     if (pod) {
-      const local = await openSameNode(this.#context, { pod, route, source, from: conn.remote, startedAt });
+      const local = await openSameNode(this.#context, { pod, route, source, from, startedAt });
       return { stream: local.app, local };
     }
     const { stream } = await this.#pod.pool.open({
-      peer: { source: source.identity, accepted: route.accepted, to: route.to, sourceIp: conn.remote.ip },
+      peer: { source: source.identity, accepted: route.accepted, to: route.to, sourceIp: from.ip },
       authority: formatHostPort(route.authority),
-      headers: this.#headers.of(source, conn.remote, route.service?.hostname),
+      headers: this.#headers.of(source, from, route.service?.hostname),
       socket,
       cancel,
     });
     return { stream };
   }
 
-  async #relay(client: Client, { stream, local }: Upstream, route: Route | undefined, result: ConnectionResult): Promise<void> {
-    const { conn, to } = client;
+  async #relay(
+    client: OutboundClient,
+    { stream, local }: Upstream,
+    route: Route | undefined,
+    result: ConnectionResult,
+  ): Promise<void> {
+    const { conn, from, to } = client;
     const { cut } = this.#pod.drain;
     using scope = local ? new CancelScope(cut, local.cancel) : new CancelScope(cut);
     using _local = local;
     using _tracked = this.#context.tracker.add({
       pod: this.#pod.uid,
       direction: 'outbound',
-      source: conn.remote,
+      source: from,
       originalDestination: formatHostPort(to),
       actualDestination: formatHostPort(route?.to ?? to),
       protocol: route?.kind === 'hbone' && !local ? 'HBONE' : 'TCP',
@@ -165,13 +187,13 @@ export class Outbound {
     for (const each of results) each.end(error);
   }
 
-  #facts({ conn, source, to }: Client, route: Route | undefined): ConnectionFacts {
+  #facts({ from, source, to }: OutboundClient, route: Route | undefined): ConnectionFacts {
     const tunnel = route?.kind === 'hbone' ? route : undefined;
     const destination = route === undefined || route.kind === 'passthrough' ? undefined : route.workload;
     const sameNode = tunnel !== undefined && sameNodePod(this.#context, tunnel) !== undefined;
     return {
       reporter: 'source',
-      from: conn.remote,
+      from,
       // Within the node nothing listens on 15008 for it: the application is dialled.
       to: sameNode ? tunnel.authority : (route?.to ?? to),
       hboneAddress: tunnel && !sameNode ? formatHostPort(tunnel.authority) : undefined,
@@ -191,8 +213,4 @@ function loadOf(route: Route): EndpointLoad | undefined {
 /** Whether others had better go elsewhere for a while. A waypoint that says 503 may mean the one service that was asked for. */
 function isFaultOfEndpoint(route: Route, error: MeshError): boolean {
   return error.retry && !(error.code === 'tunnel_unavailable' && route.kind === 'hbone' && route.via === 'waypoint');
-}
-
-function isLoopback(ip: string): boolean {
-  return ip.startsWith('127.') || ip === '::1';
 }

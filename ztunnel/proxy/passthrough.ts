@@ -30,7 +30,7 @@ export class Passthrough {
     const to = conn.originalDestination();
     let workload: Workload;
     try {
-      if (isCapturePort(to.port)) throw new MeshError('self_call', 'attempted recursive call to ourselves');
+      if (isCapturePort(to.port, this.#context.config)) throw new MeshError('self_call', 'attempted recursive call to ourselves');
       workload = await workloadOf(this.#pod, this.#context);
     } catch (thrown) {
       this.#context.telemetry.refusedEarly(conn.remote, to, 'inbound', MeshError.from(thrown));

@@ -96,8 +96,12 @@ export async function workloadOf(pod: Pod, { store }: ProxyContext): Promise<Wor
 const CAPTURE_PORTS: ReadonlySet<number> = new Set([PORT.outbound, PORT.inboundPlaintext, PORT.hbone]);
 
 /** Ports that are this ztunnel's own in every pod: traffic sent to one would come back for ever. */
-export function isCapturePort(port: number): boolean {
-  return CAPTURE_PORTS.has(port);
+export function isCapturePort(port: number, { socks5 }: Pick<ZtunnelConfig, 'socks5'>): boolean {
+  return CAPTURE_PORTS.has(port) || (socks5 && port === PORT.socks5);
+}
+
+export function isLoopback(ip: string): boolean {
+  return ip.startsWith('127.') || ip === '::1';
 }
 
 /** Options of every socket that is opened inside the pod; the mark lets it past the redirect rules. */

@@ -4,6 +4,7 @@ import { Drain } from '#shared/lifecycle/drain.ts';
 import { PORT } from '#shared/ports.ts';
 import type { Conn, ListeningSocket, ListenOptions } from '#shared/reactor/api.ts';
 import type { ZtunnelConfig } from '../config.ts';
+import { Socks } from '../socks/socks.ts';
 import type { PodProxy } from '../inpod/pod-manager.ts';
 import type { PodIdentity } from '../state/workloads.ts';
 import type { Entrance } from './connection-limit.ts';
@@ -17,7 +18,9 @@ import { podSocket } from './pod.ts';
 const BACKLOG = 128;
 
 /** Ports that a pod's connections arrive on. */
-export const POD_PORTS = [PORT.outbound, PORT.inboundPlaintext, PORT.hbone] as const;
+export function podPorts({ socks5 }: Pick<ZtunnelConfig, 'socks5'>): readonly number[] {
+  return [PORT.outbound, PORT.inboundPlaintext, PORT.hbone, ...(socks5 ? [PORT.socks5] : [])];
+}
 
 /** The captured pod to serve. */
 export interface PodPlace {
@@ -54,6 +57,8 @@ export async function startPodProxy(context: ProxyContext, { uid, who, netns, so
   await listen(PORT.outbound, 'outbound', (conn) => outbound.serve(conn));
   const plaintext = await listen(PORT.inboundPlaintext, 'plaintext', (conn) => passthrough.serve(conn));
   const hbone = await listen(PORT.hbone, 'hbone', (conn) => inbound.serve(conn));
+  const socks = new Socks(context, pod, outbound);
+  if (context.config.socks5) await listen(PORT.socks5, 'socks5', (conn) => socks.serve(conn));
   pod.transparent = plaintext && hbone;
   listeners.use(context.pods.add(pod));
   const held = cleanup.move();
@@ -77,7 +82,7 @@ async function serveWithin(
     using _place = limit.take(entrance);
     await serve(conn);
   } catch (thrown) {
-    const direction = entrance === 'outbound' ? 'outbound' : 'inbound';
+    const direction = entrance === 'outbound' || entrance === 'socks5' ? 'outbound' : 'inbound';
     telemetry.refusedEarly(conn.remote, conn.local, direction, MeshError.from(thrown));
     conn.reset();
   }
@@ -89,9 +94,15 @@ export function podListenOptions(config: ZtunnelConfig, netns: number, port: num
   return {
     ...socket,
     ...(keepalive && port !== PORT.hbone ? { keepalive } : {}),
-    address: { ip: config.ipv6 ? '::' : '0.0.0.0', port },
-    transparent: config.originalSource,
+    address: { ip: addressFor(port, config), port },
+    transparent: port === PORT.socks5 ? 'no' : config.originalSource,
     reusePort: config.inpodPortReuse,
     backlog: BACKLOG,
   };
+}
+
+/** Nothing redirects to SOCKS5, and nobody else is to use a pod's identity. */
+function addressFor(port: number, { ipv6 }: ZtunnelConfig): string {
+  if (port === PORT.socks5) return '127.0.0.1';
+  return ipv6 ? '::' : '0.0.0.0';
 }

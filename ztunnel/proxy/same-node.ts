@@ -45,7 +45,7 @@ export async function openSameNode(context: ProxyContext, request: SameNodeReque
   const { pod, route, source, from, startedAt } = request;
   const { store, telemetry } = context;
   const { workload, authority } = route;
-  const { to } = inboundTarget(store, workload, authority, { kind: 'ip', address: authority });
+  const { to } = inboundTarget(store, workload, authority, { kind: 'ip', address: authority }, context.config);
   const result = telemetry.open(
     {
       reporter: 'destination',

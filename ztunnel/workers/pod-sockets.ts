@@ -5,7 +5,7 @@ import type { ListeningSocket } from '#shared/reactor/api.ts';
 import { closeFd } from '#shared/os/netns.ts';
 import { duplicate, listenTcp, stopListening } from '#shared/os/socket-factory.ts';
 import type { ZtunnelConfig } from '../config.ts';
-import { POD_PORTS, podListenOptions } from '../proxy/proxy-set.ts';
+import { podListenOptions, podPorts } from '../proxy/proxy-set.ts';
 
 /** Sockets by port. */
 export type SocketSet = ReadonlyMap<number, ListeningSocket>;
@@ -21,6 +21,7 @@ export class PodSockets {
   /** One for each worker, between which the kernel spreads connections; one that all share, where ports may not be shared. */
   readonly #sets: SocketSet[] = [];
   readonly #workers: number;
+  readonly #ports: readonly number[];
 
   /**
    * Binds every port in the namespace, for workers that nothing was given for; throws when one is taken or the namespace is gone. Owns
@@ -28,14 +29,21 @@ export class PodSockets {
    */
   constructor(config: ZtunnelConfig, netns: number, workers: number, given?: GivenSockets) {
     this.#workers = workers;
+    this.#ports = podPorts(config);
     this.#sets.push(...(given?.sets ?? []));
     const wanted = config.inpodPortReuse && given?.reuse !== false ? workers : 1;
     using cleanup = new DisposableStack();
     cleanup.defer(() => this.leave());
-    while (this.#sets.length < wanted) {
-      const sockets = new Map<number, ListeningSocket>();
-      this.#sets.push(sockets);
-      for (const port of POD_PORTS) sockets.set(port, listenTcp(podListenOptions(config, netns, port)));
+    for (let index = 0; index < Math.max(wanted, given?.sets.length ?? 0); index++) {
+      const sockets = new Map(this.#sets[index]);
+      this.#sets[index] = sockets;
+      for (const port of this.#ports) if (!sockets.has(port)) sockets.set(port, listenTcp(podListenOptions(config, netns, port)));
+      for (const [port, { fd }] of sockets) {
+        // The ztunnel before had a listener that is switched off now.
+        if (this.#ports.includes(port)) continue;
+        sockets.delete(port);
+        stopListening(fd);
+      }
     }
     cleanup.move();
   }
@@ -52,7 +60,7 @@ export class PodSockets {
     const count = this.#sets.length;
     const own = this.#sets.filter((_, set) => (count > this.#workers ? set % this.#workers === worker : set === worker % count));
     const sockets = new Map<number, ListeningSocket[]>();
-    for (const port of POD_PORTS)
+    for (const port of this.#ports)
       sockets.set(
         port,
         own.flatMap((set) => set.get(port) ?? []).map((socket) => ({ ...socket, fd: duplicate(socket.fd) })),

@@ -14,7 +14,7 @@ const service = aService('cart', { vips: ['10.96.0.1'], ports: { 80: 8080, 81: 0
 function target(authority: string, workload: Workload = cart, ...more: (Workload | Service)[]) {
   const parsed = parseAuthority(authority);
   if (!parsed) throw new Error('not an authority');
-  return inboundTarget(aStore(workload, service, ...more), workload, { ip: '10.0.0.2', port: 15_008 }, parsed);
+  return inboundTarget(aStore(workload, service, ...more), workload, { ip: '10.0.0.2', port: 15_008 }, parsed, { socks5: false });
 }
 
 t.test('the pod’s own address', async (t) => {
