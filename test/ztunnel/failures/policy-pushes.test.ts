@@ -75,14 +75,18 @@ t.test(`${PUSHES} pushes`, async (t) => {
   await doomed.until('closed');
   t.comment(`${PUSHES} pushes were in force after ${Math.round(performance.now() - started)} ms`);
   t.match(await far.line({ direction: 'inbound', level: 'error' }), { error: /policy/u });
-  const refused = await open(forbidden);
-  await refused.until('closed');
+  // A reset may come before the application hears that its connection was there.
+  const denied = (): Promise<boolean> =>
+    open(forbidden).then(
+      async (end) => {
+        end.socket.write('hello');
+        return !(await end.gets(5));
+      },
+      () => true,
+    );
+  t.ok(await denied(), 'new ones are refused');
   for (let i = 0; i < PUSHES; i++) plane.removePolicy(`shop/p-${i}`);
-  await eventually('the removal', async () => {
-    const end = await open(forbidden);
-    end.socket.write('hello');
-    return (await end.gets(5)) || undefined;
-  });
+  await eventually('the removal', async () => ((await denied()) ? undefined : true));
   pushing = false;
   t.ok((await arrivals) > 5, 'connections were made all the while');
   const moved = bulk.map(({ bytes }) => bytes);
