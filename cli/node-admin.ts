@@ -27,6 +27,7 @@ export async function adminGet(netns: string, path: string): Promise<string> {
   }
   const body = await text(response);
   if (response.statusCode === 200) return body;
+  if (response.statusCode === 400 || response.statusCode === 404) throw new MeshError('not_found', body.trim());
   throw new MeshError(
     'internal',
     `the admin server in ${netns} answered ${path} with ${response.statusCode ?? 0}: ${body.trim().slice(0, 200)}`,

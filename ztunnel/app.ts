@@ -22,6 +22,7 @@ import { startServers } from './admin/servers.ts';
 import { CertificateFeed, certificatesOf, followLocalIdentities } from './certificates.ts';
 import type { ZtunnelConfig } from './config.ts';
 import { DnsProxy, withDns } from './dns/dns-proxy.ts';
+import { explainRoute, isPod } from './explain/route.ts';
 import type { PodProxy, StartPod } from './inpod/pod-manager.ts';
 import { PodManager } from './inpod/pod-manager.ts';
 import { ZdsClient } from './inpod/zds-client.ts';
@@ -94,10 +95,11 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
 
   const fileState = config.localXdsPath === undefined ? [] : await readStateFile(config.localXdsPath);
   const configDump = configDumpRoute({ config, store, fileState, pods, plane, certificates: dump });
+  const explain = explainRoute({ config, store, serves: (who) => pods.list().some((pod) => isPod(pod.who, who)) });
   const profiles: DataPlane['profiles'] = (worker) => plane.profiles(worker);
   const { requestStop } = deps;
   const bindPorts = async (): Promise<Servers> =>
-    cleanup.use(await startServers({ config, logging, metrics, readiness, configDump, profiles, requestStop }));
+    cleanup.use(await startServers({ config, logging, metrics, readiness, configDump, explain, profiles, requestStop }));
   // Those of a ztunnel that runs are free once it has let go of them.
   const early = predecessor ? undefined : await bindPorts();
 

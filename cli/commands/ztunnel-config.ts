@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { MeshError } from '#shared/errors.ts';
 import { openCluster, runDirOption } from '../cluster.ts';
+import { explainCommand } from './explain.ts';
 import { adminGet } from '../node-admin.ts';
 import { outputOption, printList } from '../output.ts';
 import type { Column, Format } from '../output.ts';
@@ -19,7 +20,7 @@ export function ztunnelConfigCommand(): Command {
     .description('Shows what the ztunnels know: workloads, services, policies, certificates, connections.')
     .addHelpText(
       'after',
-      '\nExamples:\n  culvert ztunnel-config workloads\n  culvert ztunnel-config connections --node node-1 -o json',
+      '\nExamples:\n  culvert ztunnel-config workloads\n  culvert ztunnel-config connections --node node-1 -o json\n  culvert ztunnel-config explain shop/web cart.shop:80',
     );
   return command
     .addCommand(
@@ -54,7 +55,8 @@ export function ztunnelConfigCommand(): Command {
     )
     .addCommand(
       part('connections', 'connection', 'Connections that a ztunnel carries at this moment.', connections, connectionColumns),
-    );
+    )
+    .addCommand(explainCommand());
 }
 
 /** Every row knows which node's ztunnel it came from. */

@@ -17,6 +17,7 @@ export interface ServersDeps {
   readonly metrics: Metrics;
   readonly readiness: Readiness;
   readonly configDump: AdminRoute;
+  readonly explain: AdminRoute;
   /** Profiles of data workers. */
   readonly profiles: DataPlane['profiles'];
   readonly requestStop: (why: string) => void;
@@ -31,7 +32,13 @@ export interface Servers extends AsyncDisposable {
 export async function startServers(deps: ServersDeps): Promise<Servers> {
   const { config, logging, metrics, readiness } = deps;
   const log = logging.scope('admin');
-  const routes = [deps.configDump, loggingRoute(logging.filter), quitRoute(deps.requestStop), ...profileRoutes(deps.profiles)];
+  const routes = [
+    deps.configDump,
+    deps.explain,
+    loggingRoute(logging.filter),
+    quitRoute(deps.requestStop),
+    ...profileRoutes(deps.profiles),
+  ];
   await using cleanup = new AsyncDisposableStack();
   const admin = cleanup.use(new AdminServer(withIndex('ztunnel', routes), log));
   const stats = cleanup.use(new AdminServer(metricsRoutes(metrics), log));

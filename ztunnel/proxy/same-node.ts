@@ -17,10 +17,13 @@ type TunnelRoute = Extract<Route, { kind: 'hbone' }>;
 
 /** The other end's pod, if the two may be joined here: same node, no waypoint between, and an application that takes plain bytes. */
 export function sameNodePod(context: ProxyContext, route: TunnelRoute): Pod | undefined {
-  const { workload, via } = route;
-  if (context.config.sameNode === 'hbone' || via !== 'workload' || workload.applicationTunnel) return undefined;
-  if (context.store.workloads.localPod(workload) !== workload) return undefined;
-  return context.pods.find(workload);
+  return mayJoin(context, route) ? context.pods.find(route.workload) : undefined;
+}
+
+/** All of that but whether this ztunnel serves the pod. */
+export function mayJoin({ config, store }: Pick<ProxyContext, 'config' | 'store'>, { workload, via }: TunnelRoute): boolean {
+  if (config.sameNode === 'hbone' || via !== 'workload' || workload.applicationTunnel) return false;
+  return store.workloads.localPod(workload) === workload;
 }
 
 /** The other end, open. */

@@ -54,9 +54,26 @@ export interface RouteRequest {
   readonly balancer?: Balancer;
 }
 
+/** One row of the table in docs/life-of-a-connection.md: undefined when it is not for this connection. */
+export interface RouteRule {
+  readonly name: 'waypoint of the service' | 'service' | 'workload';
+  readonly decide: (view: MeshView, request: RouteRequest) => Route | undefined;
+}
+
+/** In the order in which they are asked; where none decides, the connection goes on as it was. */
+export const ROUTE_RULES: readonly RouteRule[] = [
+  { name: 'waypoint of the service', decide: viaServiceWaypoint },
+  { name: 'service', decide: viaService },
+  { name: 'workload', decide: viaWorkload },
+];
+
 /** Throws `no_healthy_upstream` or `unknown_destination`. */
 export function decideRoute(view: MeshView, request: RouteRequest): Route {
-  return viaServiceWaypoint(view, request) ?? viaService(view, request) ?? viaWorkload(view, request) ?? asItWas(request);
+  for (const rule of ROUTE_RULES) {
+    const route = rule.decide(view, request);
+    if (route) return route;
+  }
+  return { kind: 'passthrough', to: request.to };
 }
 
 /** A service's waypoint beats everything, even PASSTHROUGH; it gets the address that the client dialled. */
@@ -86,10 +103,6 @@ function viaWorkload(view: MeshView, request: RouteRequest): Route | undefined {
   if (workload.waypoint && !comesFrom(view, workload.waypoint, request)) return toWaypoint(view, workload.waypoint, request);
   if (exclude?.has(workload.uid)) throw new MeshError('no_healthy_upstream', `no healthy upstream: ${formatHostPort(to)}`);
   return toEndpoint({ workload, ip: to.ip, port: to.port });
-}
-
-function asItWas({ to }: RouteRequest): Route {
-  return { kind: 'passthrough', to };
 }
 
 function toEndpoint({ workload, ip, port, load }: Endpoint, service?: Service): Route {

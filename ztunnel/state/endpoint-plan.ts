@@ -75,20 +75,28 @@ export class EndpointPlan {
 
   #assess(uid: WorkloadUid, ports: PortMap | undefined): Member | undefined {
     const workload = ports && this.#view.workloads.get(uid);
-    if (!workload || !isUsable(workload, this.service, this.source)) return undefined;
-    const port = resolvePort(this.service, this.port, workload, ports);
-    const rank = rankOf(this.service.loadBalancing, this.source, workload);
-    if (port === undefined || rank === undefined) return undefined;
-    return { load: this.#loadOf(uid), port, capacity: workload.capacity, rank };
+    if (!workload) return undefined;
+    const use = assessEndpoint(this, workload, ports);
+    if (typeof use === 'string') return undefined;
+    return { load: this.#loadOf(uid), ...use, capacity: workload.capacity };
   }
 }
 
-function isUsable(workload: Workload, service: Service, source: Workload): boolean {
-  if (workload.capacity === 0) return false;
-  if (workload.status === 'Unhealthy' && service.loadBalancing?.health !== 'AllowAll') return false;
+/** How an endpoint of the service can be used; a string says why it cannot. */
+export function assessEndpoint(
+  { service, port, source }: PlanRequest,
+  workload: Workload,
+  ports: PortMap,
+): { readonly port: number; readonly rank: number } | string {
+  if (workload.capacity === 0) return 'it has no capacity';
+  if (workload.status === 'Unhealthy' && service.loadBalancing?.health !== 'AllowAll') return 'it is not healthy';
   // Workloads of other networks are reached through their gateway only.
-  if (workload.network !== source.network) return false;
-  return workload.ips.some((ip) => isOffered(service, ip));
+  if (workload.network !== source.network) return 'it is in another network';
+  if (!workload.ips.some((ip) => isOffered(service, ip))) return 'it has no address of a family that the service offers';
+  const target = resolvePort(service, port, workload, ports);
+  if (target === undefined) return 'the service port leads to none of its ports';
+  const rank = rankOf(service.loadBalancing, source, workload);
+  return rank === undefined ? 'it is outside of the locality that the service is limited to' : { port: target, rank };
 }
 
 function grouped(members: Iterable<Member>): Group[] {
