@@ -76,7 +76,8 @@ export function explain(view: ExplainView, source: Workload, to: HostPort): Expl
   };
   if ('error' in decision) {
     const { code, message, flag } = decision.error;
-    return { ...about, why: [message], error: { code, message, responseFlags: flag } };
+    const why = [...enrolment(source), ...portsOf(service, to.port)];
+    return { ...about, why, error: { code, message, responseFlags: flag } };
   }
   const { route } = decision;
   const joined = route.kind === 'hbone' && mayJoin(view, route) && view.serves(route.workload);
@@ -84,6 +85,7 @@ export function explain(view: ExplainView, source: Workload, to: HostPort): Expl
   return {
     ...about,
     why: [
+      ...enrolment(source),
       ...reasons(view, decision, service),
       ...(joined ? ['both pods are served by this ztunnel, which joins them without a tunnel'] : []),
     ],
@@ -132,6 +134,18 @@ function reasons(view: ExplainView, { rule, route }: { rule: string; route: Rout
   if (view.config.sameNode === 'hbone' && route.workload.node === view.config.nodeName)
     why.push('SAME_NODE=hbone: also within the node');
   return why;
+}
+
+/** What holds for a pod that is not captured is what would hold if it were. */
+function enrolment({ protocol }: Workload): string[] {
+  return protocol === 'HBONE'
+    ? []
+    : ['the source is not enrolled, so its connections pass no ztunnel; this would hold if it were'];
+}
+
+function portsOf(service: Service | undefined, port: number): string[] {
+  if (!service || service.ports.has(port)) return [];
+  return [`the service has no port ${port}, but ${[...service.ports.keys()].join(', ') || 'none at all'}`];
 }
 
 function endpointsOf(store: MeshStore, plan: { service: Service; port: number; source: Workload }): ExplainedEndpoint[] {

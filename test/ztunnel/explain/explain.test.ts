@@ -62,6 +62,9 @@ t.test('every row, over the admin server', { timeout: 60_000 }, async (t) => {
   t.match(none, { rule: 'service', error: { code: 'no_healthy_upstream', responseFlags: 'UH' } });
   t.match(describe(none), /NO WAY +no healthy upstream: 10\.96\.0\.3:80/u);
 
+  t.match(await ask('cart:81'), { why: ['the service has no port 81, but 80'], error: { code: 'no_healthy_upstream' } });
+  t.match((await ask('cart:80', 'shop/plain')).why[0], /the source is not enrolled/u);
+
   t.match(await get('shop/nobody', 'cart:80'), {
     status: 404,
     text: /no workload of the mesh has this address or NAMESPACE\/NAME/u,
