@@ -13,6 +13,8 @@ export interface InboundTarget {
   readonly to: HostPort;
   /** The service port or address that was asked for, which a PROXY header repeats. */
   readonly asked: HostPort;
+  /** The host name that was asked for, if one was. */
+  readonly askedHost?: string;
   /** The application wants a PROXY header first. */
   readonly proxyHeader: boolean;
 }
@@ -29,7 +31,12 @@ export function inboundTarget(
     authority.kind === 'host' ? byName(view, workload, local, authority) : byAddress(view, workload, local, authority.address);
   if (isCapturePort(port, config)) throw new MeshError('self_call', 'attempted recursive call to ourselves');
   const tunnel = workload.applicationTunnel;
-  return { to: { ip: local.ip, port: tunnel?.port ?? port }, asked, proxyHeader: tunnel?.protocol === 'PROXY' };
+  return {
+    to: { ip: local.ip, port: tunnel?.port ?? port },
+    asked,
+    ...(authority.kind === 'host' ? { askedHost: authority.host } : {}),
+    proxyHeader: tunnel?.protocol === 'PROXY',
+  };
 }
 
 interface Resolved {

@@ -135,10 +135,7 @@ export class Inbound {
       app = await this.#connect(peer, request, scope);
       const stream = tunnel.accept(this.#answerHeaders(peer));
       answered = true;
-      if (request.target.proxyHeader)
-        app.write(
-          proxyHeader({ source: peer.conn.remote, destination: request.target.asked, identity: request.origin.identity }),
-        );
+      if (request.target.proxyHeader) app.write(proxyHeaderOf(peer, request));
       await join(stream, app, [result], admission.cancel);
       result.end();
     } catch (thrown) {
@@ -209,6 +206,15 @@ export class Inbound {
       mutualTls: true,
     };
   }
+}
+
+function proxyHeaderOf({ conn }: PeerConnection, { target, origin }: Request): Uint8Array {
+  return proxyHeader({
+    source: conn.remote,
+    destination: target.asked,
+    identity: origin.identity,
+    targetHost: target.askedHost,
+  });
 }
 
 /** Throws `identity_mismatch` unless the peer has an identity of the trust domain. */

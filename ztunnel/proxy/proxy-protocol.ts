@@ -8,21 +8,27 @@ const PROXY = 0x21;
 const FAMILY = { ipv4: 0x11, ipv6: 0x21 } as const;
 /** The type that carries the source's SPIFFE ID. */
 const TLV_IDENTITY = 0xd0;
+/** The type that carries the host name that was asked for. */
+const TLV_TARGET_HOST = 0xd1;
 
 export interface ProxyHeader {
   readonly source: HostPort;
   readonly destination: HostPort;
   /** Left out when unknown. */
   readonly identity: string | undefined;
+  /** The name of the service, where the tunnel asked for one by name. */
+  readonly targetHost?: string | undefined;
 }
 
-export function proxyHeader({ source, destination, identity }: ProxyHeader): Uint8Array {
+export function proxyHeader({ source, destination, identity, targetHost }: ProxyHeader): Uint8Array {
   const v4 = !source.ip.includes(':') && !destination.ip.includes(':');
   const addresses = [source, destination].map(({ ip }) => addressBytes(ip, v4));
   const ports = Buffer.alloc(4);
   ports.writeUInt16BE(source.port, 0);
   ports.writeUInt16BE(destination.port, 2);
-  const body = Buffer.concat([...addresses, ports, ...(identity === undefined ? [] : [tlv(TLV_IDENTITY, identity)])]);
+  const named = identity === undefined ? [] : [tlv(TLV_IDENTITY, identity)];
+  if (targetHost !== undefined) named.push(tlv(TLV_TARGET_HOST, targetHost));
+  const body = Buffer.concat([...addresses, ports, ...named]);
   const head = Buffer.from([PROXY, v4 ? FAMILY.ipv4 : FAMILY.ipv6, body.length >> 8, body.length & 0xff]);
   return Buffer.concat([SIGNATURE, head, body]);
 }

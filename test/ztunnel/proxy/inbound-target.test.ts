@@ -51,7 +51,10 @@ t.test('an application tunnel takes what comes, on its port, with a PROXY header
     asked: { ip: '1.2.3.4', port: 80 },
     proxyHeader: true,
   });
-  t.match(target('cart.shop.svc.cluster.local:82', sandwich).asked, { ip: '10.96.0.1', port: 82 });
+  t.match(target('cart.shop.svc.cluster.local:82', sandwich), {
+    asked: { ip: '10.96.0.1', port: 82 },
+    askedHost: 'cart.shop.svc.cluster.local',
+  });
 });
 
 t.test('the service that was meant: as forwarded, else by port', async (t) => {
@@ -88,6 +91,14 @@ t.test('the PROXY header', async (t) => {
     Buffer.from(v4).toString('hex'),
     ['0d0a0d0a000d0a515549540a', '2111', '0011', '01020304', '05060708', '0102', '0050', 'd000026162'].join(''),
   );
+  const named = proxyHeader({
+    source: { ip: '1.2.3.4', port: 258 },
+    destination: { ip: '5.6.7.8', port: 80 },
+    identity: 'ab',
+    targetHost: 'c.d',
+  });
+  t.equal(Buffer.from(named.subarray(-6)).toString('hex'), 'd10003632e64');
+  t.equal(Buffer.from(named.subarray(14, 16)).toString('hex'), '0017');
   const mixed = proxyHeader({ source: { ip: '1.2.3.4', port: 1 }, destination: { ip: 'fd00::1', port: 2 }, identity: undefined });
   t.equal(mixed[13], 0x21);
   t.equal(Buffer.from(mixed.subarray(16, 32)).toString('hex'), '00000000000000000000ffff01020304');
