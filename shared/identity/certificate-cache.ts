@@ -23,6 +23,8 @@ export interface CertificateCacheOptions {
   concurrency?: number;
   /** How long a forgotten identity is kept, ms, for a pod that comes right back; default 10 s. */
   grace?: number;
+  /** How long those who ask for a new identity's certificate wait through failed fetches, ms; default 10 s, as for a connect; 0: not at all. */
+  patience?: number;
   /** Called with every new certificate, and with undefined when the identity is forgotten: for worker threads. */
   onChange?: (identity: SpiffeId, certificate: WorkloadCertificate | undefined) => void;
   random?: () => number;
@@ -30,11 +32,15 @@ export interface CertificateCacheOptions {
 
 const CONCURRENCY = 8;
 const GRACE = 10_000;
+const PATIENCE = 10_000;
 const RETRY = { initial: 1000, max: 150_000, jitter: 0.2 };
 /** Between two attempts for an identity that has no valid certificate and is wanted by a connection. */
 const RETRY_WANTED = 1000;
 
-/** One identity. `first` settles with the first result; `fault` is the last fetch's, undefined after a success. */
+/**
+ * One identity. `first` settles with the first certificate, or when patience for it has ended with a fault; `fault` is the last fetch's,
+ * undefined after a success.
+ */
 interface Entry {
   readonly identity: SpiffeId;
   readonly abort: AbortController;
@@ -46,6 +52,8 @@ interface Entry {
   /** When the last fetch ended, on the monotonic clock. */
   tried: number;
   next: Timer | undefined;
+  /** Until a failure to get the first certificate is told to who waits for it; undefined afterwards. */
+  patience: Timer | undefined;
   forgetting: Timer | undefined;
 }
 
@@ -132,8 +140,15 @@ export class CertificateCache implements CertificateSource, Disposable {
       fault: undefined,
       tried: 0,
       next: undefined,
+      patience: undefined,
       forgetting: undefined,
     };
+    const { clock, patience = PATIENCE } = this.#options;
+    if (patience > 0)
+      entry.patience = clock.after(patience, () => {
+        entry.patience = undefined;
+        if (entry.fault) entry.first.resolve();
+      });
     this.#entries.set(identity, entry);
     this.#queue.add(identity, priority, () => this.#fetch(entry));
     return entry;
@@ -156,7 +171,7 @@ export class CertificateCache implements CertificateSource, Disposable {
       if (this.#entries.get(identity) === entry) this.#failed(entry, MeshError.from(error, 'no_certificate'));
     }
     entry.tried = this.#options.clock.monotonic();
-    entry.first.resolve();
+    if (!entry.fault || !entry.patience) entry.first.resolve();
   }
 
   /**
@@ -177,6 +192,8 @@ export class CertificateCache implements CertificateSource, Disposable {
     const { identity } = entry;
     entry.certificate = certificate;
     entry.fault = undefined;
+    entry.patience?.cancel();
+    entry.patience = undefined;
     entry.backoff.reset();
     this.#fetches.add(1, 'success');
     log.debug('certificate fetched', {
@@ -214,6 +231,7 @@ export class CertificateCache implements CertificateSource, Disposable {
   #drop(entry: Entry): void {
     const { identity } = entry;
     entry.next?.cancel();
+    entry.patience?.cancel();
     entry.forgetting?.cancel();
     this.#entries.delete(identity);
     this.#queue.remove(identity);

@@ -92,7 +92,7 @@ t.test('renewals are spread', async (t) => {
 });
 
 t.test('failures: the reason at once, retries at 1 s, 2 s, … 150 s, and recovery', async (t) => {
-  const { cache, clock, slow, metrics } = cacheWith();
+  const { cache, clock, slow, metrics } = cacheWith({ patience: 0 });
   const refused = t.rejects(cache.get(id('web')), { code: 'no_certificate', message: 'no such pod' });
   await slow.fail(id('web'), 'no such pod');
   await refused;
@@ -251,4 +251,32 @@ t.test('the clock steps past the end of a certificate: who wants it waits for th
   t.equal(await cache.get(id('web')), next, 'a step back ends nothing');
   clock.advance(121_000);
   t.equal(slow.asked.length, 3, 'and renewal comes after half of its life, by the clock that never steps');
+});
+
+t.test('who asks for a new identity waits through failed fetches, not for ever', async (t) => {
+  const { cache, clock, slow } = cacheWith();
+  const waiting = cache.get(id('web'));
+  await slow.fail(id('web'), 'the CA starts');
+  clock.advance(2000);
+  const certificate = await slow.answer(id('web'), clock.now());
+  t.equal(await waiting, certificate, 'the second fetch');
+
+  const vain = cache.get(id('cart'));
+  const refused = t.rejects(vain, { code: 'no_certificate', message: 'the CA is away' });
+  for (let left = 10_000; left > 0; left -= 500) {
+    await slow.fail(id('cart'), 'the CA is away');
+    clock.advance(500);
+  }
+  await slow.fail(id('cart'), 'the CA is away');
+  await refused;
+  await t.rejects(cache.get(id('cart')), { message: 'the CA is away' }, 'later ones are told at once');
+});
+
+t.test('a first fetch that nobody answers is waited for by its own deadline', async (t) => {
+  const { cache, clock, slow } = cacheWith();
+  const waiting = cache.get(id('web'));
+  clock.advance(11_000);
+  const refused = t.rejects(waiting, { message: 'no answer' });
+  await slow.fail(id('web'), 'no answer');
+  await refused;
 });
