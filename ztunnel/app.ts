@@ -11,7 +11,7 @@ import { Readiness } from '#shared/lifecycle/readiness.ts';
 import type { App } from '#shared/lifecycle/run.ts';
 import { closeFd, currentNetns } from '#shared/os/netns.ts';
 import { listenTcp } from '#shared/os/socket-factory.ts';
-import type { Logging } from '#shared/telemetry/log.ts';
+import type { Log, Logging } from '#shared/telemetry/log.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
 import { processMetrics } from '#shared/telemetry/process-metrics.ts';
 import { DeltaClient } from '#shared/xds/delta-client.ts';
@@ -69,6 +69,8 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   metrics.gauge('istio_build', 'Version of this build', ['component', 'tag']).add(1, 'ztunnel', config.version);
   const readiness = new Readiness();
   checkCapabilities(config);
+  if (deps.takeover && config.dedicated)
+    throw new MeshError('invalid_config', 'PROXY_MODE=dedicated: --takeover is for the ztunnel of a node; start without it');
   const handover = { path: config.takeoverUds, build: config.version, clock, log: logging.scope('takeover') };
   const predecessor = deps.takeover ? await meetPredecessor({ ...handover, stopping: deps.stopping }) : undefined;
   if (predecessor) cleanup.use(predecessor);
@@ -90,8 +92,8 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   const start = config.dnsProxy ? withDns(new DnsProxy({ config, store, metrics, logging, clock }), connections) : connections;
   using _dns = config.dnsProxy ? readiness.block('dns proxy') : undefined;
   const pods = new PodManager({ start, clock, log: logging.scope('inpod'), metrics });
-  const zds = new ZdsClient({ path: config.inpodUds, pods, readiness, clock, log: logging.scope('inpod'), metrics });
-  cleanup.defer(() => zds.close());
+  const source = podSource(config, { pods, readiness, clock, log: logging.scope('inpod'), metrics });
+  cleanup.defer(() => source.close());
 
   const fileState = config.localXdsPath === undefined ? [] : await readStateFile(config.localXdsPath);
   const configDump = configDumpRoute({ config, store, fileState, pods, plane, certificates: dump });
@@ -118,7 +120,7 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   const servers = early ?? (await bindPorts());
   void synced.then(() => {
     waiting[Symbol.dispose]();
-    return zds.run();
+    return source.run().catch((thrown: unknown) => requestStop(MeshError.from(thrown).message));
   });
   const giver = cleanup.use(
     new TakeoverGiver({
@@ -127,7 +129,7 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
       sockets: plane.sockets,
       metrics,
       async letGo() {
-        zds.close();
+        source.close();
         plane.sockets.handOver();
         pods.handOver(config.drainDeadline);
         await servers[Symbol.asyncDispose]();
@@ -135,7 +137,7 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
       },
     }),
   );
-  giver.listen();
+  if (!config.dedicated) giver.listen();
 
   log.info('started', { node: config.nodeName, backend: plane.backend, workers: plane.workers, admin_port: servers.ports.admin });
   const held = cleanup.move();
@@ -147,10 +149,32 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
     ports: servers.ports,
     async stop() {
       readiness.block('shutting down');
-      zds.close();
+      source.close();
       await pods.stop(config.drainDeadline);
       await held.disposeAsync();
     },
+  };
+}
+
+/** Where pods come from: the CNI agent, or, for a dedicated ztunnel, its configuration. */
+interface PodSource {
+  /** Ends with close(); rejects when what must be served cannot be. */
+  run(): Promise<void>;
+  close(): void;
+}
+
+function podSource(
+  { dedicated, inpodUds: path }: ZtunnelConfig,
+  deps: { pods: PodManager; readiness: Readiness; clock: Clock; log: Log; metrics: Metrics },
+): PodSource {
+  if (!dedicated) return new ZdsClient({ path, ...deps });
+  const blocker = deps.readiness.block('proxy');
+  return {
+    async run() {
+      await deps.pods.serveOwn('dedicated', dedicated);
+      blocker[Symbol.dispose]();
+    },
+    close: () => undefined,
   };
 }
 
@@ -163,10 +187,11 @@ function connectionsFor(openFiles: number): number {
 }
 
 /** The namespace and mark of in-pod sockets need capabilities; without them nothing would work, so say so at once. */
-function checkCapabilities(config: ZtunnelConfig): void {
+function checkCapabilities({ dedicated, packetMark }: ZtunnelConfig): void {
+  const mark = packetMark === undefined ? {} : { mark: packetMark };
   const netns = currentNetns();
   try {
-    closeFd(listenTcp({ address: { ip: '127.0.0.1', port: 0 }, netns, mark: config.packetMark }).fd);
+    closeFd(listenTcp({ address: { ip: '127.0.0.1', port: 0 }, ...(dedicated ? {} : { netns }), ...mark }).fd);
   } catch (thrown) {
     const reason = MeshError.from(thrown).message;
     throw new MeshError(
@@ -197,11 +222,12 @@ function certificateSource(
   if (certificates) return { certificates, dump: () => [], feed };
   const { caAddress: address, caRootCa: rootCert, authToken, clusterId, altCaHostname: altHostname, caHeaders: headers } = config;
   const endpoint = { address, rootCert, authToken, clusterId, altHostname, headers };
-  const fetcher = cleanup.use(new CaClient({ endpoint, ttl: config.secretTtl, impersonate: true }));
+  const fetcher = cleanup.use(new CaClient({ endpoint, ttl: config.secretTtl, impersonate: !config.dedicated }));
   const cache = cleanup.use(
     new CertificateCache({ fetcher, clock, log: logging.scope('identity'), metrics, onChange: feed.tell }),
   );
-  if (config.proxy) cleanup.use(followLocalIdentities(store, cache));
+  // The token of a dedicated ztunnel is for its own workload alone.
+  if (config.proxy && !config.dedicated) cleanup.use(followLocalIdentities(store, cache));
   return { certificates: cache, dump: () => cache.dump(), feed };
 }
 

@@ -14,6 +14,7 @@ import { PORT } from '#shared/ports.ts';
 import type { Keepalive } from '#shared/reactor/api.ts';
 import type { LogFormat } from '#shared/telemetry/log.ts';
 import { istioMetadata } from '#shared/xds/node.ts';
+import type { PodIdentity } from './state/workloads.ts';
 import type { ProxyConfig } from './proxy-config.ts';
 import { readProxyConfig } from './proxy-config.ts';
 
@@ -24,6 +25,8 @@ const DEFAULT_TOKEN = './var/run/secrets/tokens/istio-token';
 export type SameNode = 'relay' | 'hbone';
 
 export interface ZtunnelConfig {
+  /** PROXY_MODE=dedicated: the one workload that is served, in the network namespace of the process. Undefined: the pods of the node. */
+  readonly dedicated: PodIdentity | undefined;
   /** Serve connections of captured pods; false: names alone. */
   readonly proxy: boolean;
   readonly nodeName: string;
@@ -53,7 +56,8 @@ export interface ZtunnelConfig {
   /** Where a ztunnel waits for its successor (docs/upgrade.md). */
   readonly takeoverUds: string;
   readonly inpodPortReuse: boolean;
-  readonly packetMark: number;
+  /** SO_MARK of every socket in pods, by which redirect rules let them pass; undefined: none. */
+  readonly packetMark: number | undefined;
   /** Keep the client's address towards the application: always, never, or where the kernel lets us. */
   readonly originalSource: 'require' | 'no' | 'try';
   readonly keepalive: Keepalive | undefined;
@@ -126,7 +130,9 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
   const backend = read.oneOf('CULVERT_BACKEND', ['auto', 'native', 'portable'], 'auto');
   const proxied = read.boolean('ENABLE_PROXY', true);
   const inpodUds = read.string('INPOD_UDS', '/var/run/ztunnel/ztunnel.sock');
+  const dedicated = dedicatedWorkload(read);
   const config: ZtunnelConfig = {
+    dedicated,
     proxy: proxied,
     nodeName: read.string('NODE_NAME', ''),
     network: read.string('NETWORK', ''),
@@ -153,7 +159,7 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
     inpodUds,
     takeoverUds: read.string('TAKEOVER_UDS', join(dirname(inpodUds), 'takeover.sock')),
     inpodPortReuse: read.boolean('INPOD_PORT_REUSE', true),
-    packetMark: read.integer('PACKET_MARK', 1337, { min: 1, max: 0xffff_ffff }),
+    packetMark: packetMark(read, dedicated !== undefined),
     originalSource: originalSource(read),
     ...liveness(read),
     ipv6: read.boolean('IPV6_ENABLED', true),
@@ -188,6 +194,24 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
   checkSense(read, config);
   read.done();
   return config;
+}
+
+/** Whom a dedicated ztunnel serves; undefined for that of a node. */
+function dedicatedWorkload(read: EnvReader): PodIdentity | undefined {
+  if (read.oneOf('PROXY_MODE', ['shared', 'dedicated'], 'shared') === 'shared') return undefined;
+  const text = read.string('PROXY_WORKLOAD_INFO', '');
+  const [namespace, name, serviceAccount, ...more] = text.split('/');
+  if (namespace && name && serviceAccount && more.length === 0) return { namespace, name, serviceAccount };
+  read.faults.push(
+    `PROXY_WORKLOAD_INFO="${text}": PROXY_MODE=dedicated serves one workload; give NAMESPACE/NAME/SERVICE_ACCOUNT`,
+  );
+  return undefined;
+}
+
+/** Without a namespace of its own to go to, a dedicated ztunnel needs no capability for a mark that nobody asked for. */
+function packetMark(read: EnvReader, dedicated: boolean): number | undefined {
+  if (dedicated && read.optional('PACKET_MARK') === undefined) return undefined;
+  return read.integer('PACKET_MARK', 1337, { min: 1, max: 0xffff_ffff });
 }
 
 /** What is well formed and cannot work. */

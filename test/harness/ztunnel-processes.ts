@@ -105,6 +105,27 @@ export class ZtunnelProcesses {
     return { child, first: await messageOf(child) };
   }
 
+  /** A pod on the wire that has a ztunnel of its own. */
+  async dedicated({ name, namespace, serviceAccount, ips }: Workload, env: Record<string, string> = {}): Promise<TestPod> {
+    const pod = this.net.pod(name, ...ips);
+    const all = {
+      PROXY_MODE: 'dedicated',
+      PROXY_WORKLOAD_INFO: `${namespace}/${name}/${serviceAccount}`,
+      PACKET_MARK: '1337',
+      XDS_ADDRESS: '',
+      CULVERT_BACKEND: 'native',
+      ...env,
+    };
+    const command = ['netns', 'exec', pod.netns.name, process.execPath, fixture('lab-ztunnel')];
+    const stdio = ['ignore', 'inherit', 'inherit', 'ipc'] as const;
+    const child = spawn('ip', command, { stdio: [...stdio], serialization: 'advanced' });
+    this.#endsWithTest(child);
+    child.send({ env: all, state: this.#workloads.map(changeOf), certificates: this.#certificates } satisfies ZtunnelStart);
+    await messageOf(child);
+    await applyPodRules(pod.netns.fd, { ...DEFAULT_POD_RULES, dnsCapture: false });
+    return pod;
+  }
+
   async #ztunnel(start: ZtunnelStart): Promise<ChildProcess> {
     const child = fork(fixture('lab-ztunnel'), {
       serialization: 'advanced',

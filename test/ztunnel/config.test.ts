@@ -124,6 +124,14 @@ t.test('the DNS proxy', async (t) => {
 
 t.test('what is served, and with which keys', async (t) => {
   t.match(config({}), { proxy: true, postQuantum: false });
+  t.match(config({ PROXY_MODE: 'dedicated', PROXY_WORKLOAD_INFO: 'shop/web-1/web' }), {
+    dedicated: { namespace: 'shop', name: 'web-1', serviceAccount: 'web' },
+    packetMark: undefined,
+  });
+  t.equal(config({}).dedicated, undefined);
+  t.throws(() => config({ PROXY_MODE: 'dedicated', PROXY_WORKLOAD_INFO: 'shop/web' }), {
+    message: /give NAMESPACE\/NAME\/SERVICE_ACCOUNT/u,
+  });
   t.match(config({ ENABLE_PROXY: 'false', ZTUNNEL_WORKER_THREADS: '4' }), { proxy: false, dnsProxy: true, workerThreads: 0 });
   t.match(config({ COMPLIANCE_POLICY: 'pqc' }), { postQuantum: true });
   t.throws(() => config({ COMPLIANCE_POLICY: 'fips' }), { message: /COMPLIANCE_POLICY="fips": not one of pqc, none/u });

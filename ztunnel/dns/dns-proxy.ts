@@ -57,7 +57,8 @@ export class DnsProxy {
   /** Binds in the pod's namespace (undefined: in ours), which stays the caller's; throws when a port is taken. */
   start(who: PodIdentity, netns: NetnsFd): PodProxy {
     const { config, store, clock, logging, random = Math.random } = this.#deps;
-    const place = { ...(netns === undefined ? {} : { netns }), mark: config.packetMark };
+    const { packetMark: mark } = config;
+    const place = { ...(netns === undefined ? {} : { netns }), ...(mark === undefined ? {} : { mark }) };
     const log = logging.scope('dns');
     const sockets = bindDns({ ...place, addresses: addressesOf(config), reusePort: config.inpodPortReuse });
     const over = new AbortController();

@@ -3,6 +3,7 @@
 import type { Clock, Timer } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import { closeFd, netnsIdentity } from '#shared/os/netns.ts';
+import type { NetnsFd } from '#shared/reactor/api.ts';
 import type { Log } from '#shared/telemetry/log.ts';
 import type { Family, Metrics } from '#shared/telemetry/metrics.ts';
 import type { PodIdentity } from '../state/workloads.ts';
@@ -15,11 +16,12 @@ export interface PodProxy {
 }
 
 /** Binds the listeners of a pod; rejects when a port is taken or the namespace is gone. Does not own `netns`. */
-export type StartPod = (uid: string, who: PodIdentity, netns: number) => Promise<PodProxy>;
+export type StartPod = (uid: string, who: PodIdentity, netns: NetnsFd) => Promise<PodProxy>;
 
 interface ServedPod {
   readonly who: PodIdentity;
-  readonly netns: number;
+  /** Undefined: that of this process. */
+  readonly netns: NetnsFd;
   /** What tells the namespace apart, whatever descriptor it came by. */
   readonly netnsId: string;
   /** Undefined while it could not be started yet. */
@@ -90,6 +92,15 @@ export class PodManager {
     return this.#inTurn(() => this.#handle(request));
   }
 
+  /** Serves a pod that no agent tells of, in the network namespace of this process; rejects when a port is taken. */
+  serveOwn(uid: string, who: PodIdentity): Promise<void> {
+    return this.#inTurn(async () => {
+      const pod: ServedPod = { who, netns: undefined, netnsId: 'own', proxy: undefined };
+      await this.#startPod(uid, pod);
+      this.#pods.set(uid, pod);
+    });
+  }
+
   /** Stops all pods, whose connections may last `deadline` ms. */
   async stop(deadline: number): Promise<void> {
     this.#retry?.cancel();
@@ -101,7 +112,7 @@ export class PodManager {
 
   /** Pods that are served, with their namespaces, which stay ours. */
   served(): { uid: string; who: PodIdentity; netns: number }[] {
-    return [...this.#pods].filter(([, { proxy }]) => proxy).map(([uid, { who, netns }]) => ({ uid, who, netns }));
+    return [...this.#pods].flatMap(([uid, { who, netns, proxy }]) => (proxy && netns !== undefined ? { uid, who, netns } : []));
   }
 
   /** From when this resolves until it is disposed no pod comes or goes: requests wait. */
@@ -181,7 +192,7 @@ export class PodManager {
     const stopping = (pod.proxy?.stop(deadline) ?? Promise.resolve())
       .catch((thrown: unknown) => this.#deps.log.error('pod did not stop in order', { uid, error: MeshError.from(thrown) }))
       .finally(() => {
-        closeFd(pod.netns);
+        if (pod.netns !== undefined) closeFd(pod.netns);
         this.#stopping.delete(stopping);
         if (pod.proxy) this.#stopped.add(1);
       });

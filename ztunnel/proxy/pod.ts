@@ -111,7 +111,7 @@ export function podSocket(
 ): Pick<ConnectOptions, 'netns' | 'mark' | 'keepalive' | 'userTimeout'> {
   return {
     ...(pod.netns === undefined ? {} : { netns: pod.netns }),
-    mark: config.packetMark,
+    ...(config.packetMark === undefined ? {} : { mark: config.packetMark }),
     ...(config.keepalive ? { keepalive: config.keepalive } : {}),
     ...(config.userTimeout === undefined ? {} : { userTimeout: config.userTimeout }),
   };

@@ -2,7 +2,7 @@
 import { MeshError } from '#shared/errors.ts';
 import { Drain } from '#shared/lifecycle/drain.ts';
 import { PORT } from '#shared/ports.ts';
-import type { Conn, ListeningSocket, ListenOptions } from '#shared/reactor/api.ts';
+import type { Conn, ListeningSocket, ListenOptions, NetnsFd } from '#shared/reactor/api.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import { Socks } from '../socks/socks.ts';
 import type { PodProxy } from '../inpod/pod-manager.ts';
@@ -26,7 +26,7 @@ export function podPorts({ socks5 }: Pick<ZtunnelConfig, 'socks5'>): readonly nu
 export interface PodPlace {
   readonly uid: string;
   readonly who: PodIdentity;
-  readonly netns: number;
+  readonly netns: NetnsFd;
   /** By port, when another thread bound them; taken over. */
   readonly sockets?: ReadonlyMap<number, readonly ListeningSocket[]>;
 }
@@ -89,7 +89,7 @@ async function serveWithin(
 }
 
 /** Peers of 15008 are kept alive by HTTP/2 PING, so only the captured ports ask the kernel to. */
-export function podListenOptions(config: ZtunnelConfig, netns: number, port: number): ListenOptions {
+export function podListenOptions(config: ZtunnelConfig, netns: NetnsFd, port: number): ListenOptions {
   const { keepalive, ...socket } = podSocket({ netns }, { config });
   return {
     ...socket,

@@ -1,7 +1,7 @@
 // The listening sockets of a pod as the main thread holds them. It binds them, or is given them by the ztunnel that ran before, and keeps
 // them; workers get descriptors of their own: a worker that ends leaves the queue of its socket to the next one, and no connection is
 // refused meanwhile.
-import type { ListeningSocket } from '#shared/reactor/api.ts';
+import type { ListeningSocket, NetnsFd } from '#shared/reactor/api.ts';
 import { closeFd } from '#shared/os/netns.ts';
 import { duplicate, listenTcp, stopListening } from '#shared/os/socket-factory.ts';
 import type { ZtunnelConfig } from '../config.ts';
@@ -27,7 +27,7 @@ export class PodSockets {
    * Binds every port in the namespace, for workers that nothing was given for; throws when one is taken or the namespace is gone. Owns
    * what it was given.
    */
-  constructor(config: ZtunnelConfig, netns: number, workers: number, given?: GivenSockets) {
+  constructor(config: ZtunnelConfig, netns: NetnsFd, workers: number, given?: GivenSockets) {
     this.#workers = workers;
     this.#ports = podPorts(config);
     this.#sets.push(...(given?.sets ?? []));

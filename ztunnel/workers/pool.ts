@@ -3,6 +3,7 @@
 import type { Clock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
+import type { NetnsFd } from '#shared/reactor/api.ts';
 import type { Readiness } from '#shared/lifecycle/readiness.ts';
 import type { Log, Logging } from '#shared/telemetry/log.ts';
 import { MetricReports } from '#shared/telemetry/metric-report.ts';
@@ -42,7 +43,7 @@ export interface WorkerPoolDeps {
 interface PlacedPod {
   readonly uid: string;
   readonly who: PodIdentity;
-  readonly netns: number;
+  readonly netns: NetnsFd;
   readonly sockets: PodSockets;
 }
 
@@ -95,7 +96,7 @@ class WorkerPool implements DataPlane {
     await Promise.all(this.#slots.map((slot) => slot.start()));
   }
 
-  async start(uid: string, who: PodIdentity, netns: number): Promise<PodProxy> {
+  async start(uid: string, who: PodIdentity, netns: NetnsFd): Promise<PodProxy> {
     const pod: PlacedPod = { uid, who, netns, sockets: this.sockets.open(uid, netns) };
     try {
       await Promise.all(

@@ -1,4 +1,5 @@
 // The listening sockets of all pods, by the uid of the pod: what a ztunnel gives to its successor, and takes from its predecessor.
+import type { NetnsFd } from '#shared/reactor/api.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import type { GivenSockets, SocketSet } from './pod-sockets.ts';
 import { PodSockets } from './pod-sockets.ts';
@@ -27,7 +28,7 @@ export class SocketKeeper {
   }
 
   /** The sockets of a pod: given ones, or bound now; throws when a port is taken or the namespace is gone. */
-  open(uid: string, netns: number): PodSockets {
+  open(uid: string, netns: NetnsFd): PodSockets {
     const given = this.#given.get(uid);
     this.#given.delete(uid);
     const sockets = new PodSockets(this.#config, netns, this.#workers, given);

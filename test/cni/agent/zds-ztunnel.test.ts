@@ -24,7 +24,9 @@ t.test('snapshot, ADD, DEL, and a session after the agent was replaced', async (
   const stopped: string[] = [];
   const pods = new PodManager({
     start: async (uid, who, netns) => {
-      started.push(`${uid} ${who.namespace}/${who.name} ${who.serviceAccount} ${netnsIdentity(netns)}`);
+      started.push(
+        `${uid} ${who.namespace}/${who.name} ${who.serviceAccount} ${netns === undefined ? '' : netnsIdentity(netns)}`,
+      );
       return { stop: async () => void stopped.push(uid) };
     },
     clock: systemClock,

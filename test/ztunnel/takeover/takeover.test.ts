@@ -14,6 +14,8 @@ import { applyPodRules } from '../../../cni/rules/apply.ts';
 import { DEFAULT_POD_RULES } from '../../../cni/rules/pod.ts';
 import { eventually } from '../../harness/mesh-lab.ts';
 import type { TestPod } from '../../harness/pod-net.ts';
+import { TestControlPlane } from '../../harness/control-plane.ts';
+import { createTestCa } from '../../harness/test-ca.ts';
 import { createPodNet } from '../../harness/pod-net.ts';
 import { ZdsAgent } from '../../harness/zds-agent.ts';
 
@@ -30,11 +32,15 @@ async function setUp(t: Test) {
   const dir = await mkdtemp(join(tmpdir(), 'culvert-takeover-'));
   t.teardown(() => rm(dir, { recursive: true, force: true }));
   await writeFile(join(dir, 'state.yaml'), STATE);
+  // A connection that was accepted while the pods change hands meets its destination in the other process, through a tunnel.
+  const plane = new TestControlPlane(createTestCa());
+  t.teardown(() => plane.stop());
+  await plane.start();
   const [admin, stats, readiness] = await freePorts();
   const env: Record<string, string> = {
     NODE_NAME: 'node-1',
     XDS_ADDRESS: '',
-    CA_ADDRESS: '',
+    CA_ADDRESS: plane.address,
     LOCAL_XDS_PATH: join(dir, 'state.yaml'),
     INPOD_UDS: join(dir, 'zds.sock'),
     ADMIN_PORT: String(admin),
