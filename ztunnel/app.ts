@@ -222,9 +222,11 @@ function certificateSource(
   if (certificates) return { certificates, dump: () => [], feed };
   const { caAddress: address, caRootCa: rootCert, authToken, clusterId, altCaHostname: altHostname, caHeaders: headers } = config;
   const endpoint = { address, rootCert, authToken, clusterId, altHostname, headers };
+  // Without a CA nobody needs to wait for one.
+  const patience = address === '' ? { patience: 0 } : {};
   const fetcher = cleanup.use(new CaClient({ endpoint, ttl: config.secretTtl, impersonate: !config.dedicated }));
   const cache = cleanup.use(
-    new CertificateCache({ fetcher, clock, log: logging.scope('identity'), metrics, onChange: feed.tell }),
+    new CertificateCache({ fetcher, clock, log: logging.scope('identity'), metrics, onChange: feed.tell, ...patience }),
   );
   // The token of a dedicated ztunnel is for its own workload alone.
   if (config.proxy && !config.dedicated) cleanup.use(followLocalIdentities(store, cache));

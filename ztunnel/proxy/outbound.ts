@@ -5,7 +5,7 @@ import { MeshError } from '#shared/errors.ts';
 import type { WorkloadUid } from '#shared/ids.ts';
 import { CancelScope } from '#shared/lifecycle/cancel.ts';
 import type { ByteStream, Conn } from '#shared/reactor/api.ts';
-import type { Workload } from '../state/model.ts';
+import type { Service, Workload } from '../state/model.ts';
 import type { EndpointLoad } from '../state/two-choices.ts';
 import type { ConnectionFacts, ConnectionResult } from '../telemetry/connection-result.ts';
 import { peerOf } from '../telemetry/peer.ts';
@@ -199,9 +199,15 @@ export class Outbound {
       hboneAddress: tunnel && !sameNode ? formatHostPort(tunnel.authority) : undefined,
       source: peerOf(source, tunnel ? source.identity : undefined),
       destination: peerOf(destination, tunnel?.workload.identity),
-      service: route?.service,
+      service: route ? route.service : this.#meant(source, to),
       mutualTls: tunnel !== undefined && !sameNode,
     };
+  }
+
+  /** The service that has no way to it. */
+  #meant(source: Workload, to: HostPort): Service | undefined {
+    const { store, config } = this.#context;
+    return store.services.byVip(config.network, to.ip, source.namespace);
   }
 }
 
