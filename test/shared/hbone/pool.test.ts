@@ -107,3 +107,32 @@ test('a peer that takes a CONNECT and never answers it is waited for no longer t
   await opening;
   await until(() => pool.streams === 0);
 });
+
+test('all who ask at once wait for one connection, and a place that is free again is used again', async (t) => {
+  let connects = 0;
+  const { pool, request } = await mesh(t, (tunnel) => echo(tunnel.accept([])), {
+    serve: { maxStreams: 20 },
+    events: { onConnected: () => void connects++ },
+  });
+  for (let round = 0; round < 3; round++) {
+    const tunnels = await Promise.all(Array.from({ length: 20 }, () => pool.open(request)));
+    t.equal(pool.size, 1);
+    for (const { stream } of tunnels) stream.end();
+    await Promise.all(tunnels.map(({ stream }) => read(stream)));
+    await until(() => pool.streams === 0);
+  }
+  t.equal(connects, 1);
+});
+
+test('when the connection cannot be made, all who wait for it hear so at once', async (t) => {
+  let failures = 0;
+  const { pool, request } = await mesh(t, (tunnel) => echo(tunnel.accept([])), {
+    events: { onConnectFailed: () => void failures++ },
+  });
+  const nobody = { ...request, peer: { ...request.peer, to: { ip: '127.0.0.1', port: 1 } } };
+  const asked = Array.from({ length: 20 }, () => pool.open(nobody));
+  for (const result of await Promise.allSettled(asked))
+    t.match(result, { status: 'rejected', reason: { code: 'connect_failed' } });
+  t.equal(failures, 1, 'one attempt');
+  t.equal(pool.size, 0);
+});

@@ -1,6 +1,6 @@
 // Each row of the outbound table is one test (facts: ztunnel 3).
 import t from 'tap';
-import { spiffeId, workloadUid } from '#shared/ids.ts';
+import { namespacedHostname, spiffeId, workloadUid } from '#shared/ids.ts';
 import { decideRoute } from '../../../ztunnel/proxy/upstream.ts';
 import type { Route } from '../../../ztunnel/proxy/upstream.ts';
 import type { GatewayAddress } from '../../../ztunnel/state/model.ts';
@@ -127,12 +127,51 @@ t.test('weighted waypoints are sampled', async (t) => {
   t.match(route(store, '10.96.0.1', 80, { random: () => 0.91 }), { workload: { name: 'canary' } });
 });
 
+t.test('weights that are all zero count as none: the plain waypoint, or none at all', async (t) => {
+  const weightedWaypoints = [{ waypoint: { kind: 'address', network: '', ip: '10.96.7.7', port: 15_008 } as const, weight: 0 }];
+  const bound = aService('cart', { weightedWaypoints, waypoint: byHostname });
+  t.match(route(aStore(web, cart, waypointPod, waypoint, bound), '10.96.0.1'), {
+    via: 'waypoint',
+    workload: { name: 'waypoint' },
+  });
+  t.match(route(aStore(web, cart, aService('cart', { weightedWaypoints })), '10.96.0.1'), { via: 'workload' });
+});
+
+t.test('a waypoint may be a workload, by address or host name; the names of its service may answer too', async (t) => {
+  const lone = aWorkload('lone', { ips: ['10.0.0.11'], hostname: 'lone.example', nativeTunnel: true });
+  for (const gateway of [
+    { kind: 'address', network: '', ip: '10.0.0.11', port: 15_008 },
+    { kind: 'hostname', host: namespacedHostname('shop', 'lone.example'), port: 15_008 },
+  ] as const)
+    t.match(route(aStore(web, cart, lone, aService('cart', { waypoint: gateway })), '10.96.0.1'), {
+      to: { ip: '10.0.0.11', port: 15_008 },
+      accepted: [lone.identity],
+      via: 'waypoint',
+    });
+  const extra = spiffeId({ trustDomain: 'td', namespace: 'ns', serviceAccount: 'sa' });
+  const named = aService('waypoint', { vips: ['10.96.0.9'], ports: { 15_008: 15_008 }, subjectAltNames: [extra] });
+  t.match(route(aStore(web, cart, waypointPod, named, aService('cart', { waypoint: byHostname })), '10.96.0.1'), {
+    accepted: [extra, waypointPod.identity],
+  });
+});
+
+t.test('headless: the pod’s address leads to the pod, and no service is told', async (t) => {
+  const found = route(aStore(web, cart, aService('cart', { vips: [] })), '10.0.0.2', 8080);
+  t.match(found, { kind: 'hbone', authority: { ip: '10.0.0.2', port: 8080 }, via: 'workload' });
+  t.notOk(found.service);
+});
+
 t.test('who is meant by an address that several services have', async (t) => {
   const mine = aService('mine', { hostname: 'mine', waypoint: byHostname });
   const hidden = aService('theirs', { hostname: 'theirs', namespace: 'other', visibility: 'Namespace' });
   t.equal(route(aStore(web, hidden), '10.96.0.1').kind, 'passthrough', 'a service of another namespace that hides');
   const both = aStore(web, waypointPod, waypoint, aService('first', { namespace: 'other' }), mine);
   t.match(route(both, '10.96.0.1'), { service: { name: 'mine' } }, 'the client’s own namespace first');
+  const [early, main] = [aService('early', { namespace: 'a' }), aService('main', { namespace: 'b', canonical: true })];
+  const far = aWorkload('far', { namespace: 'c', ips: ['10.0.0.12'] });
+  const canonical = aStore(web, far, early, main);
+  t.throws(() => route(canonical, '10.96.0.1'), { code: 'no_healthy_upstream' });
+  t.equal(canonical.services.byVip('', '10.96.0.1', 'c')?.name, 'main', 'then the canonical one, whenever it came');
 });
 
 t.test('address blocks count where no exact address does, the tightest first', async (t) => {
