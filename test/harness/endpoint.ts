@@ -1,6 +1,9 @@
 // One end of a TCP connection as an application has it, and what it sees of the other: bytes, an end, a reset.
+import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { HostPort } from '#shared/address.ts';
+import type { TestPod } from './pod-net.ts';
 
 /** How long something may take to be seen, ms. */
 const PATIENCE = 4000;
@@ -12,6 +15,21 @@ export class Endpoint {
   readonly seen: ('end' | 'reset' | 'closed')[] = [];
   /** The error behind a reset. */
   code = '';
+
+  /**
+   * Resolves once the connection is there, or has been: who accepted it may have reset it before the application hears of it. Rejects when
+   * it was refused.
+   */
+  static async open(pod: Pick<TestPod, 'dial'>, to: HostPort): Promise<Endpoint> {
+    const end = new Endpoint(pod.dial(to));
+    try {
+      await once(end.socket, 'connect');
+    } catch (error) {
+      if (end.code !== 'ECONNRESET') throw error;
+      await end.until('closed');
+    }
+    return end;
+  }
 
   /** Reads from now on. */
   constructor(socket: Socket) {

@@ -20,7 +20,9 @@ export interface TestPod {
   readonly netns: TestNetns;
   /** A server of the pod; `onSocket` gets half-open sockets. Resolves with its port. */
   serve(onSocket: (socket: Socket) => void, port?: number): Promise<number>;
-  /** A connection of the pod's application; open, half-open allowed. */
+  /** A connection of the pod's application, on its way; half-open allowed. */
+  dial(to: HostPort): Socket;
+  /** The same once it is open. */
   connect(to: HostPort): Promise<Socket>;
 }
 
@@ -59,10 +61,13 @@ function testPod(t: Pick<Test, 'teardown'>, name: string, ip: string, netns: Tes
     socket.once('close', () => sockets.delete(socket));
     return socket;
   };
+  const dial = (to: HostPort): Socket =>
+    keep(new Socket({ fd: clientTcp({ netns: netns.fd, to }), allowHalfOpen: true })).connect({ host: to.ip, port: to.port });
   return {
     name,
     ip,
     netns,
+    dial,
     async serve(onSocket, port = 0) {
       const { fd, address } = listenTcp({ netns: netns.fd, address: { ip: '::', port } });
       const server = createServer({ allowHalfOpen: true }, (socket) => onSocket(keep(socket)));
@@ -72,8 +77,7 @@ function testPod(t: Pick<Test, 'teardown'>, name: string, ip: string, netns: Tes
       return address.port;
     },
     async connect(to) {
-      const socket = keep(new Socket({ fd: clientTcp({ netns: netns.fd, to }), allowHalfOpen: true }));
-      socket.connect({ host: to.ip, port: to.port });
+      const socket = dial(to);
       await once(socket, 'connect');
       return socket;
     },

@@ -23,7 +23,7 @@ for (const workers of ['1', 'main'])
         seen = socket.remoteAddress;
         socket.pipe(socket);
       });
-      const end = new Endpoint(await from.connect({ ip: to.ip, port }));
+      const end = await Endpoint.open(from, { ip: to.ip, port });
       end.socket.write('hello');
       const answered = await end.gets(5);
       end.socket.destroy();

@@ -20,7 +20,7 @@ for (const backend of BACKENDS)
     await lab.apply(shop, web, cart);
     const [client, server] = [await lab.captured(web), await lab.captured(cart)];
     const port = await server.serve((socket: Socket) => void socket.pipe(socket));
-    const open = async (): Promise<Endpoint> => new Endpoint(await client.connect({ ip: server.ip, port }));
+    const open = (): Promise<Endpoint> => Endpoint.open(client, { ip: server.ip, port });
     const sound = await open();
     sound.socket.write('one');
     await sound.untilBytes(3);

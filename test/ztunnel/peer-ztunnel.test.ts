@@ -103,7 +103,7 @@ async function setUp(t: Test, certificates?: (ca: TestCa) => CertificateSource) 
 
 /** Five bytes there and back, then an end; how many came back. */
 async function talk(from: TestPod, ip: string, port: number): Promise<number> {
-  const end = new Endpoint(await from.connect({ ip, port }));
+  const end = await Endpoint.open(from, { ip, port });
   end.socket.write('hello');
   await end.gets(5);
   end.socket.end();
@@ -155,9 +155,7 @@ t.test('a hundred tunnels at a time', { skip, timeout: 60_000 }, async (t) => {
     [there, here],
   ] as const) {
     const port = await to.serve((socket) => void socket.pipe(socket));
-    const ends = await Promise.all(
-      Array.from({ length: 100 }, async () => new Endpoint(await from.connect({ ip: to.ip, port }))),
-    );
+    const ends = await Promise.all(Array.from({ length: 100 }, () => Endpoint.open(from, { ip: to.ip, port })));
     for (const end of ends) end.socket.write('hello');
     for (const end of ends) await end.untilBytes(5);
     for (const end of ends) end.socket.resetAndDestroy();

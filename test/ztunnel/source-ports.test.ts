@@ -27,7 +27,7 @@ for (const backend of BACKENDS)
     for (let round = 0; round < 2; round++) {
       const held: Endpoint[] = [];
       for (let i = 0; i < HELD; i++) {
-        const end = new Endpoint(await client.connect({ ip: server.ip, port }));
+        const end = await Endpoint.open(client, { ip: server.ip, port });
         end.socket.write('hello');
         t.ok(await end.gets(5), `connection ${i}`);
         held.push(end);

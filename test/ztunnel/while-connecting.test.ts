@@ -54,7 +54,7 @@ for (const backend of BACKENDS)
       const way = await make(lab);
       const [answered, reset, closed] = [await silentPort(way), await silentPort(way), await silentPort(way)];
       const [asker, quitter, leaver] = (await Promise.all(
-        [answered, reset, closed].map(async ({ to }) => new Endpoint(await way.client.connect(to))),
+        [answered, reset, closed].map(({ to }) => Endpoint.open(way.client, to)),
       )) as [Endpoint, Endpoint, Endpoint];
       for (const { knocked } of [answered, reset, closed]) await knocked();
       asker.socket.end('question');

@@ -45,7 +45,7 @@ for (const [name, step, life] of [
     const [client, one, two] = [await lab.captured(web), await lab.captured(cart), await lab.captured(stock)];
     for (const pod of [one, two]) await pod.serve((socket: Socket) => void socket.pipe(socket), 8080);
     const connect = async ({ ip }: TestPod): Promise<Endpoint> => {
-      const end = new Endpoint(await client.connect({ ip, port: 8080 }));
+      const end = await Endpoint.open(client, { ip, port: 8080 });
       end.socket.write('hello');
       await end.untilBytes(5);
       return end;

@@ -20,7 +20,7 @@ t.test('away, and back with fewer pods and with more', async (t) => {
   const [client, other, server] = [await lab.captured(web), await lab.captured(api), await lab.captured(cart)];
   const port = await server.serve((socket: Socket) => void socket.pipe(socket));
   const connect = async (from: TestPod): Promise<Endpoint> => {
-    const end = new Endpoint(await from.connect({ ip: server.ip, port }));
+    const end = await Endpoint.open(from, { ip: server.ip, port });
     end.socket.write('hello');
     await end.untilBytes(5);
     return end;

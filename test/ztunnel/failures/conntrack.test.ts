@@ -31,7 +31,7 @@ t.test(
     const ports = { cart: await cartPod.serve(echo), stock: await stockPod.serve(echo) };
     const to = { cart: { ip: cartPod.ip, port: ports.cart }, stock: { ip: stockPod.ip, port: ports.stock } };
     const connect = async (address: { ip: string; port: number }): Promise<Endpoint> => {
-      const end = new Endpoint(await client.connect(address));
+      const end = await Endpoint.open(client, address);
       end.socket.write('hello');
       return end;
     };

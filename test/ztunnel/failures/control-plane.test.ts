@@ -56,7 +56,7 @@ t.test('gone at the start: not ready, no pod is touched, and served soon after i
   await eventually('readiness', () => near.app.readiness.ready || undefined);
   const [client, server] = [await lab.captured(web), await lab.captured(cart)];
   const port = await server.serve(echo);
-  await echoes(new Endpoint(await client.connect({ ip: server.ip, port })), 'hello');
+  await echoes(await Endpoint.open(client, { ip: server.ip, port }), 'hello');
   t.ok((await near.metric('istio_xds_connection_terminations_total', 'reason="ConnectionError"')) >= 1);
 });
 
@@ -66,7 +66,7 @@ t.test('gone later: old and new connections and new pods are served, and the cha
   const [near, far] = [await node('node-1'), await node('node-2')];
   const [client, server] = [await lab.captured(web), await lab.captured(cart)];
   const [port, forbidden] = [await server.serve(echo), await server.serve(echo, 9000)];
-  const connect = async (from = client, to = port) => new Endpoint(await from.connect({ ip: server.ip, port: to }));
+  const connect = (from = client, to = port) => Endpoint.open(from, { ip: server.ip, port: to });
   const [old, doomed] = [await connect(), await connect(client, forbidden)];
   await Promise.all([echoes(old, 'one'), echoes(doomed, 'one')]);
   // The certificate of the pod that comes later is asked for as soon as its node knows of it.

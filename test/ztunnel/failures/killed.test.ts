@@ -25,7 +25,7 @@ class Load {
   readonly #done: Promise<void>;
 
   static async start(from: TestPod, to: TestPod, port: number): Promise<Load> {
-    const bulk = Array.from({ length: BULK }, async () => new Endpoint(await from.connect({ ip: to.ip, port })));
+    const bulk = Array.from({ length: BULK }, () => Endpoint.open(from, { ip: to.ip, port }));
     const load = new Load(from, { ip: to.ip, port });
     load.bulk.push(...(await Promise.all(bulk)));
     for (const end of load.bulk) {

@@ -88,7 +88,7 @@ for (const backend of BACKENDS)
       socket.pipe(socket);
     });
     const attempt = async (): Promise<Endpoint> => {
-      const end = new Endpoint(await client.connect({ ip: server.ip, port }));
+      const end = await Endpoint.open(client, { ip: server.ip, port });
       end.socket.write('secret');
       return end;
     };

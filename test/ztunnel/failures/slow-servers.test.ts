@@ -54,7 +54,7 @@ t.test('servers that never complete a handshake', async (t) => {
   const started = performance.now();
   await Promise.all(
     workloads.map(async ({ name, ips: [ip = ''], identity }) => {
-      const end = new Endpoint(await client.connect({ ip, port: 8080 }));
+      const end = await Endpoint.open(client, { ip, port: 8080 });
       end.socket.write('hello');
       const line = await near.line({ 'dst.workload': name, message: 'connection complete' });
       const { error, flag } = PEERS[name] ?? {};
