@@ -66,6 +66,37 @@ t.test('add, the same again, in a new namespace, and del', async (t) => {
   t.strictSame(pods.list(), []);
 });
 
+t.test(
+  'a session that only says which pods to keep: those stay, others go, and a del before the snapshot counts with it',
+  async (t) => {
+    const { agent, client, events, pods, pod } = setUp(t);
+    await agent.connected();
+    for (const uid of ['kept', 'gone', 'deleted']) await agent.add(pod(uid));
+    client.close();
+    events.length = 0;
+    pods.beginSession();
+    for (const uid of ['kept', 'deleted', 'never seen']) await pods.handle({ kind: 'keep', uid });
+    await pods.handle({ kind: 'del', uid: 'deleted' });
+    t.strictSame(events, [], 'nothing ends before the snapshot');
+    await pods.handle({ kind: 'snapshot-sent' });
+    t.strictSame(events.sort(), ['stop deleted 0', 'stop gone 0']);
+    t.strictSame(
+      pods.list().map(({ uid }) => uid),
+      ['kept'],
+      'and keep starts nothing',
+    );
+  },
+);
+
+t.test('a message that is larger than Istio’s ztunnel would read', async (t) => {
+  const { agent, pods, pod } = setUp(t);
+  await agent.connected();
+  const namespace = 'n'.repeat(50_000);
+  t.equal(await agent.add({ ...pod('a'), namespace }), '');
+  t.equal(pods.list()[0]?.who.namespace, namespace);
+  t.equal(await agent.remove('a'), '');
+});
+
 t.test('a new session: pods stay up until its snapshot, then those not named go', async (t) => {
   const { agent, events, readiness, pod } = setUp(t);
   await agent.connected();
