@@ -6,7 +6,14 @@ export interface Explanation {
   service?: string;
   rule: string;
   why: readonly string[];
-  nextHop?: { kind: string; address: string; workload?: string; authority?: string; identities: readonly string[] };
+  nextHop?: {
+    kind: string;
+    address: string;
+    workload?: string;
+    authority?: string;
+    identities: readonly string[];
+    gatewayIdentities?: readonly string[];
+  };
   endpoints: readonly { workload: string; address: string; group?: number; reason?: string }[];
   policies?: { allowed: boolean; reason: string; dryRun: readonly string[] };
   error?: { code: string; message: string; responseFlags: string };

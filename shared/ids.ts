@@ -20,9 +20,13 @@ export interface Identity {
 
 const SPIFFE = /^spiffe:\/\/([a-zA-Z0-9._-]{1,255})\/ns\/([^/]+)\/sa\/([^/]+)$/u;
 
+export function isTrustDomain(text: string): text is TrustDomain {
+  return /^[a-z0-9._-]{1,255}$/u.test(text);
+}
+
 export function trustDomain(text: string): TrustDomain {
-  if (!/^[a-z0-9._-]{1,255}$/u.test(text)) throw new MeshError('invalid_config', `"${text}" is not a trust domain`);
-  return text as TrustDomain;
+  if (!isTrustDomain(text)) throw new MeshError('invalid_config', `"${text}" is not a trust domain`);
+  return text;
 }
 
 export function spiffeId(identity: Identity): SpiffeId {

@@ -12,6 +12,7 @@ import type { App } from '#shared/lifecycle/run.ts';
 import { closeFd, currentNetns } from '#shared/os/netns.ts';
 import { listenTcp } from '#shared/os/socket-factory.ts';
 import type { Log, Logging } from '#shared/telemetry/log.ts';
+import { PORT } from '#shared/ports.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
 import { processMetrics } from '#shared/telemetry/process-metrics.ts';
 import { DeltaClient } from '#shared/xds/delta-client.ts';
@@ -19,15 +20,20 @@ import { xdsNode } from '#shared/xds/node.ts';
 import { configDumpRoute } from './admin/config-dump.ts';
 import type { Servers } from './admin/servers.ts';
 import { startServers } from './admin/servers.ts';
-import { CertificateFeed, certificatesOf, followLocalIdentities } from './certificates.ts';
+import { CertificateFeed, certificatesOf, LocalIdentities } from './certificates.ts';
 import type { ZtunnelConfig } from './config.ts';
+import type { DnsProxyDeps } from './dns/dns-proxy.ts';
 import { DnsProxy, withDns } from './dns/dns-proxy.ts';
 import { explainRoute, isPod } from './explain/route.ts';
 import type { PodProxy, StartPod } from './inpod/pod-manager.ts';
 import { PodManager } from './inpod/pod-manager.ts';
 import { ZdsClient } from './inpod/zds-client.ts';
+import type { HandedRelay } from './proxy/relay-book.ts';
+import { fetchHost } from './state/fetch.ts';
 import { readStateFile } from './state/local-file.ts';
+import { OnDemand } from './state/on-demand.ts';
 import { MeshStore } from './state/store.ts';
+import type { PodIdentity } from './state/workloads.ts';
 import { addressType, authorizationType } from './state/xds-types.ts';
 import { TakeoverGiver } from './takeover/giver.ts';
 import type { GivenPod } from './takeover/predecessor.ts';
@@ -36,6 +42,7 @@ import { takeOver } from './takeover/take-over.ts';
 import type { DataPlane } from './workers/data-plane.ts';
 import { serveInProcess } from './workers/in-process.ts';
 import { startWorkers } from './workers/pool.ts';
+import type { WorkerThreads } from './workers/threads.ts';
 
 export interface AppDeps {
   readonly logging: Logging;
@@ -47,6 +54,8 @@ export interface AppDeps {
   readonly certificates?: CertificateSource;
   /** Takes over from the ztunnel that runs here, if one does. */
   readonly takeover?: boolean;
+  /** Threads of data workers, which may be loading already. */
+  readonly threads?: WorkerThreads;
   /** Ends a start that still waits. */
   readonly stopping?: AbortSignal;
 }
@@ -76,28 +85,50 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   if (predecessor) cleanup.use(predecessor);
 
   const store = new MeshStore(config.nodeName);
-  const { certificates, dump, feed } = certificateSource(config, deps, { store, metrics, clock }, cleanup);
+  const demand = config.xdsOnDemand ? new OnDemand({ clock }) : undefined;
+  const { certificates, dump, feed, local } = certificateSource(config, deps, { store, metrics, clock }, cleanup);
   const { openFiles = Infinity } = deps;
   const maxConnections = config.maxConnections || connectionsFor(openFiles);
-  const serving = { config, store, certificates, metrics, logging, clock, maxConnections };
+  const serving = { config, store, demand, certificates, metrics, logging, clock, maxConnections };
   const plane = cleanup.use(
     config.workerThreads === 0
       ? serveInProcess(serving)
-      : await startWorkers({ ...serving, feed, readiness, openFiles }, config.workerThreads),
+      : startWorkers({ ...serving, feed, readiness, openFiles, threads: deps.threads }, config.workerThreads),
   );
 
   const connections: StartPod = config.proxy
-    ? (uid, who, netns) => plane.start(uid, who, netns)
+    ? async (uid, who, netns) => {
+        demand?.fetch(podUid(config.clusterId, who)).catch(() => undefined);
+        using cleanup = new DisposableStack();
+        cleanup.use(local?.serve(who));
+        const proxy = await plane.start(uid, who, netns);
+        const needed = cleanup.move();
+        return {
+          stop(deadline) {
+            needed.dispose();
+            return proxy.stop(deadline);
+          },
+        };
+      }
     : () => Promise.resolve(NO_PROXY);
-  const start = config.dnsProxy ? withDns(new DnsProxy({ config, store, metrics, logging, clock }), connections) : connections;
+  const start = config.dnsProxy
+    ? withDns(new DnsProxy({ config, store: dnsState(store, demand, config), metrics, logging, clock }), connections)
+    : connections;
   using _dns = config.dnsProxy ? readiness.block('dns proxy') : undefined;
   const pods = new PodManager({ start, clock, log: logging.scope('inpod'), metrics });
   const source = podSource(config, { pods, readiness, clock, log: logging.scope('inpod'), metrics });
   cleanup.defer(() => source.close());
 
   const fileState = config.localXdsPath === undefined ? [] : await readStateFile(config.localXdsPath);
+  store.apply(fileState);
+  const waiting = readiness.block('state manager');
+  // Its answer is on its way while workers load and ports are bound.
+  const synced =
+    config.xdsAddress === ''
+      ? Promise.resolve()
+      : followControlPlane(config, store, { logging, metrics, clock, demand }, cleanup);
   const configDump = configDumpRoute({ config, store, fileState, pods, plane, certificates: dump });
-  const explain = explainRoute({ config, store, serves: (who) => pods.list().some((pod) => isPod(pod.who, who)) });
+  const explain = explainRoute({ config, store, demand, serves: (who) => pods.list().some((pod) => isPod(pod.who, who)) });
   const profiles: DataPlane['profiles'] = (worker) => plane.profiles(worker);
   const { requestStop } = deps;
   const bindPorts = async (): Promise<Servers> =>
@@ -105,35 +136,39 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   // Those of a ztunnel that runs are free once it has let go of them.
   const early = predecessor ? undefined : await bindPorts();
 
-  store.apply(fileState);
-  const waiting = readiness.block('state manager');
-  const synced =
-    config.xdsAddress === '' ? Promise.resolve() : followControlPlane(config, store, { logging, metrics, clock }, cleanup);
+  await plane.started;
   if (predecessor) {
     const ready = synced.then(() => certificatesOf(store, certificates, clock));
     const adopt = async ({ uid, who, netns, sockets }: GivenPod): Promise<void> => {
       plane.sockets.adopt(uid, sockets);
       await pods.handle({ kind: 'add', uid, who, netns });
     };
-    await takeOver(predecessor, { ready, adopt, metrics });
+    const resume = plane.backend === 'native' ? (relay: HandedRelay) => plane.resumeRelay(relay) : undefined;
+    await takeOver(predecessor, { ready, adopt, metrics, resume });
   }
   const servers = early ?? (await bindPorts());
+  let own: Promise<PodProxy | undefined> | undefined;
   void synced.then(() => {
     waiting[Symbol.dispose]();
+    own = startOwn(config, plane, log);
     return source.run().catch((thrown: unknown) => requestStop(MeshError.from(thrown).message));
   });
   const giver = cleanup.use(
     new TakeoverGiver({
       ...handover,
       pods,
+      plane,
       sockets: plane.sockets,
       metrics,
       async letGo() {
         source.close();
         plane.sockets.handOver();
         pods.handOver(config.drainDeadline);
-        await servers[Symbol.asyncDispose]();
-        requestStop('another ztunnel has taken over');
+        try {
+          await servers[Symbol.asyncDispose]();
+        } finally {
+          requestStop('another ztunnel has taken over');
+        }
       },
     }),
   );
@@ -150,10 +185,24 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
     async stop() {
       readiness.block('shutting down');
       source.close();
-      await pods.stop(config.drainDeadline);
+      await Promise.all([pods.stop(config.drainDeadline), own?.then((proxy) => proxy?.stop(config.drainDeadline))]);
       await held.disposeAsync();
     },
   };
+}
+
+/**
+ * Tunnels to this ztunnel's own pod, whose ports of metrics peers of the mesh may then reach like those of any other pod: HBONE alone, as
+ * nothing is redirected here (facts: ztunnel 1). Without it the others are served all the same.
+ */
+async function startOwn({ self, dedicated, proxy }: ZtunnelConfig, plane: DataPlane, log: Log): Promise<PodProxy | undefined> {
+  if (dedicated || !proxy || !self.name || !self.namespace || !self.serviceAccount) return undefined;
+  try {
+    return await plane.start('ztunnel', self, undefined, [PORT.hbone]);
+  } catch (thrown) {
+    log.error('this ztunnel takes no tunnels itself', { error: MeshError.from(thrown) });
+    return undefined;
+  }
 }
 
 /** Where pods come from: the CNI agent, or, for a dedicated ztunnel, its configuration. */
@@ -175,6 +224,23 @@ function podSource(
       blocker[Symbol.dispose]();
     },
     close: () => undefined,
+  };
+}
+
+/** A pod as its Address resource is called. */
+function podUid(clusterId: string, { namespace, name }: PodIdentity): string {
+  return `${clusterId}//Pod/${namespace}/${name}`;
+}
+
+/** The store, with names fetched first where state comes on demand. */
+function dnsState(store: MeshStore, demand: OnDemand | undefined, { clusterDomain }: ZtunnelConfig): DnsProxyDeps['store'] {
+  if (!demand) return store;
+  return {
+    services: store.services,
+    workloads: store.workloads,
+    waitForLocal: (pod, signal) => store.waitForLocal(pod, signal),
+    // Without an answer of the control plane the name servers are asked, as for names that the mesh does not have.
+    resolve: (hostname, { namespace }) => fetchHost(demand, { hostname, namespace, clusterDomain }).catch(() => undefined),
   };
 }
 
@@ -209,6 +275,8 @@ interface Certificates {
   readonly dump: () => readonly CertificateDump[];
   /** Tells nothing of certificates that were given. */
   readonly feed: CertificateFeed;
+  /** Who asks for them ahead of connections. */
+  readonly local?: LocalIdentities | undefined;
 }
 
 /** The CA's, kept ready for every identity of this node, unless others were given. */
@@ -229,15 +297,15 @@ function certificateSource(
     new CertificateCache({ fetcher, clock, log: logging.scope('identity'), metrics, onChange: feed.tell, ...patience }),
   );
   // The token of a dedicated ztunnel is for its own workload alone.
-  if (config.proxy && !config.dedicated) cleanup.use(followLocalIdentities(store, cache));
-  return { certificates: cache, dump: () => cache.dump(), feed };
+  const local = config.proxy && !config.dedicated ? cleanup.use(new LocalIdentities(store, cache)) : undefined;
+  return { certificates: cache, dump: () => cache.dump(), feed, local };
 }
 
 /** Follows the control plane; resolves with the first full state, and goes on. */
 function followControlPlane(
   config: ZtunnelConfig,
   store: MeshStore,
-  { logging, metrics, clock }: { logging: Logging; metrics: Metrics; clock: Clock },
+  { logging, metrics, clock, demand }: { logging: Logging; metrics: Metrics; clock: Clock; demand: OnDemand | undefined },
   cleanup: AsyncDisposableStack,
 ): Promise<unknown> {
   const { xdsAddress: address, xdsRootCa: rootCert, authToken, clusterId, self, clusterDomain, metadata } = config;
@@ -257,8 +325,17 @@ function followControlPlane(
   const client = cleanup.use(
     new DeltaClient({ endpoint: { address, rootCert, authToken, clusterId, altHostname, headers }, node, log, metrics, clock }),
   );
-  const addresses = client.watchAll(addressType(store, log));
+  const onDemand =
+    demand &&
+    client.watchNamed(
+      addressType(store, log, (...batch) => demand.heard(...batch)),
+      [],
+      'on-demand',
+    );
+  if (onDemand) demand.use(onDemand);
+  const addresses = onDemand ?? client.watchAll(addressType(store, log));
   const policies = client.watchAll(authorizationType(store));
   client.start();
-  return Promise.all([addresses.synced, policies.synced]);
+  // What is asked for when it is needed is never complete.
+  return onDemand ? policies.synced : Promise.all([addresses.synced, policies.synced]);
 }

@@ -7,16 +7,17 @@ import { canonicalIp } from '#shared/address.ts';
 import type { HostPort } from '#shared/address.ts';
 import { EnvReader } from '#shared/env.ts';
 import type { Env } from '#shared/env.ts';
-import { isAddress } from '#shared/grpc/dial.ts';
+import { isAddress } from '#shared/grpc/address.ts';
 import { DEFAULT_SETTINGS } from '#shared/http2/settings.ts';
 import type { LocalSettings } from '#shared/http2/settings.ts';
+import { isTrustDomain } from '#shared/ids.ts';
 import { PORT } from '#shared/ports.ts';
 import type { Keepalive } from '#shared/reactor/api.ts';
 import type { LogFormat } from '#shared/telemetry/log.ts';
 import { istioMetadata } from '#shared/xds/node.ts';
 import type { PodIdentity } from './state/workloads.ts';
 import type { ProxyConfig } from './proxy-config.ts';
-import { readProxyConfig } from './proxy-config.ts';
+import { readMeshTrust, readProxyConfig } from './proxy-config.ts';
 
 /** Where Kubernetes mounts the token of the control plane's audience. */
 const DEFAULT_TOKEN = './var/run/secrets/tokens/istio-token';
@@ -34,10 +35,14 @@ export interface ZtunnelConfig {
   readonly clusterId: string;
   readonly clusterDomain: string;
   readonly trustDomain: string;
+  /** Others that mean the same mesh. */
+  readonly trustDomainAliases: readonly string[];
   /** The ztunnel's own pod. */
   readonly self: { readonly name: string; readonly namespace: string; readonly serviceAccount: string; readonly ip: string };
   /** '' for none: state then comes from `localXdsPath` or is empty. */
   readonly xdsAddress: string;
+  /** Workloads and services are asked for when they are needed, instead of all being followed. */
+  readonly xdsOnDemand: boolean;
   readonly xdsRootCa: string;
   readonly caAddress: string;
   readonly caRootCa: string;
@@ -138,7 +143,7 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
     network: read.string('NETWORK', ''),
     clusterId,
     clusterDomain: read.string('CLUSTER_DOMAIN', 'cluster.local'),
-    trustDomain: read.string('TRUST_DOMAIN', 'cluster.local'),
+    ...trust(read, sources.mesh),
     self: {
       name: read.string('POD_NAME', ''),
       namespace: read.string('POD_NAMESPACE', ''),
@@ -146,6 +151,7 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
       ip: read.string('INSTANCE_IP', '1.1.1.1'),
     },
     xdsAddress,
+    xdsOnDemand: read.boolean('XDS_ON_DEMAND', false),
     xdsRootCa: read.string('XDS_ROOT_CA', rootCa),
     caAddress: controlPlane(env('CA_ADDRESS'), inKubernetes),
     caRootCa: read.string('CA_ROOT_CA', rootCa),
@@ -189,6 +195,8 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
     metadata: { ...proxyMetadata(proxy), ...sources.metadata },
     version: read.string('ISTIO_META_ISTIO_VERSION', 'unknown'),
   };
+  if (xdsAddress === '' && config.xdsOnDemand)
+    read.faults.push('XDS_ON_DEMAND is set and there is no control plane to ask: set XDS_ADDRESS, or leave it out');
   if (xdsAddress !== '' && config.localXdsPath !== undefined)
     read.faults.push('LOCAL_XDS_PATH is set and XDS_ADDRESS is not empty: state has one source; set XDS_ADDRESS= for the file');
   checkSense(read, config);
@@ -212,6 +220,16 @@ function dedicatedWorkload(read: EnvReader): PodIdentity | undefined {
 function packetMark(read: EnvReader, dedicated: boolean): number | undefined {
   if (dedicated && read.optional('PACKET_MARK') === undefined) return undefined;
   return read.integer('PACKET_MARK', 1337, { min: 1, max: 0xffff_ffff });
+}
+
+/** TRUST_DOMAIN_ALIASES, with commas between, in place of the mesh file's list. */
+function trust(read: EnvReader, mesh: string | undefined): Pick<ZtunnelConfig, 'trustDomain' | 'trustDomainAliases'> {
+  const file = readMeshTrust(mesh, read.faults);
+  const listed = read.optional('TRUST_DOMAIN_ALIASES');
+  const aliases = listed === undefined ? file.trustDomainAliases : listed.split(',').map((alias) => alias.trim());
+  for (const alias of aliases)
+    if (!isTrustDomain(alias)) read.faults.push(`TRUST_DOMAIN_ALIASES: "${alias}" is not a trust domain`);
+  return { trustDomain: read.string('TRUST_DOMAIN', file.trustDomain ?? 'cluster.local'), trustDomainAliases: aliases };
 }
 
 /** What is well formed and cannot work. */

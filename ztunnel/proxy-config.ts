@@ -1,7 +1,7 @@
 // Istio's ProxyConfig, from the mesh file (its `defaultConfig`) and from PROXY_CONFIG, which wins field by field. What the environment
 // says outright wins over both (facts: ztunnel 13).
-import { parse } from 'yaml';
 import { MeshError } from '#shared/errors.ts';
+import { parseYaml } from '#shared/yaml.ts';
 
 /** Where the mesh configuration is mounted. */
 export const MESH_FILE = './etc/istio/config/mesh';
@@ -14,6 +14,25 @@ export interface ProxyConfig {
   readonly concurrency?: number;
   /** Read as if it were the environment. */
   readonly proxyMetadata: Readonly<Record<string, string>>;
+}
+
+/** What the mesh file says of trust domains. */
+export interface MeshTrust {
+  readonly trustDomain?: string;
+  readonly trustDomainAliases: readonly string[];
+}
+
+/** Faults name the field. */
+export function readMeshTrust(mesh: string | undefined, faults: string[]): MeshTrust {
+  const { trustDomain, trustDomainAliases = [] } = fieldsOf(document(mesh, MESH_FILE, []));
+  const listed = Array.isArray(trustDomainAliases) ? (trustDomainAliases as readonly unknown[]) : [trustDomainAliases];
+  const aliases = listed.filter((alias) => typeof alias === 'string');
+  if (aliases.length < listed.length)
+    faults.push(`${MESH_FILE}: trustDomainAliases: ${JSON.stringify(trustDomainAliases)} is no list of texts`);
+  return {
+    ...(typeof trustDomain === 'string' && trustDomain !== '' ? { trustDomain } : {}),
+    trustDomainAliases: aliases,
+  };
 }
 
 /** Texts are YAML; undefined: there is none. Faults name the field. */
@@ -50,7 +69,7 @@ export function headersOf(env: Readonly<Record<string, string | undefined>>, pre
 
 function document(text: string | undefined, where: string, faults: string[]): unknown {
   try {
-    return text === undefined ? undefined : parse(text);
+    return text === undefined ? undefined : parseYaml(text);
   } catch (thrown) {
     faults.push(`${where}: ${MeshError.from(thrown).message}`);
     return undefined;

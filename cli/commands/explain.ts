@@ -48,6 +48,10 @@ export function describe({ source, destination, service, rule, why, nextHop, end
     ],
     ['CONNECT', nextHop?.authority],
     ...(nextHop?.identities ?? []).map((identity, index): [string, string] => [index === 0 ? 'IDENTITY EXPECTED' : '', identity]),
+    ...(nextHop?.gatewayIdentities ?? []).map((identity, index): [string, string] => [
+      index === 0 ? 'OF THE GATEWAY' : '',
+      identity,
+    ]),
     ['POLICIES', policies && `${policies.allowed ? 'let it in' : 'refuse it'}: ${policies.reason}`],
     ...(policies?.dryRun ?? []).map((note): [string, string] => ['', note]),
     ['NO WAY', error && `${error.message} (response flag ${error.responseFlags})`],

@@ -105,7 +105,8 @@ export function eventSocket(node: NodePlan): string {
 
 /** How a program of the mesh is started (docs/seams.md, first lines). */
 export function nodeProgram(root: string, folder: string): string[] {
-  const young = folder === 'ztunnel' || folder === 'waypoint' ? 16 : 1;
+  // The main thread of a ztunnel follows the mesh; those that serve connections have their own (ztunnel/workers/slot.ts).
+  const young = folder === 'waypoint' ? 16 : folder === 'ztunnel' ? 4 : 1;
   return [process.execPath, `--max-semi-space-size=${young}`, '--expose-gc', join(root, folder, 'main.ts')];
 }
 
@@ -122,7 +123,8 @@ function program(
     netns,
     launch: () => ({
       argv: inNetns(netns, argv),
-      env: { ...context.baseEnv, ...env },
+      // As the command `culvert` has it: without it the first file of a program is compiled at each start.
+      env: { ...context.baseEnv, NODE_COMPILE_CACHE: join(context.root, 'node_modules', '.cache', 'compile'), ...env },
       logFile,
     }),
   };

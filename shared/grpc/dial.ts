@@ -7,6 +7,7 @@ import { checkServerIdentity, getCACertificates } from 'node:tls';
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
 import type { ChannelCredentials, ClientOptions } from '@grpc/grpc-js';
 import { MeshError } from '../errors.ts';
+import { parseAddress } from './address.ts';
 
 /** How to reach a gRPC service of the control plane. */
 export interface GrpcEndpoint {
@@ -53,19 +54,6 @@ export async function callMetadata(endpoint: GrpcEndpoint): Promise<Metadata> {
   for (const [name, value] of Object.entries(endpoint.headers ?? {})) metadata.set(name.toLowerCase(), value);
   if (endpoint.authToken) metadata.set('authorization', `Bearer ${await readToken(endpoint.authToken)}`);
   return metadata;
-}
-
-const ADDRESS = /^(?:(https?):\/\/)?([^/\s]+:\d+)\/?$/u;
-
-/** Whether dial() takes it. */
-export function isAddress(text: string): boolean {
-  return ADDRESS.test(text);
-}
-
-export function parseAddress(address: string): { secure: boolean; target: string } {
-  const match = ADDRESS.exec(address);
-  if (!match) throw new MeshError('invalid_config', `"${address}" is not an address like https://istiod.istio-system.svc:15012`);
-  return { secure: match[1] !== 'http', target: match[2] ?? '' };
 }
 
 function hostOf(target: string): string {

@@ -32,6 +32,13 @@ export interface OpenTunnel {
   cancel?: CancelSignal;
 }
 
+/** The tunnel that goes on from the end of another. */
+export interface InnerTunnel {
+  /** Who answers it must present one of these. */
+  accepted: readonly SpiffeId[];
+  headers: HeaderList;
+}
+
 /** An open tunnel: the peer answered 200. */
 export interface Tunnel {
   readonly stream: ByteStream;
@@ -47,6 +54,11 @@ export interface HbonePool {
   open(request: OpenTunnel): Promise<Tunnel>;
   /** Connections now open, for the admin pages. */
   readonly size: number;
+  /**
+   * Double HBONE: `outer` is opened, and in it a connection of its own to who is beyond, with one tunnel for the same authority. The
+   * connection ends with its tunnel. Rejects as open() does.
+   */
+  openThrough(outer: OpenTunnel, inner: InnerTunnel): Promise<Tunnel>;
   /** Asks for every open connection whether its peer may stay; one that may not ends at once, with all of its tunnels, for that reason. */
   review(refusal: (peer: PeerCertificate) => MeshError | undefined): void;
   /** Lets streams finish (GOAWAY), takes no new ones. */

@@ -1,6 +1,6 @@
 // One HBONE connection as its client: dial, check who answers, and open CONNECT tunnels on it. The pool decides which tunnel goes
 // on which connection; double HBONE uses a connection over a tunnel of another.
-import { STATUS_CODES } from 'node:http';
+import { http } from '../node-http.ts';
 import { formatHostPort, type HostPort } from '../address.ts';
 import type { Clock } from '../clock.ts';
 import { MeshError } from '../errors.ts';
@@ -133,7 +133,7 @@ export class HboneConnection {
     if (status === '200') return undefined;
     stream.onAbandoned = undefined;
     stream.reset();
-    const reason = STATUS_CODES[status ?? ''] ?? '';
+    const reason = http.STATUS_CODES[status ?? ''] ?? '';
     const answer = `http status: ${status} ${reason}`.trimEnd();
     // 503: no byte reached the application, which another endpoint may do better.
     const code = status === '503' ? 'tunnel_unavailable' : 'tunnel_refused';

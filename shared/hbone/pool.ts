@@ -5,8 +5,15 @@ import type { Timer } from '../clock.ts';
 import { MeshError } from '../errors.ts';
 import type { CancelSignal } from '../lifecycle/cancel.ts';
 import type { CloseReason, PeerCertificate } from '../reactor/api.ts';
-import type { HbonePool, OpenTunnel, PeerKey, Tunnel } from './api.ts';
-import { dialHbone, type HboneConnection, type HboneClientOptions, type HboneDeps, NotProcessed } from './client.ts';
+import type { HbonePool, InnerTunnel, OpenTunnel, PeerKey, Tunnel } from './api.ts';
+import {
+  dialHbone,
+  dialHboneOver,
+  type HboneConnection,
+  type HboneClientOptions,
+  type HboneDeps,
+  NotProcessed,
+} from './client.ts';
 
 export interface PoolOptions extends Omit<HboneClientOptions, 'onChange' | 'onClose'> {
   /** Tunnels on one connection at a time; the peer's own limit also holds. Default 100. */
@@ -26,8 +33,8 @@ export interface PoolEvents {
   onClosed?(peer: PeerKey, reason: CloseReason): void;
 }
 
-/** How often a tunnel that a peer did not process is tried on another connection. */
-const RETRIES = 2;
+/** How often a tunnel that a peer did not process is tried on another connection: peers that restart one after the other are no error. */
+const RETRIES = 8;
 
 interface Entry {
   readonly key: string;
@@ -82,6 +89,43 @@ export class ConnectionPool implements HbonePool {
       } catch (error) {
         if (!(error instanceof NotProcessed) || refusals++ === RETRIES) throw error;
       }
+    }
+  }
+
+  async openThrough(outer: OpenTunnel, { accepted, headers }: InnerTunnel): Promise<Tunnel> {
+    const { peer, authority, cancel } = outer;
+    const tunnel = await this.open(outer);
+    const giveUp = { onCancel: () => tunnel.stream.reset() };
+    cancel?.add(giveUp);
+    let opened = false;
+    try {
+      const inner: HboneConnection = await dialHboneOver(
+        this.#deps,
+        tunnel,
+        { ...peer, accepted },
+        {
+          ...this.#options,
+          onChange: () => {
+            if (opened && inner.streams === 0) inner.drain();
+          },
+          onClose: () => this.#open.delete(inner),
+        },
+      );
+      this.#open.add(inner);
+      try {
+        const answer = inner.open(authority, headers, cancel);
+        opened = true;
+        return await answer;
+      } catch (error) {
+        inner.close();
+        throw error;
+      }
+    } catch (thrown) {
+      tunnel.stream.reset();
+      const { code, message } = cancel?.reason ?? MeshError.from(thrown, 'connect_failed');
+      throw new MeshError(code, `beyond the network gateway: ${message}`, { cause: thrown });
+    } finally {
+      cancel?.delete(giveUp);
     }
   }
 

@@ -1,6 +1,6 @@
 // Joins two byte streams: what one sends the other gets, with back-pressure, half-close and reset carried across both ways.
 import { Http2Code } from '../http2/frames.ts';
-import type { ByteStream, CloseReason, StreamHandler } from '../reactor/api.ts';
+import type { ByteStream, CloseReason, Detachable, DetachedConn, StreamHandler } from '../reactor/api.ts';
 
 /** A stream that can lend the place its next bytes go to, as an HTTP/2 stream does. */
 type Sink = ByteStream & { space?(): Uint8Array | undefined };
@@ -23,6 +23,8 @@ export interface Relay {
   readonly done: Promise<RelayResult>;
   /** Resets both streams: a policy changed, a deadline passed. */
   stop(code?: number): void;
+  /** Lets go of both streams, for another relay to go on with; `done` then never resolves. Undefined: they cannot be let go of, or are over. */
+  detach(): { readonly downstream: DetachedConn; readonly upstream: DetachedConn } | undefined;
 }
 
 /** Starts both streams and joins them until both are over. */
@@ -58,6 +60,12 @@ class Pair implements Relay {
   stop(code?: number): void {
     this.#down.reset(code);
     this.#up.reset(code);
+  }
+
+  detach(): ReturnType<Relay['detach']> {
+    const [down, up] = [this.#down.detachable, this.#up.detachable];
+    // Both or none.
+    return down && up && { downstream: down.detach(), upstream: up.detach() };
   }
 
   /** One of the two is over. */
@@ -99,6 +107,11 @@ class Side implements StreamHandler {
 
   reset(code?: number): void {
     this.#stream.reset(code);
+  }
+
+  get detachable(): Detachable | undefined {
+    const stream: ByteStream & Partial<Detachable> = this.#stream;
+    return stream.detach && !stream.over ? (stream as ByteStream & Detachable) : undefined;
   }
 
   onData(chunk: Uint8Array): void {

@@ -1,6 +1,6 @@
 // Writes messages: head, body in its framing, trailers. Small pieces of one turn leave in one write.
 import { Buffer } from 'node:buffer';
-import { STATUS_CODES } from 'node:http';
+import { http } from '../node-http.ts';
 import { MeshError } from '../errors.ts';
 import type { HeaderList } from '../http2/headers.ts';
 import { BufferPool } from '../http2/output.ts';
@@ -59,7 +59,7 @@ export class MessageWriter {
   }
 
   /** Starts a response, as request() does. `reason`: the standard phrase when left out. */
-  response(status: number, headers: HeaderList, framing: BodyFraming, reason: string = STATUS_CODES[status] ?? ''): void {
+  response(status: number, headers: HeaderList, framing: BodyFraming, reason: string = http.STATUS_CODES[status] ?? ''): void {
     const buffer = this.#room(reason.length + fieldsSize(headers) + LINES_SIZE);
     let at = put(buffer, this.#length, 'HTTP/1.1 ');
     at = put(buffer, at, String(status));

@@ -41,6 +41,8 @@ export interface QuietOptions {
   readonly cpu: () => number;
   /** How long it must be, in looks of 3 s. */
   readonly looks: number;
+  /** Once, when the start is over and nothing that it left has been collected yet. */
+  readonly settled?: (() => void) | undefined;
   /** Once, after what the start left in this thread was collected. */
   readonly giveBack?: (() => void) | undefined;
   readonly onError: (error: unknown) => void;
@@ -51,13 +53,14 @@ export interface QuietOptions {
  * code of a busy time gone, the next one took a quarter more CPU for each connection. A collection takes 20 to 50 ms, in which nothing
  * else runs: hence only when nothing does. Keeps no process alive.
  */
-export function releaseWhenQuiet({ cpu, looks, giveBack, onError }: QuietOptions): void {
+export function releaseWhenQuiet({ cpu, looks, settled, giveBack, onError }: QuietOptions): void {
   const watch = new QuietWatch(looks, cpu());
   let started = false;
   const release = async (): Promise<void> => {
     if (started) await releaseGarbage();
     else {
       started = true;
+      settled?.();
       await releaseStartMemory();
       giveBack?.();
     }

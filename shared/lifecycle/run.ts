@@ -22,11 +22,16 @@ export interface RunOptions {
   start(control: RunControl): Promise<App>;
   /** Called before the process exits: flush the log. */
   flush?(): void;
+  /** Called once, when the start is over and nothing that it left has been collected yet. */
+  settled?(): void;
   /** Called when the process has become quiet after its start, or after a burst: gives back memory that only that needed. */
   giveBack?(): void;
   /** Seams for tests. */
   process?: Pick<NodeJS.Process, 'on' | 'exit'>;
 }
+
+/** After the start, ms: what it asked for (a control plane's answer, pods) has come, and is not kept waiting by a collection. */
+const SETTLED = 1000;
 
 /**
  * Runs an app until SIGTERM, SIGINT or `requestStop`, then stops it and exits 0. A second SIGINT exits at once. A failed start,
@@ -67,8 +72,12 @@ export async function run(options: RunOptions): Promise<void> {
     if (stopping.signal.aborted) return exit(0);
     return crash('start failed', error);
   }
-  void releaseStartMemory();
   const onError = (error: unknown): void => log.warn('memory that is free is kept', describe(error));
+  const settle = (): void => {
+    options.settled?.();
+    releaseStartMemory().catch(onError);
+  };
+  setTimeout(settle, SETTLED).unref();
   releaseWhenQuiet({ cpu: processCpu, looks: 3, giveBack: () => options.giveBack?.(), onError });
   await aborted(stopping.signal);
   try {

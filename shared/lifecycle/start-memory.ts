@@ -9,3 +9,8 @@ export async function releaseStartMemory(): Promise<void> {
 export async function releaseGarbage(): Promise<void> {
   await globalThis.gc?.({ type: 'major', flavor: 'regular', execution: 'async' });
 }
+
+/** At once, before more memory is needed. */
+export function collectGarbage(): void {
+  globalThis.gc?.({ type: 'major', execution: 'sync' });
+}

@@ -136,12 +136,29 @@ export interface TlsOptions {
   timeout?: number;
 }
 
+/** A connection that was let go of, for another thread or process to go on with. The holder owns the descriptor. */
+export interface DetachedConn {
+  readonly fd: number;
+  readonly remote: HostPort;
+  /** What write() took and the kernel did not yet. */
+  readonly unsent: Uint8Array;
+}
+
+/** A stream that can be let go of; after that nothing is called. */
+export interface Detachable {
+  /** It has closed, be it that onClose is still to come: there is nothing to let go of. */
+  readonly over: boolean;
+  detach(): DetachedConn;
+}
+
 /** One event loop's worth of sockets. */
 export interface Reactor {
   readonly backend: 'native' | 'portable';
   /** Binds and listens before it resolves; a taken port rejects with what holds it (address, namespace). */
   listen(options: ListenOptions, onConn: (conn: Conn) => void): Promise<Listener>;
   connect(options: ConnectOptions): Promise<Conn>;
+  /** Goes on with a connection that was let go of, what it had not sent first. Only where streams can be let go of. */
+  adopt?(conn: DetachedConn): Conn;
   /** Client handshake over a connected Conn that was not started. */
   tlsClient(conn: Conn, options: TlsOptions): Promise<TlsConn>;
   /** Server handshake; a client certificate is required. */

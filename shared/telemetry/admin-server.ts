@@ -1,8 +1,8 @@
 // A small HTTP/1.1 server for the pages of operators and probes: admin, readiness, metrics, and admin sockets.
 import { chmod, rename, rm } from 'node:fs/promises';
-import { createServer } from 'node:http';
 import type { IncomingHttpHeaders, IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { ListenOptions } from 'node:net';
+import { http } from '../node-http.ts';
 import { MeshError } from '../errors.ts';
 import type { Log } from './log.ts';
 
@@ -130,7 +130,7 @@ export class AdminServer implements AsyncDisposable {
   }
 
   async #bind(options: ListenOptions, name: string): Promise<Server> {
-    const server = createServer(
+    const server = http.createServer(
       {
         headersTimeout: HEADER_TIMEOUT,
         requestTimeout: REQUEST_TIMEOUT,

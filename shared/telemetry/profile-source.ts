@@ -1,5 +1,5 @@
 // CPU profiles and heap snapshots of the thread that asks, in the forms that Chrome's developer tools and speedscope open.
-import { Session } from 'node:inspector/promises';
+import type { Session } from 'node:inspector/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface ProfileSource {
@@ -30,7 +30,9 @@ export const thisThread: ProfileSource = {
 };
 
 async function withSession<T>(work: (session: Session) => Promise<T>): Promise<T> {
-  const session = new Session();
+  // Rarely needed, and slow to load.
+  const inspector = await import('node:inspector/promises');
+  const session = new inspector.Session();
   session.connect();
   try {
     return await work(session);

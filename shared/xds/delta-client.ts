@@ -1,6 +1,6 @@
 // The delta ADS client of ztunnel and waypoint: several types on one stream, kept for the life of the process, state served while
 // the control plane is away (facts: ztunnel 8).
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { create, toBinary } from '@bufbuild/protobuf';
 import { status } from '@grpc/grpc-js';
 import type { Client, ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
 import { Backoff } from '../backoff.ts';
@@ -10,15 +10,17 @@ import type { Clock } from '../clock.ts';
 import { MeshError } from '../errors.ts';
 import { NodeSchema } from '../gen/envoy/config/core/v3/base_pb.ts';
 import type { Node } from '../gen/envoy/config/core/v3/base_pb.ts';
-import { DeltaDiscoveryRequestSchema, DeltaDiscoveryResponseSchema } from '../gen/envoy/service/discovery/v3/discovery_pb.ts';
+import { DeltaDiscoveryRequestSchema } from '../gen/envoy/service/discovery/v3/discovery_pb.ts';
 import type { DeltaDiscoveryRequest } from '../gen/envoy/service/discovery/v3/discovery_pb.ts';
 import { StatusSchema } from '../gen/google/rpc/status_pb.ts';
+import { collectGarbage } from '../lifecycle/start-memory.ts';
 import { callMetadata, dial } from '../grpc/dial.ts';
 import type { GrpcEndpoint } from '../grpc/dial.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Family, Metrics } from '../telemetry/metrics.ts';
 import type { XdsNode } from './node.ts';
 import type { Rejection, ResourceType } from './resource-type.ts';
+import { readDeltaResponse } from './response-reader.ts';
 import { TypeState } from './subscription.ts';
 import type { Subscription, SubscriptionMode } from './subscription.ts';
 
@@ -39,6 +41,8 @@ const WINDOW = 4 * 1024 * 1024;
 const BACKOFF: BackoffOptions = { initial: 100, max: 15_000, jitter: 0.5 };
 /** A NACK names what it can; a server keeps this text per proxy. */
 const MAX_ERROR_DETAIL = 16 * 1024;
+/** Bytes of a response whose pieces are worth a collection, of some 20 ms. */
+const LARGE = 8 << 20;
 /** Rejected resources of one response that get a log line each. */
 const MAX_LOGGED = 20;
 
@@ -174,8 +178,9 @@ export class DeltaClient implements Disposable {
 
   /** Decode, apply, answer. Throws when the response itself cannot be read: the stream is then of no use. */
   #respond(stream: ClientDuplexStream<DeltaDiscoveryRequest, Buffer>, bytes: Buffer): void {
-    const response = fromBinary(DeltaDiscoveryResponseSchema, bytes, { readUnknownFields: false });
-    const { typeUrl, nonce, resources, removedResources } = response;
+    // What a large response came in, piece by piece, is as much again, and garbage by now.
+    if (bytes.length > LARGE) collectGarbage();
+    const { typeUrl, nonce, resources, removedResources } = readDeltaResponse(bytes);
     const state = this.#types.get(typeUrl);
     if (!state) {
       this.#log.warn('xDS response of a type that was not asked for', { type: typeUrl });
@@ -183,8 +188,8 @@ export class DeltaClient implements Disposable {
     }
     this.#messages.add(1, typeUrl);
     this.#bytes.add(bytes.length, typeUrl);
-    const rejections = state.accept(resources, removedResources);
-    this.#log.debug('xDS response', { type: typeUrl, resources: resources.length, removed: removedResources.length });
+    const { accepted, rejections } = state.accept(resources, removedResources);
+    this.#log.debug('xDS response', { type: typeUrl, resources: accepted, removed: removedResources.length });
     for (const { name, reason } of rejections.slice(0, MAX_LOGGED))
       this.#log.error('resource rejected', { type: typeUrl, name, reason });
     if (rejections.length > MAX_LOGGED)

@@ -5,6 +5,8 @@ import type { DescMessage, MessageShape } from '@bufbuild/protobuf';
 export interface NamedResource<T> {
   name: string;
   version: string;
+  /** Other names by which it may have been asked for. */
+  aliases?: readonly string[];
   resource: T;
 }
 
@@ -30,6 +32,8 @@ export interface ResourceType<T> {
    * batch is rejected and must not have taken effect.
    */
   apply(batch: ResourceBatch<T>): readonly Rejection[];
+  /** The response turned out to be none: what was decoded of it does not count. */
+  discard?(): void;
 }
 
 export interface ResourceTypeOptions<T> {

@@ -3,6 +3,7 @@ import { create } from '@bufbuild/protobuf';
 import { DeltaDiscoveryRequestSchema } from '../gen/envoy/service/discovery/v3/discovery_pb.ts';
 import type { DeltaDiscoveryRequest, Resource } from '../gen/envoy/service/discovery/v3/discovery_pb.ts';
 import { MeshError } from '../errors.ts';
+import { collectGarbage } from '../lifecycle/start-memory.ts';
 import type { NamedResource, Rejection, ResourceType } from './resource-type.ts';
 
 /**
@@ -10,6 +11,9 @@ import type { NamedResource, Rejection, ResourceType } from './resource-type.ts'
  * wildcard that was taken back, so that it may add what it knows this proxy needs (facts: control plane 2.4).
  */
 export type SubscriptionMode = 'wildcard' | 'named' | 'on-demand';
+
+/** Resources of a response that are worth a collection, of some 50 ms. */
+const MANY = 10_000;
 
 /** The names wanted, as the user of the client changes them. */
 export interface Subscription {
@@ -21,6 +25,8 @@ export interface Subscription {
   /** Replaces the whole set of names; only for `named` and `on-demand`. Resources of dropped names are forgotten here, unannounced. */
   setNames(names: Iterable<string>): void;
   subscribe(...names: readonly string[]): void;
+  /** Subscribes, and has the server answer also for names that it was told before. */
+  ask(...names: readonly string[]): void;
   unsubscribe(...names: readonly string[]): void;
 }
 
@@ -66,6 +72,15 @@ export class TypeState<T = unknown> implements Subscription {
     if (names.some((name) => !this.#wanted.has(name))) this.setNames(this.#wanted.union(new Set(names)));
   }
 
+  ask(...names: readonly string[]): void {
+    if (this.mode === 'wildcard') throw new MeshError('internal', `${this.typeUrl} is a wildcard subscription; it has no names`);
+    for (const name of names) {
+      this.#wanted.add(name);
+      this.#told?.delete(name);
+    }
+    this.#changed();
+  }
+
   unsubscribe(...names: readonly string[]): void {
     if (names.some((name) => this.#wanted.has(name))) this.setNames(this.#wanted.difference(new Set(names)));
   }
@@ -94,35 +109,48 @@ export class TypeState<T = unknown> implements Subscription {
     });
   }
 
-  /** Decodes every resource of a response, then applies the good ones together. Returns what was rejected. */
-  accept(resources: readonly Resource[], removed: readonly string[]): Rejection[] {
+  /** Decodes every resource of a response, then applies the good ones together. Returns how many there were, and what was rejected. */
+  accept(resources: Iterable<Resource>, removed: readonly string[]): { accepted: number; rejections: Rejection[] } {
     const rejections: Rejection[] = [];
     const set: NamedResource<T>[] = [];
-    for (const item of resources) {
-      try {
-        const decoded = this.#decode(item);
+    try {
+      for (const item of resources) {
+        const decoded = this.#tryDecode(item, rejections);
         if (decoded) set.push(decoded);
-      } catch (error) {
-        rejections.push({ name: item.name, reason: MeshError.from(error).message });
       }
+    } catch (unreadable) {
+      this.type.discard?.();
+      throw unreadable;
     }
+    // What decoding left behind is room for what applying needs.
+    if (set.length > MANY) collectGarbage();
     rejections.push(...this.#apply(set, removed));
     const rejected = new Set(rejections.map(({ name }) => name));
     for (const { name, version } of set) if (!rejected.has(name)) this.#versions.set(name, version);
     for (const name of removed) this.#versions.delete(name);
     this.#synced.resolve();
-    return rejections;
+    return { accepted: set.length, rejections };
+  }
+
+  #tryDecode(item: Resource, rejections: Rejection[]): NamedResource<T> | undefined {
+    try {
+      return this.#decode(item);
+    } catch (error) {
+      rejections.push({ name: item.name, reason: MeshError.from(error).message });
+      return undefined;
+    }
   }
 
   /** Undefined for a heartbeat: a resource without a body that is held already (its TTL is renewed). */
-  #decode({ name, version, resource }: Resource): NamedResource<T> | undefined {
+  #decode({ name, version, aliases, resource }: Resource): NamedResource<T> | undefined {
     if (!resource) {
       if (this.#versions.has(name)) return undefined;
       throw new MeshError('bad_request', 'the resource has no body');
     }
     if (resource.typeUrl !== this.typeUrl)
       throw new MeshError('bad_request', `the body is a ${resource.typeUrl}, not a ${this.typeUrl}`);
-    return { name, version, resource: this.type.decode(resource.value, name) };
+    const decoded = this.type.decode(resource.value, name);
+    return aliases.length > 0 ? { name, version, aliases, resource: decoded } : { name, version, resource: decoded };
   }
 
   #apply(set: readonly NamedResource<T>[], removed: readonly string[]): readonly Rejection[] {

@@ -47,8 +47,8 @@ export class ZtunnelProcesses {
     this.net = createPodNet(t);
   }
 
-  /** Starts the ztunnel of a node. `descriptors`: the most that it may have open from then on. */
-  async node(name: string, env: Record<string, string> = {}, descriptors?: number): Promise<ZtunnelNode> {
+  /** Starts the ztunnel of a node. `descriptors`: the most that it may have open from then on; `place`: whose network it is in. */
+  async node(name: string, env: Record<string, string> = {}, descriptors?: number, place?: TestPod): Promise<ZtunnelNode> {
     const dir = await mkdtemp(join(tmpdir(), 'culvert-many-'));
     this.#t.teardown(() => rm(dir, { recursive: true, force: true }));
     const path = join(dir, 'zds.sock');
@@ -60,7 +60,7 @@ export class ZtunnelProcesses {
       certificates: this.#certificates,
       ...(descriptors === undefined ? {} : { descriptors }),
     };
-    let child = await this.#ztunnel(start);
+    let child = await (place ? this.#ztunnelIn(place, start) : this.#ztunnel(start));
     await agent.connected();
     const usage = (): Promise<ZtunnelUsage> => ask(child, 'usage');
     const node: ZtunnelNode = {
@@ -116,14 +116,19 @@ export class ZtunnelProcesses {
       CULVERT_BACKEND: 'native',
       ...env,
     };
+    await this.#ztunnelIn(pod, { env: all, state: this.#workloads.map(changeOf), certificates: this.#certificates });
+    await applyPodRules(pod.netns.fd, { ...DEFAULT_POD_RULES, dnsCapture: false });
+    return pod;
+  }
+
+  async #ztunnelIn(pod: TestPod, start: ZtunnelStart): Promise<ChildProcess> {
     const command = ['netns', 'exec', pod.netns.name, process.execPath, fixture('lab-ztunnel')];
     const stdio = ['ignore', 'inherit', 'inherit', 'ipc'] as const;
     const child = spawn('ip', command, { stdio: [...stdio], serialization: 'advanced' });
     this.#endsWithTest(child);
-    child.send({ env: all, state: this.#workloads.map(changeOf), certificates: this.#certificates } satisfies ZtunnelStart);
+    child.send(start);
     await messageOf(child);
-    await applyPodRules(pod.netns.fd, { ...DEFAULT_POD_RULES, dnsCapture: false });
-    return pod;
+    return child;
   }
 
   async #ztunnel(start: ZtunnelStart): Promise<ChildProcess> {

@@ -149,3 +149,18 @@ t.test('addresses that cannot be dialled are told at the start', async (t) => {
     caAddress: '',
   });
 });
+
+t.test('trust domains: the mesh file’s, unless the environment says otherwise; names are checked', async (t) => {
+  const mesh = 'trustDomain: example.com\ntrustDomainAliases: [old.example.com, cluster.local]\n';
+  const load = (env: Record<string, string>) => loadConfig((name) => env[name], { mesh });
+  t.match(load({}), { trustDomain: 'example.com', trustDomainAliases: ['old.example.com', 'cluster.local'] });
+  const own = load({ TRUST_DOMAIN: 'mine', TRUST_DOMAIN_ALIASES: 'a.example, b.example' });
+  t.match(own, { trustDomain: 'mine', trustDomainAliases: ['a.example', 'b.example'] });
+  t.match(
+    loadConfig(() => undefined),
+    { trustDomain: 'cluster.local', trustDomainAliases: [] },
+  );
+  t.throws(() => load({ TRUST_DOMAIN_ALIASES: 'a/b' }), { message: /TRUST_DOMAIN_ALIASES: "a\/b" is not a trust domain/u });
+  const wrong = 'trustDomainAliases: [1]\n';
+  t.throws(() => loadConfig(() => undefined, { mesh: wrong }), { message: /trustDomainAliases: \[1\] is no list of texts/u });
+});

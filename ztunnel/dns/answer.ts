@@ -3,6 +3,7 @@ import { isIPv4 } from 'node:net';
 import type { NamespacedHostname, WorkloadUid } from '#shared/ids.ts';
 import type { Service, Workload } from '../state/model.ts';
 import { ipOf, networkAddress } from '../state/model.ts';
+import type { Endpoints } from '../state/workloads.ts';
 import type { Candidate } from './names.ts';
 import { candidatesOf, wildcardsOf } from './names.ts';
 
@@ -11,7 +12,7 @@ export interface DnsView {
   readonly services: {
     /** Every service of the host name, in the order of arrival. */
     named(hostname: string): readonly Service[];
-    endpoints(key: NamespacedHostname): ReadonlyMap<WorkloadUid, unknown>;
+    endpoints(key: NamespacedHostname): Pick<Endpoints, 'keys'>;
   };
   readonly workloads: { get(uid: WorkloadUid): Workload | undefined };
 }

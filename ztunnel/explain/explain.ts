@@ -3,21 +3,26 @@
 import type { HostPort } from '#shared/address.ts';
 import { formatHostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
+import { TrustDomains } from '#shared/identity/trust-domains.ts';
 import type { SpiffeId } from '#shared/ids.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import { evaluate } from '../policy/evaluate.ts';
 import { policyContext } from '../policy/match.ts';
 import { mayJoin } from '../proxy/same-node.ts';
-import type { Route, RouteRequest } from '../proxy/upstream.ts';
+import type { NamedRoute, Route, RouteRequest } from '../proxy/upstream.ts';
 import { ROUTE_RULES } from '../proxy/upstream.ts';
 import { assessEndpoint } from '../state/endpoint-plan.ts';
+import { gatewayName } from '../state/gateway.ts';
 import type { Service, Workload } from '../state/model.ts';
+import type { Demand } from '../state/on-demand.ts';
 import type { MeshStore } from '../state/store.ts';
 import type { PodIdentity } from '../state/workloads.ts';
 
 export interface ExplainView {
   readonly config: ZtunnelConfig;
   readonly store: MeshStore;
+  /** Undefined: the state is all there is. */
+  readonly demand?: Demand | undefined;
   /** Whether this ztunnel serves the pod now. */
   serves(pod: PodIdentity): boolean;
 }
@@ -47,12 +52,15 @@ export interface Explanation {
 }
 
 interface ExplainedHop {
-  readonly kind: Route['kind'] | 'same-node';
+  readonly kind: Route['kind'] | 'named' | 'same-node';
+  /** IP:PORT, or the host name that is looked up for each connection. */
   readonly address: string;
   readonly workload?: string;
   readonly authority?: string;
   /** One of these must be proved by whoever answers. */
   readonly identities: readonly SpiffeId[];
+  /** And one of these by the network gateway on the way. */
+  readonly gatewayIdentities?: readonly SpiffeId[];
 }
 
 interface ExplainedVerdict {
@@ -81,7 +89,7 @@ export function explain(view: ExplainView, source: Workload, to: HostPort): Expl
   }
   const { route } = decision;
   const joined = route.kind === 'hbone' && mayJoin(view, route) && view.serves(route.workload);
-  const policies = verdictOf(view.store, { route, sourceIp, source });
+  const policies = verdictOf(view, { route, sourceIp, source });
   return {
     ...about,
     why: [
@@ -94,7 +102,9 @@ export function explain(view: ExplainView, source: Workload, to: HostPort): Expl
   };
 }
 
-type Decision = { readonly rule: string; readonly route: Route } | { readonly rule: string; readonly error: MeshError };
+type Decision =
+  | { readonly rule: string; readonly route: Route | NamedRoute }
+  | { readonly rule: string; readonly error: MeshError };
 
 function decide(store: MeshStore, request: RouteRequest): Decision {
   for (const { name: rule, decide: ask } of ROUTE_RULES) {
@@ -113,19 +123,28 @@ function serviceOf(store: MeshStore, { source, to, network }: RouteRequest): Ser
   return store.services.byVip(network, to.ip, source.namespace) ?? store.services.byVip(source.network, to.ip, source.namespace);
 }
 
-function reasons(view: ExplainView, { rule, route }: { rule: string; route: Route }, service: Service | undefined): string[] {
+function reasons(
+  view: ExplainView,
+  { rule, route }: { rule: string; route: Route | NamedRoute },
+  service: Service | undefined,
+): string[] {
   if (rule === 'as it was') return ['no service and no workload of the mesh has the address: the connection goes on unchanged'];
   if (route.kind === 'passthrough') return ['the service asks for PASSTHROUGH: the address that was dialled is used'];
   const why: string[] = [];
-  if (route.kind === 'hbone' && route.via === 'waypoint') {
+  const beyond =
+    route.kind === 'gateway' ? [`it is in the network ${route.workload.network}, reached through a network gateway`] : [];
+  if ('via' in route && route.via === 'waypoint') {
     const weights = service?.weightedWaypoints.map(({ weight }) => weight) ?? [];
     why.push(rule === 'workload' ? 'the workload has a waypoint' : 'the service has a waypoint, which chooses the endpoint');
     if (weights.length > 0) why.push(`drawn among waypoints of the weights ${weights.join(', ')}`);
-    return why;
+    return [...why, ...beyond];
   }
   why.push(rule === 'service' ? 'the address is one of the service' : 'the address is one of the workload');
   const { waypoint } = rule === 'service' ? (service ?? {}) : route.workload;
   if (waypoint) why.push('the source is its waypoint itself, so that it is not asked again');
+  if (route.kind === 'gateway') return [...why, ...beyond];
+  if (route.kind === 'named')
+    return [...why, 'the workload is known by its host name alone, which is looked up for each connection'];
   why.push(
     route.kind === 'hbone'
       ? 'the workload takes tunnels (HBONE)'
@@ -154,9 +173,14 @@ function endpointsOf(store: MeshStore, plan: { service: Service; port: number; s
     const workload = store.workloads.get(uid);
     if (!workload) continue;
     const use = assessEndpoint(plan, workload, ports);
-    const ip = workload.ips[0] ?? '';
+    const ip = workload.ips[0] ?? workload.hostname;
     if (typeof use === 'string') found.push({ workload: nameOf(workload), address: ip, reason: use });
-    else found.push({ workload: nameOf(workload), address: formatHostPort({ ip, port: use.port }), rank: use.rank });
+    else
+      found.push({
+        workload: nameOf(workload),
+        address: addressOf(plan.source, workload, { ip, port: use.port }),
+        rank: use.rank,
+      });
   }
   const ranks = [...new Set(found.flatMap(({ rank }) => rank ?? []))].sort((a, b) => b - a);
   return found
@@ -164,26 +188,37 @@ function endpointsOf(store: MeshStore, plan: { service: Service; port: number; s
     .sort((a, b) => (a.group ?? Infinity) - (b.group ?? Infinity) || (a.workload < b.workload ? -1 : 1));
 }
 
-function hopOf(route: Route, joined: boolean): ExplainedHop {
+function addressOf(source: Workload, { network, networkGateway }: Workload, own: HostPort): string {
+  if (network === source.network || !networkGateway) return formatHostPort(own);
+  return `network gateway ${gatewayName(networkGateway)}`;
+}
+
+function hopOf(route: Route | NamedRoute, joined: boolean): ExplainedHop {
   if (route.kind === 'passthrough') return { kind: 'passthrough', address: formatHostPort(route.to), identities: [] };
   const workload = nameOf(route.workload);
+  if (route.kind === 'named') return { kind: 'named', address: route.hostname, workload, identities: [] };
   if (route.kind === 'plain') return { kind: 'plain', address: formatHostPort(route.to), workload, identities: [] };
+  if (route.kind === 'gateway') {
+    const identities = { identities: [...new Set(route.accepted)], gatewayIdentities: [...new Set(route.gateway)] };
+    return { kind: 'gateway', address: formatHostPort(route.to), workload, authority: route.authority, ...identities };
+  }
   const authority = formatHostPort(route.authority);
   return joined
     ? { kind: 'same-node', address: authority, workload, identities: [] }
     : { kind: 'hbone', address: formatHostPort(route.to), workload, authority, identities: [...new Set(route.accepted)] };
 }
 
-/** What the destination's own ztunnel will say; a waypoint and what is outside of the mesh decide for themselves. */
+/** What the destination's own ztunnel will say; a waypoint, another network and what is outside of the mesh decide for themselves. */
 function verdictOf(
-  store: MeshStore,
-  { route, sourceIp, source }: { route: Route; sourceIp: string; source: Workload },
+  { store, config }: ExplainView,
+  { route, sourceIp, source }: { route: Route | NamedRoute; sourceIp: string; source: Workload },
 ): ExplainedVerdict | undefined {
-  if (route.kind === 'passthrough' || (route.kind === 'hbone' && route.via === 'waypoint')) return undefined;
+  if (route.kind !== 'plain' && (route.kind !== 'hbone' || route.via === 'waypoint')) return undefined;
   const tunnelled = route.kind === 'hbone';
   const destination = tunnelled ? route.authority : route.to;
   const identity = tunnelled ? source.identity : undefined;
-  const subject = policyContext({ source: { ip: sourceIp, port: 0 }, destination, identity });
+  const spellings = identity && new TrustDomains(config.trustDomain, config.trustDomainAliases).spellings(identity);
+  const subject = policyContext({ source: { ip: sourceIp, port: 0 }, destination, identity, spellings });
   const { verdict, dryRun } = evaluate(store.policies.forWorkload(route.workload), subject);
   const by = verdict.by ? `${verdict.by.namespace}/${verdict.by.name}` : undefined;
   const allowed = by === undefined ? 'no ALLOW policy exists for the workload, and no DENY policy matches' : `allowed by ${by}`;

@@ -5,6 +5,8 @@ import { MeshError } from '#shared/errors.ts';
 import type { AdminRoute } from '#shared/telemetry/admin-server.ts';
 import { json } from '#shared/telemetry/admin-server.ts';
 import { answerFromMesh } from '../dns/answer.ts';
+import { candidatesOf } from '../dns/names.ts';
+import { fetchDestination, fetchHost } from '../state/fetch.ts';
 import type { Workload } from '../state/model.ts';
 import type { PodIdentity } from '../state/workloads.ts';
 import type { ExplainView } from './explain.ts';
@@ -14,12 +16,19 @@ export function explainRoute(view: ExplainView): AdminRoute {
   return {
     path: '/explain',
     summary: 'what would become of a connection, and why: ?src=NAMESPACE/POD&dst=HOST:PORT',
-    handle({ url }) {
+    async handle({ url }) {
       const [src, dst] = [url.searchParams.get('src'), url.searchParams.get('dst')];
       if (!src || !dst)
         throw new MeshError('bad_request', 'give src=NAMESPACE/POD (or its address) and dst=HOST:PORT (or IP:PORT)');
       const source = findSource(view, src);
-      return json(explain(view, source, findDestination(view, source, dst)));
+      const { demand, store, config } = view;
+      const host = /^([^[\]:]+):\d+$/u.exec(dst)?.[1]?.toLowerCase();
+      if (demand && host !== undefined && canonicalIp(host) === undefined)
+        for (const { name: hostname } of candidatesOf(host, { ...config, namespace: source.namespace, search: [] }))
+          await fetchHost(demand, { hostname, namespace: source.namespace, clusterDomain: config.clusterDomain });
+      const to = findDestination(view, source, dst);
+      if (demand) await fetchDestination(store, demand, { network: config.network, to, namespace: source.namespace });
+      return json(explain(view, source, to));
     },
   };
 }

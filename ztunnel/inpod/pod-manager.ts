@@ -180,9 +180,12 @@ export class PodManager {
   }
 
   async #startPod(uid: string, pod: ServedPod): Promise<void> {
-    pod.proxy = await this.#deps.start(uid, pod.who, pod.netns);
+    const { start, clock, log } = this.#deps;
+    const since = clock.monotonic();
+    pod.proxy = await start(uid, pod.who, pod.netns);
     this.#started.add(1);
-    this.#deps.log.info('pod enrolled', { pod: `${pod.who.namespace}/${pod.who.name}`, uid });
+    const after = Math.round((clock.monotonic() - since) * 10) / 10;
+    log.info('pod enrolled', { pod: `${pod.who.namespace}/${pod.who.name}`, uid, after_ms: after });
   }
 
   #remove(uid: string, deadline = 0): void {

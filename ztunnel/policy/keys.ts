@@ -72,6 +72,7 @@ export function fields<T>(): readonly Field<T>[] {
     textField(
       (match) => match.principals,
       (context) => context.principal,
+      (context) => context.alsoKnownAs,
     ),
     accountField(),
     blockField(
@@ -95,6 +96,7 @@ const WHOLE = 0;
 function textField<T>(
   valuesOf: (match: Match) => readonly StringMatch[],
   textOf: (context: PolicyContext) => string | undefined,
+  othersOf?: (context: PolicyContext) => readonly string[] | undefined,
 ): Field<T> {
   const exact = new Table<T>();
   const prefix = new Table<T>();
@@ -113,17 +115,21 @@ function textField<T>(
         return undefined;
     }
   };
+  const findText = (text: string, test: (entry: T) => boolean): T | undefined => {
+    const { length: size } = text;
+    return (
+      exact.find(() => text, test) ??
+      prefix.find((length) => (length <= size ? text.slice(0, length) : undefined), test) ??
+      suffix.find((length) => (length <= size ? text.slice(size - length) : undefined), test)
+    );
+  };
   return {
     slots: (match) => together(valuesOf(match), slotsOf),
     find(context, test) {
       const text = textOf(context);
-      if (text === undefined) return undefined;
-      const { length: size } = text;
-      return (
-        exact.find(() => text, test) ??
-        prefix.find((length) => (length <= size ? text.slice(0, length) : undefined), test) ??
-        suffix.find((length) => (length <= size ? text.slice(size - length) : undefined), test)
-      );
+      let found = text === undefined ? undefined : findText(text, test);
+      for (const other of othersOf?.(context) ?? []) found ??= findText(other, test);
+      return found;
     },
   };
 }

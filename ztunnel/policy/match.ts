@@ -15,6 +15,8 @@ export interface PolicyContext {
   readonly destinationPort: number;
   /** The source identity without `spiffe://`; undefined when the peer proved none. */
   readonly principal: string | undefined;
+  /** The same identity in trust domains that mean the same mesh; undefined when there are none. */
+  readonly alsoKnownAs: readonly string[] | undefined;
   /** Of the source identity; '' without one. */
   readonly namespace: string;
   readonly serviceAccount: string | undefined;
@@ -26,17 +28,22 @@ export interface PolicySubject {
   /** The pod's own address and the port that the application is reached on. */
   destination: HostPort;
   identity: SpiffeId | undefined;
+  /** Of the identity, in all trust domains that mean this mesh; default itself alone. */
+  spellings?: readonly SpiffeId[] | undefined;
 }
 
 const NO_IP = new Uint8Array(0);
+const SCHEME = 'spiffe://'.length;
 
-export function policyContext({ source, destination, identity }: PolicySubject): PolicyContext {
+export function policyContext({ source, destination, identity, spellings = [] }: PolicySubject): PolicyContext {
   const parts = identity === undefined ? undefined : parseSpiffeId(identity);
   return {
     sourceIp: ipToBytes(source.ip) ?? NO_IP,
     destinationIp: ipToBytes(destination.ip) ?? NO_IP,
     destinationPort: destination.port,
-    principal: identity?.slice('spiffe://'.length),
+    principal: identity?.slice(SCHEME),
+    alsoKnownAs:
+      spellings.length > 1 ? spellings.filter((other) => other !== identity).map((other) => other.slice(SCHEME)) : undefined,
     namespace: parts?.namespace ?? '',
     serviceAccount: parts?.serviceAccount,
   };
@@ -63,7 +70,9 @@ export function matches(match: Match, context: PolicyContext): boolean {
 type Hit<T> = (value: T, context: PolicyContext) => boolean;
 
 const isNamespace: Hit<StringMatch> = (match, { namespace }) => matchesText(match, namespace);
-const isPrincipal: Hit<StringMatch> = (match, { principal }) => principal !== undefined && matchesText(match, principal);
+const isPrincipal: Hit<StringMatch> = (match, { principal, alsoKnownAs }) =>
+  principal !== undefined &&
+  (matchesText(match, principal) || (alsoKnownAs?.some((other) => matchesText(match, other)) ?? false));
 const isAccount: Hit<ServiceAccountMatch> = (match, { principal, namespace, serviceAccount }) =>
   principal !== undefined && match.namespace === namespace && match.serviceAccount === serviceAccount;
 const isSource: Hit<Cidr> = (cidr, { sourceIp }) => contains(cidr, sourceIp);

@@ -12,7 +12,7 @@ export interface TrackedConnection {
   /** What was asked for, and what is dialled. */
   readonly originalDestination: string;
   readonly actualDestination: string;
-  readonly protocol: 'TCP' | 'HBONE';
+  readonly protocol: 'TCP' | 'HBONE' | 'DOUBLEHBONE';
   /** Why it may not go on, if so. */
   recheck?(): MeshError | undefined;
   /** Ends it at once; called at most once. */

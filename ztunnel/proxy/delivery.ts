@@ -60,8 +60,9 @@ export class Delivery {
 
   /** Tracks the connection and evaluates the policies; throws `policy_denied`. Tracked first, so that no policy change slips between. */
   admit(request: DeliveryRequest): Admission {
-    const { tracker } = this.#context;
-    const subject = policyContext({ source: request.source, destination: request.to, identity: request.identity });
+    const { tracker, trust } = this.#context;
+    const { source, to: destination, identity } = request;
+    const subject = policyContext({ source, destination, identity, spellings: identity && trust.spellings(identity) });
     const scope = new CancelScope(this.#pod.drain.cut);
     let asked: PoliciesInForce | undefined;
     const denial = (): string | undefined => {

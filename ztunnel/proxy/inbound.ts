@@ -1,5 +1,4 @@
 // Port 15008 of a pod: tunnels of the mesh. Proves who calls, asks the policies, opens the application, and joins the two.
-import type { HostPort } from '#shared/address.ts';
 import { formatHostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { HeaderList, IncomingTunnel } from '#shared/hbone/api.ts';
@@ -22,6 +21,9 @@ import { join } from './join.ts';
 import type { Pod, ProxyContext } from './pod.ts';
 import { workloadOf } from './pod.ts';
 import { proxyHeader } from './proxy-protocol.ts';
+import { fetchDestination, fetchHost, fetchServices } from '../state/fetch.ts';
+import { networkAddress } from '../state/model.ts';
+import type { Demand } from '../state/on-demand.ts';
 
 /** One connection of a peer; its tunnels share it. */
 interface PeerConnection {
@@ -71,7 +73,7 @@ export class Inbound {
       verifyPeer: (peer) => {
         const [identity] = peer.uris;
         if (identity !== undefined) ends.peer = identity;
-        requireTrustDomain(peer, workload.trustDomain);
+        requireTrustDomain(peer, this.#context.trust.alike(workload.trustDomain));
       },
     });
     return { conn: tls, workload };
@@ -118,6 +120,7 @@ export class Inbound {
     let request: Request;
     try {
       place = limit.take('tunnel');
+      if (this.#context.demand) await this.#fetch(this.#context.demand, peer, tunnel);
       request = this.#understand(peer, tunnel);
     } catch (thrown) {
       place?.[Symbol.dispose]();
@@ -151,6 +154,19 @@ export class Inbound {
     const error = MeshError.from(thrown);
     this.#context.log.error('a fault of this process closed a tunnel', faultFields(error));
     tunnel.refuse(error.status);
+  }
+
+  /** What the authority names. Who calls and what is served only names things in the log: they are known the next time. */
+  async #fetch(demand: Demand, { conn, workload }: PeerConnection, tunnel: IncomingTunnel): Promise<void> {
+    const { store, config } = this.#context;
+    const { network, namespace } = workload;
+    fetchServices(store, demand, workload).catch(ignore);
+    if (!store.workloads.byAddress(network, conn.remote.ip)) demand.fetch(networkAddress(network, conn.remote.ip)).catch(ignore);
+    const authority = parseAuthority(tunnel.authority);
+    if (authority?.kind === 'host')
+      await fetchHost(demand, { hostname: authority.host, namespace, clusterDomain: config.clusterDomain });
+    else if (authority && authority.address.ip !== conn.local.ip && !workload.applicationTunnel)
+      await fetchDestination(store, demand, { network, to: authority.address, namespace });
   }
 
   #understand({ conn, workload }: PeerConnection, tunnel: IncomingTunnel): Request {
@@ -194,15 +210,14 @@ export class Inbound {
   }
 
   #facts({ conn, workload }: PeerConnection, { target, origin }: Request): ConnectionFacts {
-    const to: HostPort = target.to;
     return {
       reporter: 'destination',
       from: conn.remote,
       to: conn.local,
-      hboneAddress: formatHostPort(to),
+      hboneAddress: target.askedHost === undefined ? formatHostPort(target.asked) : `${target.askedHost}:${target.asked.port}`,
       source: origin.peer,
       destination: peerOf(workload, workload.identity),
-      service: guessService(this.#context.store, workload, to.port, origin.serviceHost),
+      service: guessService(this.#context.store, workload, target.to.port, origin.serviceHost),
       mutualTls: true,
     };
   }
@@ -217,13 +232,14 @@ function proxyHeaderOf({ conn }: PeerConnection, { target, origin }: Request): U
   });
 }
 
-/** Throws `identity_mismatch` unless the peer has an identity of the trust domain. */
-function requireTrustDomain(peer: PeerCertificate, trustDomain: string): void {
-  const domains = peer.uris.flatMap((uri) => parseSpiffeId(uri)?.trustDomain ?? []);
-  if (domains.includes(trustDomain)) return;
+/** Throws `identity_mismatch` unless the peer has an identity of one of the trust domains. */
+function requireTrustDomain(peer: PeerCertificate, expected: readonly string[]): void {
+  if (peer.uris.some((uri) => expected.includes(parseSpiffeId(uri)?.trustDomain ?? ''))) return;
   const got = peer.uris.join(', ') || 'none';
   throw new MeshError(
     'identity_mismatch',
-    `identity verification error: peer did not present the expected trustdomain (${trustDomain}), got ${got}`,
+    `identity verification error: peer did not present the expected trustdomain (${expected.join(', ')}), got ${got}`,
   );
 }
+
+function ignore(): void {}

@@ -3,19 +3,26 @@ import type { HostPort } from '#shared/address.ts';
 import { formatHostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { WorkloadUid } from '#shared/ids.ts';
+import type { CancelSignal } from '#shared/lifecycle/cancel.ts';
 import { CancelScope } from '#shared/lifecycle/cancel.ts';
+import { parseBaggage } from '#shared/hbone/baggage.ts';
+import type { Tunnel } from '#shared/hbone/api.ts';
+import { isSpiffeId } from '#shared/ids.ts';
 import type { ByteStream, Conn } from '#shared/reactor/api.ts';
+import { fetchDestination } from '../state/fetch.ts';
 import type { Service, Workload } from '../state/model.ts';
 import type { EndpointLoad } from '../state/two-choices.ts';
 import type { ConnectionFacts, ConnectionResult } from '../telemetry/connection-result.ts';
-import { peerOf } from '../telemetry/peer.ts';
+import type { Peer } from '../telemetry/peer.ts';
+import { UNKNOWN_PEER, peerOf, peerOfBaggage } from '../telemetry/peer.ts';
 import { join } from './join.ts';
 import type { Pod, ProxyContext } from './pod.ts';
 import { isCapturePort, isLoopback, podSocket, workloadOf } from './pod.ts';
+import type { RelayStory } from './relay-book.ts';
 import { openSameNode, sameNodePod } from './same-node.ts';
 import type { SameNodeEnd } from './same-node.ts';
 import { TunnelHeaders } from './tunnel-headers.ts';
-import type { Route } from './upstream.ts';
+import type { NamedRoute, Route } from './upstream.ts';
 import { decideRoute } from './upstream.ts';
 
 /** A first endpoint that cannot be connected to is followed by one other; the client has sent nothing yet. */
@@ -43,6 +50,8 @@ interface Upstream {
   readonly stream: ByteStream;
   /** The destination's side, when that is in this process too. */
   readonly local?: SameNodeEnd;
+  /** Who answers beyond a network gateway, as it says itself. */
+  readonly beyond?: Peer;
 }
 
 type Attempt =
@@ -79,7 +88,7 @@ export class Outbound {
   /** Takes a client where it wants to go, to the end of the connection; never rejects. Who was redirected sees a failure as a reset. */
   async carry(client: OutboundClient, answer?: ClientAnswer): Promise<void> {
     const attempt = await this.#open(client);
-    const result = this.#context.telemetry.open(this.#facts(client, attempt.route), client.startedAt);
+    const result = this.#context.telemetry.open(this.#facts(client, attempt), client.startedAt);
     if ('error' in attempt) {
       result.end(attempt.error);
       if (answer) await answer.failed(attempt.error);
@@ -99,33 +108,43 @@ export class Outbound {
   async #open(client: OutboundClient): Promise<Attempt> {
     const { ejections } = this.#context.balancer;
     const exclude = new Set<WorkloadUid>();
-    let failed: { route: Route; error: MeshError } | undefined;
-    for (let attempt = 1; ; attempt++) {
-      let route: Route;
+    const { demand, store, config } = this.#context;
+    if (demand)
       try {
-        route = this.#decide(client, exclude);
+        await fetchDestination(store, demand, { network: config.network, to: client.to, namespace: client.source.namespace });
+      } catch (thrown) {
+        return { route: undefined, error: MeshError.from(thrown) };
+      }
+    let failed: { route: Route | undefined; error: MeshError } | undefined;
+    for (let attempt = 1; ; attempt++) {
+      let decided: Route | NamedRoute;
+      try {
+        decided = this.#decide(client, exclude);
       } catch (thrown) {
         // Without another endpoint, what the first one said is the answer.
         return failed ?? { route: undefined, error: MeshError.from(thrown) };
       }
-      const load = loadOf(route);
+      const load = loadOf(decided);
       if (load) load.inFlight += 1;
+      let route: Route | undefined;
       try {
+        route = decided.kind === 'named' ? await this.#lookUp(client, decided) : decided;
         const upstream = await this.#connect(client, route);
-        if (load) ejections.succeeded(load.uid);
+        if (load) ejections.succeeded(load.uid, portOf(route));
         return { route, upstream };
       } catch (thrown) {
         const error = this.#pod.drain.cut.reason ?? MeshError.from(thrown);
         if (load) load.inFlight -= 1;
-        if (load && isFaultOfEndpoint(route, error)) ejections.failed(load.uid);
-        if (!error.retry || route.kind === 'passthrough' || attempt === MAX_ATTEMPTS) return { route, error };
-        exclude.add(route.workload.uid);
+        if (load && isFaultOfEndpoint(decided, error))
+          ejections.failed(load.uid, isOfWorkload(route, error) ? undefined : portOf(route));
+        if (!error.retry || decided.kind === 'passthrough' || attempt === MAX_ATTEMPTS) return { route, error };
+        exclude.add(decided.workload.uid);
         failed = { route, error };
       }
     }
   }
 
-  #decide({ from, source, to }: OutboundClient, exclude: ReadonlySet<WorkloadUid>): Route {
+  #decide({ from, source, to }: OutboundClient, exclude: ReadonlySet<WorkloadUid>): Route | NamedRoute {
     const { store, balancer, config } = this.#context;
     return decideRoute(store, {
       source,
@@ -138,9 +157,16 @@ export class Outbound {
     });
   }
 
+  async #lookUp({ source }: OutboundClient, { hostname, at }: NamedRoute): Promise<Route> {
+    const { telemetry, names } = this.#context;
+    telemetry.metrics.lookedUp(peerOf(source, source.identity), hostname);
+    return at(await names.resolve(hostname));
+  }
+
   async #connect(client: OutboundClient, route: Route): Promise<Upstream> {
     const socket = podSocket(this.#pod, this.#context);
     const { cut: cancel } = this.#pod.drain;
+    if (route.kind === 'gateway') return await this.#connectThrough(client, route, cancel);
     if (route.kind !== 'hbone') return { stream: await this.#context.reactor.connect({ ...socket, to: route.to, cancel }) };
     const { from, source, startedAt } = client;
     const pod = sameNodePod(this.#context, route);
@@ -149,13 +175,41 @@ export class Outbound {
       return { stream: local.app, local };
     }
     const { stream } = await this.#pod.pool.open({
-      peer: { source: source.identity, accepted: route.accepted, to: route.to, sourceIp: from.ip },
+      peer: {
+        source: source.identity,
+        accepted: this.#context.trust.spellingsOf(route.accepted),
+        to: route.to,
+        sourceIp: from.ip,
+      },
       authority: formatHostPort(route.authority),
       headers: this.#headers.of(source, from, route.service?.hostname),
       socket,
       cancel,
     });
     return { stream };
+  }
+
+  /** Addresses of another network say nothing there: who calls tells by headers of the tunnel inside. */
+  async #connectThrough(
+    { from, source }: OutboundClient,
+    { to, authority, gateway, accepted, service }: Extract<Route, { kind: 'gateway' }>,
+    cancel: CancelSignal,
+  ): Promise<Upstream> {
+    const headers = this.#headers.of(source, from, service?.hostname);
+    const socket = podSocket(this.#pod, this.#context);
+    const { network, responseBaggage } = this.#context.config;
+    const { trust } = this.#context;
+    const tunnel = await this.#pod.pool.openThrough(
+      {
+        peer: { source: source.identity, accepted: trust.spellingsOf(gateway), to, sourceIp: from.ip },
+        authority,
+        headers,
+        socket,
+        cancel,
+      },
+      { accepted: trust.spellingsOf(accepted), headers: [...headers, ['x-forwarded-network', network]] },
+    );
+    return { stream: tunnel.stream, beyond: peerBeyond(tunnel, responseBaggage) };
   }
 
   async #relay(
@@ -168,40 +222,55 @@ export class Outbound {
     const { cut } = this.#pod.drain;
     using scope = local ? new CancelScope(cut, local.cancel) : new CancelScope(cut);
     using _local = local;
-    using _tracked = this.#context.tracker.add({
+    const shown = {
       pod: this.#pod.uid,
-      direction: 'outbound',
+      direction: 'outbound' as const,
       source: from,
       originalDestination: formatHostPort(to),
       actualDestination: formatHostPort(route?.to ?? to),
-      protocol: route?.kind === 'hbone' && !local ? 'HBONE' : 'TCP',
-      cut: (reason) => scope.cancel(reason),
-    });
+      protocol: protocolOf(route, local),
+    };
+    using _tracked = this.#context.tracker.add({ ...shown, cut: (reason) => scope.cancel(reason) });
     const results = local ? [result, local.result] : [result];
     let error: MeshError | undefined;
     try {
-      await join(conn, stream, results, scope);
+      const story = (): RelayStory => ({
+        pod: this.#pod.uid,
+        entrance: 'outbound',
+        shown,
+        ...(local ? { admission: local.admission } : {}),
+      });
+      const handing = shown.protocol === 'TCP' ? { book: this.#context.relays, story } : undefined;
+      await join(conn, stream, results, scope, handing);
     } catch (thrown) {
       error = MeshError.from(thrown);
     }
     for (const each of results) each.end(error);
   }
 
-  #facts({ from, source, to }: OutboundClient, route: Route | undefined): ConnectionFacts {
-    const tunnel = route?.kind === 'hbone' ? route : undefined;
-    const destination = route === undefined || route.kind === 'passthrough' ? undefined : route.workload;
-    const sameNode = tunnel !== undefined && sameNodePod(this.#context, tunnel) !== undefined;
-    return {
-      reporter: 'source',
-      from,
-      // Within the node nothing listens on 15008 for it: the application is dialled.
-      to: sameNode ? tunnel.authority : (route?.to ?? to),
-      hboneAddress: tunnel && !sameNode ? formatHostPort(tunnel.authority) : undefined,
-      source: peerOf(source, tunnel ? source.identity : undefined),
-      destination: peerOf(destination, tunnel?.workload.identity),
-      service: route ? route.service : this.#meant(source, to),
-      mutualTls: tunnel !== undefined && !sameNode,
-    };
+  #facts({ from, source, to }: OutboundClient, attempt: Attempt): ConnectionFacts {
+    const { route } = attempt;
+    const service = route ? route.service : this.#meant(source, to);
+    const common = { reporter: 'source' as const, from, service };
+    switch (route?.kind) {
+      case undefined:
+      case 'passthrough':
+        return { ...common, ...IN_THE_CLEAR, to: route?.to ?? to, source: peerOf(source), destination: UNKNOWN_PEER };
+      case 'plain':
+        return { ...common, ...IN_THE_CLEAR, to: route.to, source: peerOf(source), destination: peerOf(route.workload) };
+      case 'hbone': {
+        const ends = { source: peerOf(source, source.identity), destination: peerOf(route.workload, route.workload.identity) };
+        // Within the node nothing listens on 15008 for it: the application is dialled.
+        if (sameNodePod(this.#context, route)) return { ...common, ...IN_THE_CLEAR, ...ends, to: route.authority };
+        return { ...common, ...ends, to: route.to, hboneAddress: formatHostPort(route.authority), mutualTls: true };
+      }
+      case 'gateway': {
+        const beyond = 'upstream' in attempt ? attempt.upstream.beyond : undefined;
+        const destination = beyond ?? peerOf(route.workload);
+        const ends = { source: peerOf(source, source.identity), destination };
+        return { ...common, ...ends, to: route.to, hboneAddress: route.authority, mutualTls: true };
+      }
+    }
   }
 
   /** The service that has no way to it. */
@@ -211,12 +280,36 @@ export class Outbound {
   }
 }
 
+function protocolOf(route: Route | undefined, local: SameNodeEnd | undefined): 'TCP' | 'HBONE' | 'DOUBLEHBONE' {
+  if (route?.kind === 'gateway') return 'DOUBLEHBONE';
+  return route?.kind === 'hbone' && !local ? 'HBONE' : 'TCP';
+}
+
+const IN_THE_CLEAR = { hboneAddress: undefined, mutualTls: false } as const;
+
+function peerBeyond({ peer, headers }: Tunnel, useBaggage: boolean): Peer {
+  const identity = peer.uris.find(isSpiffeId);
+  return useBaggage ? peerOfBaggage(parseBaggage(headers), identity) : peerOf(undefined, identity);
+}
+
 /** The counter of the endpoint that was chosen among several. */
-function loadOf(route: Route): EndpointLoad | undefined {
+function loadOf(route: Route | NamedRoute): EndpointLoad | undefined {
   return route.kind === 'passthrough' ? undefined : route.load;
 }
 
+/** The endpoint's port that was tried, where it is one of several that the workload has. */
+function portOf(route: Route | undefined): number | undefined {
+  if (route?.kind === 'plain') return route.to.port;
+  if (route?.kind !== 'hbone') return undefined;
+  return route.via === 'workload' ? route.authority.port : route.to.port;
+}
+
+/** A tunnel that cannot be opened says nothing of what is behind it; one that is answered says that the application is not there. */
+function isOfWorkload(route: Route | undefined, error: MeshError): boolean {
+  return route?.kind === 'hbone' && error.code !== 'tunnel_unavailable';
+}
+
 /** Whether others had better go elsewhere for a while. A waypoint that says 503 may mean the one service that was asked for. */
-function isFaultOfEndpoint(route: Route, error: MeshError): boolean {
-  return error.retry && !(error.code === 'tunnel_unavailable' && route.kind === 'hbone' && route.via === 'waypoint');
+function isFaultOfEndpoint(route: Route | NamedRoute, error: MeshError): boolean {
+  return error.retry && !(error.code === 'tunnel_unavailable' && 'via' in route && route.via === 'waypoint');
 }

@@ -4,11 +4,13 @@ import { formatHostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { Conn } from '#shared/reactor/api.ts';
 import type { Workload } from '../state/model.ts';
+import { networkAddress } from '../state/model.ts';
 import type { ConnectionResult } from '../telemetry/connection-result.ts';
 import { peerOf } from '../telemetry/peer.ts';
 import { Delivery } from './delivery.ts';
 import { guessService } from './inbound-target.ts';
 import type { Pod, ProxyContext } from './pod.ts';
+import type { RelayStory } from './relay-book.ts';
 import { join } from './join.ts';
 import { isCapturePort, workloadOf } from './pod.ts';
 
@@ -47,20 +49,25 @@ export class Passthrough {
   }
 
   async #deliver(conn: Conn, to: HostPort, workload: Workload, result: ConnectionResult): Promise<void> {
-    using admission = this.#delivery.admit({
-      workload,
+    const request = {
       source: conn.remote,
       identity: undefined,
       to,
       originalDestination: formatHostPort(to),
-      protocol: 'TCP',
-    });
+      protocol: 'TCP' as const,
+    };
+    using admission = this.#delivery.admit({ ...request, workload });
     const app = await this.#delivery.connect(to, conn.remote, admission.cancel, true);
-    await join(conn, app, [result], admission.cancel);
+    const pod = this.#pod.uid;
+    const story = (): RelayStory => ({ pod, entrance: 'plaintext', admission: { ...request, pod, workload: workload.uid } });
+    await join(conn, app, [result], admission.cancel, { book: this.#context.relays, story });
   }
 
   #open(from: HostPort, to: HostPort, workload: Workload, startedAt: number): ConnectionResult {
-    const { store, telemetry } = this.#context;
+    const { store, telemetry, demand } = this.#context;
+    // Who calls only names things in the log: it is known the next time.
+    if (demand && !store.workloads.byAddress(workload.network, from.ip))
+      demand.fetch(networkAddress(workload.network, from.ip)).catch(() => undefined);
     const facts = {
       reporter: 'destination' as const,
       from,

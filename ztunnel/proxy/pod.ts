@@ -4,6 +4,7 @@ import { MeshError } from '#shared/errors.ts';
 import type { HbonePool } from '#shared/hbone/api.ts';
 import type { BufferPool } from '#shared/http2/output.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
+import type { TrustDomains } from '#shared/identity/trust-domains.ts';
 import type { Drain } from '#shared/lifecycle/drain.ts';
 import { PORT } from '#shared/ports.ts';
 import type { ConnectOptions, NetnsFd, Reactor } from '#shared/reactor/api.ts';
@@ -11,11 +12,14 @@ import type { Log } from '#shared/telemetry/log.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import type { Balancer } from '../state/balancer.ts';
 import type { Workload } from '../state/model.ts';
+import type { Demand } from '../state/on-demand.ts';
 import type { MeshStore } from '../state/store.ts';
 import type { PodIdentity } from '../state/workloads.ts';
 import type { ConnectionTelemetry } from '../telemetry/connection-result.ts';
 import type { ConnectionLimit } from './connection-limit.ts';
 import type { ConnectionTracker } from './connection-tracker.ts';
+import type { HostNames } from './host-names.ts';
+import type { RelayBook } from './relay-book.ts';
 import type { LiveRevocations } from './live-revocations.ts';
 
 export interface ProxyContext {
@@ -23,6 +27,10 @@ export interface ProxyContext {
   readonly reactor: Reactor;
   readonly store: MeshStore;
   readonly balancer: Balancer;
+  /** Whose identities are those of this mesh. */
+  readonly trust: TrustDomains;
+  /** Undefined: the state is all there is. */
+  readonly demand: Demand | undefined;
   readonly certificates: CertificateSource;
   readonly telemetry: ConnectionTelemetry;
   readonly tracker: ConnectionTracker;
@@ -30,6 +38,10 @@ export interface ProxyContext {
   /** Undefined: no lists are followed. */
   readonly revocations: LiveRevocations | undefined;
   readonly pods: PodDirectory;
+  /** Relays that another ztunnel could go on with. */
+  readonly relays: RelayBook;
+  /** Hosts that the mesh knows by name only. */
+  readonly names: HostNames;
   readonly clock: Clock;
   readonly log: Log;
   /** Lent to all HTTP/2 sessions in turn. */

@@ -27,8 +27,8 @@ export interface PodPlace {
   readonly uid: string;
   readonly who: PodIdentity;
   readonly netns: NetnsFd;
-  /** By port, when another thread bound them; taken over. */
-  readonly sockets?: ReadonlyMap<number, readonly ListeningSocket[]>;
+  /** By port: those that it is served on, bound by whoever holds them; taken over. */
+  readonly sockets: ReadonlyMap<number, readonly ListeningSocket[]>;
 }
 
 /** Starts serving a pod; rejects when a port is taken or the namespace is gone. */
@@ -42,10 +42,10 @@ export async function startPodProxy(context: ProxyContext, { uid, who, netns, so
   const listen = async (port: number, entrance: Entrance, serve: (conn: Conn) => Promise<void>): Promise<boolean> => {
     const limited = (conn: Conn): void => void serveWithin(context, entrance, conn, serve);
     const options = podListenOptions(context.config, netns, port);
-    const given = sockets?.get(port)?.map((socket) => ({ ...options, socket }));
-    let transparent = true;
-    for (const each of given ?? [options]) {
-      const listener = await context.reactor.listen(each, limited);
+    const given = sockets.get(port) ?? [];
+    let transparent = given.length > 0;
+    for (const socket of given) {
+      const listener = await context.reactor.listen({ ...options, socket }, limited);
       listeners.defer(() => listener.close());
       transparent &&= listener.transparent;
     }
@@ -58,7 +58,7 @@ export async function startPodProxy(context: ProxyContext, { uid, who, netns, so
   const plaintext = await listen(PORT.inboundPlaintext, 'plaintext', (conn) => passthrough.serve(conn));
   const hbone = await listen(PORT.hbone, 'hbone', (conn) => inbound.serve(conn));
   const socks = new Socks(context, pod, outbound);
-  if (context.config.socks5) await listen(PORT.socks5, 'socks5', (conn) => socks.serve(conn));
+  await listen(PORT.socks5, 'socks5', (conn) => socks.serve(conn));
   pod.transparent = plaintext && hbone;
   listeners.use(context.pods.add(pod));
   const held = cleanup.move();

@@ -11,6 +11,7 @@ import { peerOf } from '../telemetry/peer.ts';
 import { Delivery } from './delivery.ts';
 import { guessService, inboundTarget } from './inbound-target.ts';
 import type { Pod, ProxyContext } from './pod.ts';
+import type { AdmissionStory } from './relay-book.ts';
 import type { Route } from './upstream.ts';
 
 type TunnelRoute = Extract<Route, { kind: 'hbone' }>;
@@ -33,6 +34,8 @@ export interface SameNodeEnd extends Disposable {
   readonly result: ConnectionResult;
   /** Ends when the destination's side must stop. */
   readonly cancel: CancelSignal;
+  /** What let it in. */
+  readonly admission: AdmissionStory;
 }
 
 export interface SameNodeRequest {
@@ -66,22 +69,27 @@ export async function openSameNode(context: ProxyContext, request: SameNodeReque
   using cleanup = new DisposableStack();
   try {
     cleanup.use(pod.drain.hold());
-    const admission = cleanup.use(
-      delivery.admit({
-        workload,
-        source: from,
-        identity: source.identity,
-        to,
-        originalDestination: formatHostPort(authority),
-        protocol: 'TCP',
-      }),
-    );
+    const request = {
+      source: from,
+      identity: source.identity,
+      to,
+      originalDestination: formatHostPort(authority),
+      protocol: 'TCP' as const,
+    };
+    const admission = cleanup.use(delivery.admit({ ...request, workload }));
     const app = await delivery.connect(to, from, admission.cancel);
     const held = cleanup.move();
-    return { app, result, cancel: admission.cancel, [Symbol.dispose]: () => held.dispose() };
+    const story = { ...request, pod: pod.uid, workload: workload.uid };
+    return { app, result, cancel: admission.cancel, admission: story, [Symbol.dispose]: () => held.dispose() };
   } catch (thrown) {
     const error = MeshError.from(thrown);
     result.end(error);
-    throw error;
+    throw asOfTunnel(error);
   }
+}
+
+/** A peer's ztunnel would have answered that the application cannot be reached. */
+function asOfTunnel(error: MeshError): MeshError {
+  if (error.code !== 'connect_failed' && error.code !== 'connect_timeout') return error;
+  return new MeshError('tunnel_unavailable', error.message, { cause: error });
 }

@@ -7,7 +7,7 @@ import type { SpiffeId, WorkloadUid } from '#shared/ids.ts';
 import { PORT } from '#shared/ports.ts';
 import type { Balancer } from '../state/balancer.ts';
 import type { Endpoint } from '../state/load-balance.ts';
-import { pickEndpoint } from '../state/load-balance.ts';
+import { chooseIp, pickEndpoint } from '../state/load-balance.ts';
 import type { GatewayAddress, Service, Workload } from '../state/model.ts';
 import type { MeshView } from '../state/store.ts';
 import type { EndpointLoad } from '../state/two-choices.ts';
@@ -17,27 +17,45 @@ export type Route =
   /** Nothing is known of the destination, or its service wants to be left alone: on to where the client meant to go. */
   | { readonly kind: 'passthrough'; readonly to: HostPort; readonly service?: Service }
   /** A known workload without a tunnel: in the clear. */
-  | {
-      readonly kind: 'plain';
-      readonly to: HostPort;
-      readonly workload: Workload;
-      readonly service?: Service;
-      readonly load?: EndpointLoad;
-    }
-  | {
+  | (Chosen & { readonly kind: 'plain'; readonly to: HostPort })
+  | (Chosen & {
       readonly kind: 'hbone';
       readonly to: HostPort;
       /** What the tunnel asks for. */
       readonly authority: HostPort;
       /** The peer must present one of these. */
       readonly accepted: readonly SpiffeId[];
-      /** Who answers: the destination, or its waypoint. */
-      readonly workload: Workload;
-      readonly service?: Service;
       readonly via: 'workload' | 'waypoint';
-      /** Of the endpoint that was chosen among several. */
-      readonly load?: EndpointLoad;
-    };
+    })
+  /** In another network: its gateway takes a tunnel, and through it one goes on to who answers (double HBONE). */
+  | (Chosen & {
+      readonly kind: 'gateway';
+      /** The network gateway. */
+      readonly to: HostPort;
+      /** HOST:PORT of the service, asked of both: addresses say nothing in the other network. */
+      readonly authority: string;
+      /** The gateway must present one of these. */
+      readonly gateway: readonly SpiffeId[];
+      /** Who answers the tunnel inside must present one of these. */
+      readonly accepted: readonly SpiffeId[];
+      readonly via: 'workload' | 'waypoint';
+    });
+
+/** Who answers: the destination, or its waypoint. */
+interface Chosen {
+  readonly workload: Workload;
+  readonly service?: Service;
+  /** Of the endpoint that was chosen among several. */
+  readonly load?: EndpointLoad;
+}
+
+/** A route to somebody whose address must be looked up first. */
+export interface NamedRoute extends Chosen {
+  readonly kind: 'named';
+  readonly hostname: string;
+  /** The route, given the addresses of the name. Throws `no_healthy_upstream` when none of them may be used. */
+  readonly at: (addresses: readonly string[]) => Route;
+}
 
 export interface RouteRequest {
   readonly source: Workload;
@@ -57,7 +75,7 @@ export interface RouteRequest {
 /** One row of the table in docs/life-of-a-connection.md: undefined when it is not for this connection. */
 export interface RouteRule {
   readonly name: 'waypoint of the service' | 'service' | 'workload';
-  readonly decide: (view: MeshView, request: RouteRequest) => Route | undefined;
+  readonly decide: (view: MeshView, request: RouteRequest) => Route | NamedRoute | undefined;
 }
 
 /** In the order in which they are asked; where none decides, the connection goes on as it was. */
@@ -68,7 +86,7 @@ export const ROUTE_RULES: readonly RouteRule[] = [
 ];
 
 /** Throws `no_healthy_upstream` or `unknown_destination`. */
-export function decideRoute(view: MeshView, request: RouteRequest): Route {
+export function decideRoute(view: MeshView, request: RouteRequest): Route | NamedRoute {
   for (const rule of ROUTE_RULES) {
     const route = rule.decide(view, request);
     if (route) return route;
@@ -77,7 +95,7 @@ export function decideRoute(view: MeshView, request: RouteRequest): Route {
 }
 
 /** A service's waypoint beats everything, even PASSTHROUGH; it gets the address that the client dialled. */
-function viaServiceWaypoint(view: MeshView, request: RouteRequest): Route | undefined {
+function viaServiceWaypoint(view: MeshView, request: RouteRequest): Route | NamedRoute | undefined {
   const { source, to, network, random } = request;
   if (view.workloads.byAddress(network, to.ip)) return undefined;
   const service = view.services.byVip(network, to.ip, source.namespace);
@@ -86,45 +104,104 @@ function viaServiceWaypoint(view: MeshView, request: RouteRequest): Route | unde
   return toWaypoint(view, gateway, request, service);
 }
 
-function viaService(view: MeshView, request: RouteRequest): Route | undefined {
+function viaService(view: MeshView, request: RouteRequest): Route | NamedRoute | undefined {
   const { source, to } = request;
   const service = view.services.byVip(source.network, to.ip, source.namespace);
   if (!service) return undefined;
   if (service.loadBalancing?.mode === 'Passthrough') return { kind: 'passthrough', to, service };
   const endpoint = pickEndpoint(view, { ...request, service, port: to.port, dialled: to.ip });
   if (!endpoint) throw new MeshError('no_healthy_upstream', `no healthy upstream: ${formatHostPort(to)}`);
-  return toEndpoint(endpoint, service);
+  return toEndpoint(view, request, endpoint, service);
 }
 
-function viaWorkload(view: MeshView, request: RouteRequest): Route | undefined {
+function viaWorkload(view: MeshView, request: RouteRequest): Route | NamedRoute | undefined {
   const { source, to, exclude } = request;
   const workload = view.workloads.byAddress(source.network, to.ip);
   if (!workload) return undefined;
   if (workload.waypoint && !comesFrom(view, workload.waypoint, request)) return toWaypoint(view, workload.waypoint, request);
   if (exclude?.has(workload.uid)) throw new MeshError('no_healthy_upstream', `no healthy upstream: ${formatHostPort(to)}`);
-  return toEndpoint({ workload, ip: to.ip, port: to.port });
+  return toEndpoint(view, request, { workload, ip: to.ip, port: to.port });
 }
 
-function toEndpoint({ workload, ip, port, load }: Endpoint, service?: Service): Route {
-  const target: HostPort = { ip, port };
-  const common = { workload, ...(service ? { service } : {}), ...(load ? { load } : {}) };
-  if (workload.protocol === 'TCP') return { kind: 'plain', to: target, ...common };
-  const accepted = [...(service?.subjectAltNames ?? []), workload.identity];
-  return { kind: 'hbone', to: { ip, port: PORT.hbone }, authority: target, accepted, ...common, via: 'workload' };
+function toEndpoint(view: MeshView, request: RouteRequest, endpoint: Endpoint, service?: Service): Route | NamedRoute {
+  const { workload, load } = endpoint;
+  const chosen = { workload, ...(service ? { service } : {}), ...(load ? { load } : {}) };
+  if (workload.network !== request.source.network)
+    return throughGateway(view, request, { ...chosen, via: 'workload', trusted: service?.subjectAltNames });
+  return placed(endpoint, request, chosen, (to) => {
+    if (workload.protocol === 'TCP') return { kind: 'plain', to, ...chosen };
+    const accepted = [...(service?.subjectAltNames ?? []), workload.identity];
+    return { kind: 'hbone', to: { ip: to.ip, port: PORT.hbone }, authority: to, accepted, ...chosen, via: 'workload' };
+  });
 }
 
-function toWaypoint(view: MeshView, gateway: GatewayAddress, request: RouteRequest, service?: Service): Route {
-  const waypoint = resolveGateway(view, gateway, request);
+function toWaypoint(view: MeshView, gateway: GatewayAddress, request: RouteRequest, service?: Service): Route | NamedRoute {
+  const waypoint = resolveGateway(view, gateway, { ...request, role: 'waypoint' });
   const { workload, load } = waypoint.endpoint;
-  return {
+  const chosen = { workload, ...(service ? { service } : {}), ...(load ? { load } : {}) };
+  const trusted = waypoint.service?.subjectAltNames;
+  if (workload.network !== request.source.network) return throughGateway(view, request, { ...chosen, via: 'waypoint', trusted });
+  return placed(waypoint.endpoint, request, chosen, (to) => ({
     kind: 'hbone',
-    to: { ip: waypoint.endpoint.ip, port: waypoint.endpoint.port },
+    to,
     authority: request.to,
-    accepted: [...(waypoint.service?.subjectAltNames ?? []), workload.identity],
-    workload,
-    ...(service ? { service } : {}),
-    ...(load ? { load } : {}),
+    accepted: [...(trusted ?? []), workload.identity],
+    ...chosen,
     via: 'waypoint',
+  }));
+}
+
+/** `trusted`: whom a peer beyond the gateway may be; its own identity is not known here for sure, only its service's. */
+function throughGateway(
+  view: MeshView,
+  request: RouteRequest,
+  { trusted, via, ...chosen }: Chosen & { trusted: readonly SpiffeId[] | undefined; via: 'workload' | 'waypoint' },
+): Route | NamedRoute {
+  const { workload, service } = chosen;
+  const { networkGateway: name, network } = workload;
+  const nowhere = (why: string): MeshError =>
+    new MeshError(
+      'unknown_destination',
+      `no valid routing destination for workload: ${workload.uid} in network ${network} ${why}`,
+    );
+  if (!name) throw nowhere('names no network gateway');
+  if (!service) throw nowhere('is not addressed through a service, whose name its network gateway needs');
+  if (!trusted || trusted.length === 0) throw nowhere('has a service without subject_alt_names, which a peer there has to prove');
+  // A gateway stands in the network that it leads to, and is dialled all the same.
+  const gateway = resolveGateway(view, name, { ...request, role: 'network gateway', source: { ...request.source, network } });
+  return placed(gateway.endpoint, request, chosen, (to) => ({
+    kind: 'gateway',
+    to,
+    authority: `${service.hostname}:${request.to.port}`,
+    gateway: [...(gateway.service?.subjectAltNames ?? []), gateway.endpoint.workload.identity],
+    accepted: trusted,
+    ...chosen,
+    via,
+  }));
+}
+
+/** The route to where the endpoint is: at once, or when its host name has been looked up. */
+function placed(
+  { workload: { hostname }, ip, port }: Endpoint,
+  request: RouteRequest,
+  chosen: Chosen,
+  route: (to: HostPort) => Route,
+): Route | NamedRoute {
+  if (ip !== undefined) return route({ ip, port });
+  return {
+    kind: 'named',
+    hostname,
+    ...chosen,
+    at(addresses) {
+      // Clients of a name spread over its addresses.
+      const first = Math.floor(request.random() * addresses.length);
+      const found = chooseIp([...addresses.slice(first), ...addresses.slice(0, first)], request.to.ip, chosen.service);
+      if (found !== undefined) return route({ ip: found, port });
+      throw new MeshError(
+        'no_healthy_upstream',
+        `no healthy upstream: ${hostname} has no address of a family that its service offers`,
+      );
+    },
   };
 }
 

@@ -1,6 +1,5 @@
 // Port 15080 of a pod's loopback: an application that speaks SOCKS5 says where it wants to go, by address or by name, and goes there as a
 // redirected connection does. It hears of success when the way is open, and of failure with a reason.
-import { lookup } from 'node:dns/promises';
 import type { HostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { Conn } from '#shared/reactor/api.ts';
@@ -8,6 +7,7 @@ import { answerFromMesh } from '../dns/answer.ts';
 import type { Outbound } from '../proxy/outbound.ts';
 import type { Pod, ProxyContext } from '../proxy/pod.ts';
 import { isCapturePort, isLoopback, workloadOf } from '../proxy/pod.ts';
+import { fetchHost } from '../state/fetch.ts';
 import type { Workload } from '../state/model.ts';
 import type { Wish } from './messages.ts';
 import { replyOf } from './messages.ts';
@@ -54,24 +54,19 @@ export class Socks {
   /** Names of the mesh first, as the DNS proxy knows them, then those that this ztunnel's own name servers know. */
   async #destination(wish: Wish, source: Workload): Promise<HostPort> {
     if (wish.kind === 'ip') return { ip: wish.ip, port: wish.port };
-    const { store, config } = this.#context;
+    const { store, config, demand } = this.#context;
     const { clusterDomain, ipv6, preferredServiceNamespace: preferredNamespace } = config;
     const options = { clusterDomain, ipv6, preferredNamespace, search: [] };
+    if (demand) await fetchHost(demand, { hostname: wish.name, namespace: source.namespace, clusterDomain });
     for (const family of ['IPv4', 'IPv6'] as const) {
       const ip = answerFromMesh({ name: wish.name, family }, store, source, options)?.addresses[0];
       if (ip !== undefined) return { ip, port: wish.port };
     }
     try {
-      const { address } = await lookup(wish.name, { family: ipv6 ? 0 : 4 });
-      return { ip: address, port: wish.port };
+      const [ip = ''] = await this.#context.names.resolve(wish.name);
+      return { ip, port: wish.port };
     } catch (thrown) {
-      throw new MeshError(
-        'unknown_destination',
-        `SOCKS5: the host ${wish.name} has no address: ${MeshError.from(thrown).message}`,
-        {
-          cause: thrown,
-        },
-      );
+      throw new MeshError('unknown_destination', `SOCKS5: ${MeshError.from(thrown).message}`, { cause: thrown });
     }
   }
 }

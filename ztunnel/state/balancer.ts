@@ -3,6 +3,7 @@
 import type { NamespacedHostname, WorkloadUid } from '#shared/ids.ts';
 import { workloadUid } from '#shared/ids.ts';
 import type { PlanRequest } from './endpoint-plan.ts';
+import { bytesAt, decodeAddress, entriesOf } from './encoded.ts';
 import { EndpointPlan } from './endpoint-plan.ts';
 import type { Ejections } from './ejections.ts';
 import { samePlace } from './locality.ts';
@@ -67,11 +68,15 @@ export class Balancer {
       case 'service':
         this.#byService.delete(change.service.key);
         return;
+      case 'encoded':
+        for (const entry of entriesOf(change.batch)) this.#follow(decodeAddress(bytesAt(change.batch, entry)));
+        return;
       case 'remove-address':
         this.#byService.delete(change.name as NamespacedHostname);
         this.#changed(workloadUid(change.name));
         this.#loads.delete(workloadUid(change.name));
         return;
+      case 'moved':
       case 'policy':
       case 'remove-policy':
         return;

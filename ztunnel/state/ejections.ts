@@ -1,4 +1,4 @@
-// Endpoints that could not be connected to: left out for a while, that doubles with each failure in a row. What one connection learnt
+// Endpoints that could not be connected to, all of a workload or one port of it: left out for a while, that doubles with each failure in a row. What one connection learnt
 // spares the next ones the wait. Bounded: beyond the limit the one ejected first is forgotten, and found out again if need be.
 import type { Clock } from '#shared/clock.ts';
 import type { WorkloadUid } from '#shared/ids.ts';
@@ -11,6 +11,9 @@ interface Ejection {
   readonly until: number;
 }
 
+/** A workload, or `UID PORT`: the names of workloads have no spaces. */
+type Endpoint = WorkloadUid | `${WorkloadUid} ${number}`;
+
 const FIRST = 1000;
 const LONGEST = 60_000;
 const LIMIT = 1024;
@@ -18,7 +21,7 @@ const LIMIT = 1024;
 export class Ejections {
   readonly #clock: Clock;
   readonly #count: Cell;
-  readonly #table = new Map<WorkloadUid, Ejection>();
+  readonly #table = new Map<Endpoint, Ejection>();
 
   constructor(clock: Clock, metrics: Metrics) {
     this.#clock = clock;
@@ -39,27 +42,37 @@ export class Ejections {
     return this.#table.values().reduce((count, { until }) => count + Number(until > now), 0);
   }
 
-  has(uid: WorkloadUid): boolean {
-    const ejection = this.#table.get(uid);
-    return ejection !== undefined && ejection.until > this.#clock.monotonic();
+  has(uid: WorkloadUid, port: number): boolean {
+    return this.#isOut(uid) || this.#isOut(`${uid} ${port}`);
   }
 
-  /** It could not be connected to. Failures of connections that were begun before it was left out tell nothing new. */
-  failed(uid: WorkloadUid): void {
-    if (this.has(uid)) return;
-    const failures = (this.#table.get(uid)?.failures ?? 0) + 1;
-    this.#table.delete(uid);
-    this.#table.set(uid, { failures, until: this.#clock.monotonic() + Math.min(FIRST * 2 ** (failures - 1), LONGEST) });
+  /**
+   * It could not be connected to; `port` when only that one was tried. Failures of connections that were begun before it was left out
+   * tell nothing new.
+   */
+  failed(uid: WorkloadUid, port?: number): void {
+    const endpoint = port === undefined ? uid : (`${uid} ${port}` as const);
+    if (this.#isOut(endpoint)) return;
+    const failures = (this.#table.get(endpoint)?.failures ?? 0) + 1;
+    this.#table.delete(endpoint);
+    this.#table.set(endpoint, { failures, until: this.#clock.monotonic() + Math.min(FIRST * 2 ** (failures - 1), LONGEST) });
     this.#count.value += 1;
     if (this.#table.size > LIMIT) this.#forgetOldest();
   }
 
   /** It could. */
-  succeeded(uid: WorkloadUid): void {
-    if (this.#table.size > 0) this.#table.delete(uid);
+  succeeded(uid: WorkloadUid, port: number | undefined): void {
+    if (this.#table.size === 0) return;
+    this.#table.delete(uid);
+    if (port !== undefined) this.#table.delete(`${uid} ${port}`);
+  }
+
+  #isOut(endpoint: Endpoint): boolean {
+    const ejection = this.#table.get(endpoint);
+    return ejection !== undefined && ejection.until > this.#clock.monotonic();
   }
 
   #forgetOldest(): void {
-    for (const uid of this.#table.keys()) return void this.#table.delete(uid);
+    for (const endpoint of this.#table.keys()) return void this.#table.delete(endpoint);
   }
 }

@@ -90,9 +90,12 @@ export function assessEndpoint(
 ): { readonly port: number; readonly rank: number } | string {
   if (workload.capacity === 0) return 'it has no capacity';
   if (workload.status === 'Unhealthy' && service.loadBalancing?.health !== 'AllowAll') return 'it is not healthy';
-  // Workloads of other networks are reached through their gateway only.
-  if (workload.network !== source.network) return 'it is in another network';
-  if (!workload.ips.some((ip) => isOffered(service, ip))) return 'it has no address of a family that the service offers';
+  // Workloads of other networks are reached through their gateway only, whatever their own addresses.
+  if (workload.network !== source.network) {
+    if (!workload.networkGateway) return 'it is in another network and names no gateway to it';
+  } else if (workload.ips.length > 0 || workload.hostname === '') {
+    if (!workload.ips.some((ip) => isOffered(service, ip))) return 'it has no address of a family that the service offers';
+  }
   const target = resolvePort(service, port, workload, ports);
   if (target === undefined) return 'the service port leads to none of its ports';
   const rank = rankOf(service.loadBalancing, source, workload);

@@ -1,4 +1,5 @@
-// From the waypoint that a service or workload names to an endpoint of it, and back: does a workload stand behind that name?
+// From the waypoint or network gateway that a service or workload names to an endpoint of it, and back: does a workload stand behind
+// that name?
 import type { HostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { NamespacedHostname, WorkloadUid } from '#shared/ids.ts';
@@ -15,6 +16,8 @@ export interface ResolvedGateway {
 }
 
 interface ResolveRequest {
+  /** What is named, for errors. */
+  readonly role: 'waypoint' | 'network gateway';
   readonly source: Workload;
   readonly to: HostPort;
   readonly exclude?: ReadonlySet<WorkloadUid>;
@@ -33,14 +36,18 @@ export function resolveGateway(view: MeshView, gateway: GatewayAddress, request:
       port: gateway.port,
       dialled: familyHint(gateway, request.to),
     });
-    if (!endpoint) throw new MeshError('no_healthy_upstream', `no healthy upstream: waypoint ${gatewayName(gateway)}`);
+    if (!endpoint) throw nobodyOf(gateway, request);
     return { endpoint, service };
   }
-  const ip = workload && chooseIp(workload, familyHint(gateway, request.to));
-  if (!workload || ip === undefined) throw new MeshError('unknown_destination', `unknown waypoint: ${gatewayName(gateway)}`);
-  if (request.exclude?.has(workload.uid))
-    throw new MeshError('no_healthy_upstream', `no healthy upstream: waypoint ${gatewayName(gateway)}`);
+  const ip = workload && chooseIp(workload.ips, familyHint(gateway, request.to));
+  if (!workload || (ip === undefined && workload.hostname === ''))
+    throw new MeshError('unknown_destination', `unknown ${request.role}: ${gatewayName(gateway)}`);
+  if (request.exclude?.has(workload.uid)) throw nobodyOf(gateway, request);
   return { endpoint: { workload, ip, port: gateway.port } };
+}
+
+function nobodyOf(gateway: GatewayAddress, { role }: ResolveRequest): MeshError {
+  return new MeshError('no_healthy_upstream', `no healthy upstream: ${role} ${gatewayName(gateway)}`);
 }
 
 /** Whether the workload is one of those behind the name. */

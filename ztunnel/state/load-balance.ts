@@ -9,8 +9,8 @@ import { chooseOf } from './two-choices.ts';
 
 export interface Endpoint {
   readonly workload: Workload;
-  /** Where the workload is dialled. */
-  readonly ip: string;
+  /** Where the workload is dialled; undefined when it has a host name instead, or is in another network and needs no address here. */
+  readonly ip: string | undefined;
   readonly port: number;
   /** Where its connections are counted, if they are. */
   readonly load?: EndpointLoad;
@@ -37,23 +37,22 @@ export function pickEndpoint(view: MeshView, request: PickRequest): Endpoint | u
   const { groups } = balancer?.plan(request) ?? new EndpointPlan(view, request, (uid) => ({ uid, inFlight: 0 }));
   const chosen = choose(groups, request);
   const workload = chosen && view.workloads.get(chosen.load.uid);
-  const ip = workload && chooseIp(workload, dialled, service);
-  return workload && ip !== undefined ? { workload, ip, port: chosen.port, load: chosen.load } : undefined;
+  return workload && { workload, ip: chooseIp(workload.ips, dialled, service), port: chosen.port, load: chosen.load };
 }
 
 /** A group counts when those before it have nobody. When all of them failed of late, one that did is still better than none. */
 function choose(groups: readonly Group[], { exclude, random, balancer }: PickRequest): Candidate | undefined {
-  const tried = exclude && exclude.size > 0 ? (uid: WorkloadUid) => exclude.has(uid) : undefined;
+  const tried = exclude && exclude.size > 0 ? ({ load }: Candidate) => exclude.has(load.uid) : undefined;
   const { ejections } = balancer ?? {};
   if (!ejections?.any) return firstOf(groups, random, tried);
-  const leftOut = (uid: WorkloadUid): boolean => ejections.has(uid) || (exclude?.has(uid) ?? false);
+  const leftOut = ({ load: { uid }, port }: Candidate): boolean => ejections.has(uid, port) || (exclude?.has(uid) ?? false);
   return firstOf(groups, random, leftOut) ?? firstOf(groups, random, tried);
 }
 
 function firstOf(
   groups: readonly Group[],
   random: () => number,
-  unusable?: (uid: WorkloadUid) => boolean,
+  unusable?: (candidate: Candidate) => boolean,
 ): Candidate | undefined {
   for (const group of groups) {
     const found = chooseOf(group, random, unusable);
@@ -62,12 +61,12 @@ function firstOf(
   return undefined;
 }
 
-/** The dialled address if the workload owns it, else one of the dialled family that the service offers, else the first. */
-export function chooseIp(workload: Workload, dialled: string, service?: Service): string | undefined {
+/** The dialled address if it is one of them, else one of the dialled family that the service offers, else the first that it offers. */
+export function chooseIp(ips: readonly string[], dialled: string, service?: Service): string | undefined {
   const v6 = dialled.includes(':');
   let first: string | undefined;
   let sameFamily: string | undefined;
-  for (const ip of workload.ips) {
+  for (const ip of ips) {
     if (ip === dialled) return ip;
     if (!isOffered(service, ip)) continue;
     first ??= ip;

@@ -1,9 +1,9 @@
 // State from a file instead of a control plane (LOCAL_XDS_PATH): the same YAML as Istio's ztunnel reads, in the field names of
 // /config_dump (facts: ztunnel 8). For tests and for running one ztunnel by itself.
 import { readFile } from 'node:fs/promises';
-import { parse } from 'yaml';
 import { canonicalIp, ipToBytes } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
+import { parseYaml } from '#shared/yaml.ts';
 import { isSpiffeId, namespacedHostname, spiffeId, workloadUid } from '#shared/ids.ts';
 import type { NamespacedHostname } from '#shared/ids.ts';
 import type { Cidr } from './cidr.ts';
@@ -35,7 +35,7 @@ export async function readStateFile(path: string): Promise<StateChange[]> {
 
 /** Throws `invalid_config` naming the field. */
 export function parseState(yaml: string): StateChange[] {
-  const root = new YamlReader(parse(yaml) as unknown, '');
+  const root = new YamlReader(parseYaml(yaml), '');
   const changes: StateChange[] = [
     ...root.list('services').map((entry) => ({ kind: 'service' as const, service: readService(entry) })),
     ...root.list('workloads').map((entry) => ({ kind: 'workload' as const, workload: readWorkload(entry) })),

@@ -1,87 +1,143 @@
-// Services, indexed by virtual address, address block and host name, and who serves them. Endpoints come with the workloads and may
-// arrive before their service: they are kept by the service's name alone.
+// Services, found by name, virtual address, address block and host name. Their endpoints come with the workloads and may arrive before them.
 import { ipToBytes } from '#shared/address.ts';
-import type { NamespacedHostname, WorkloadUid } from '#shared/ids.ts';
+import { MeshError } from '#shared/errors.ts';
+import type { NamespacedHostname } from '#shared/ids.ts';
 import { contains } from './cidr.ts';
-import type { NetworkAddress, PortMap, Service, Workload } from './model.ts';
+import type { AddressKeys, EncodedBatch } from './encoded.ts';
+import { addHashes, bytesAt, decodeAddress, hostAt, idAt, isPinnedAt, serviceKeys, textHash } from './encoded.ts';
+import { HashIndex } from './hash-index.ts';
+import type { Service } from './model.ts';
 import { networkAddress } from './model.ts';
-
-const NO_ENDPOINTS: ReadonlyMap<WorkloadUid, PortMap> = new Map();
+import { Batches, Places } from './places.ts';
+import type { Endpoints, WorkloadIndex } from './workloads.ts';
 
 export class ServiceIndex {
-  #byKey = new Map<NamespacedHostname, Service>();
-  #byVip = new Map<NetworkAddress, Service[]>();
-  #byHostname = new Map<string, Service[]>();
-  #withCidrs = new Set<Service>();
-  #endpoints = new Map<NamespacedHostname, Map<WorkloadUid, PortMap>>();
+  readonly #places: Places<Service>;
+  readonly #byKey = new HashIndex();
+  readonly #byVip = new HashIndex();
+  readonly #byHostname = new HashIndex();
+  readonly #withCidrs = new Set<Service>();
+  readonly #workloads: WorkloadIndex;
+  readonly #seed: number;
 
-  get size(): number {
-    return this.#byKey.size;
+  /** `workloads`: who serves them. */
+  constructor(workloads: WorkloadIndex, seed = 0, batches = new Batches()) {
+    this.#workloads = workloads;
+    this.#seed = seed;
+    this.#places = new Places(batches, (bytes) => serviceOf(bytes));
   }
 
-  values(): IterableIterator<Service> {
-    return this.#byKey.values();
+  get size(): number {
+    return this.#places.size;
+  }
+
+  *values(): Generator<Service> {
+    for (const place of this.#places.all()) yield this.#places.at(place);
   }
 
   get(key: NamespacedHostname): Service | undefined {
-    return this.#byKey.get(key);
+    const place = this.#placeOf(key);
+    return place === undefined ? undefined : this.#places.at(place);
   }
 
   /** The service that a client of the namespace means by the address: exact addresses first, then the tightest block. */
   byVip(network: string, ip: string, clientNamespace: string): Service | undefined {
-    const exact = prefer(this.#byVip.get(networkAddress(network, ip)) ?? [], clientNamespace);
+    const vip = networkAddress(network, ip);
+    const exact = this.#prefer(this.#byVip, vip, clientNamespace, ({ vips }) => vips.includes(vip));
     return exact ?? this.#byCidr(network, ip, clientNamespace);
   }
 
   /** The service that a client of the namespace means by the host name. */
   byHostname(hostname: string, clientNamespace: string): Service | undefined {
-    return prefer(this.#byHostname.get(hostname) ?? [], clientNamespace);
+    return this.#prefer(this.#byHostname, hostname, clientNamespace, (service) => service.hostname === hostname);
   }
 
   /** Every service of the host name, in the order of arrival. */
   named(hostname: string): readonly Service[] {
-    return this.#byHostname.get(hostname) ?? [];
+    return this.#byHostname
+      .find(textHash(hostname, this.#seed))
+      .map((place) => this.#places.at(place))
+      .filter((service) => service.hostname === hostname);
   }
 
-  endpoints(key: NamespacedHostname): ReadonlyMap<WorkloadUid, PortMap> {
-    return this.#endpoints.get(key) ?? NO_ENDPOINTS;
+  endpoints(key: NamespacedHostname): Endpoints {
+    return this.#workloads.endpoints(key);
   }
 
   set(service: Service): void {
     this.delete(service.key);
-    this.#byKey.set(service.key, service);
-    for (const vip of service.vips) push(this.#byVip, vip, service);
-    push(this.#byHostname, service.hostname, service);
+    this.#add(this.#places.keep(service), serviceKeys(service, this.#seed));
     if (service.cidrVips.length > 0) this.#withCidrs.add(service);
   }
 
+  setEncoded(batch: EncodedBatch, entry: number): void {
+    const [id, pinned] = [idAt(batch, entry), isPinnedAt(batch, entry)];
+    if (this.#byKey.has(id)) this.delete(serviceAt(batch, entry).key);
+    const place = this.#places.keepEncoded(batch, entry, pinned);
+    this.#byKey.add(id, place);
+    this.#byHostname.add(hostAt(batch, entry), place);
+    addHashes(batch, entry, 'addresses', this.#byVip, place);
+    if (pinned) this.#withCidrs.add(this.#places.at(place));
+  }
+
+  /** The entry is the new place of a service that is here. */
+  move(batch: EncodedBatch, entry: number): void {
+    const place = this.#placeOf(serviceAt(batch, entry).key);
+    if (place !== undefined && this.#places.encodedAt(place)) this.#places.move(place, batch, entry);
+  }
+
   delete(key: NamespacedHostname): boolean {
-    const service = this.#byKey.get(key);
-    if (!service) return false;
-    this.#byKey.delete(key);
-    for (const vip of service.vips) pull(this.#byVip, vip, service);
-    pull(this.#byHostname, service.hostname, service);
+    const place = this.#placeOf(key);
+    if (place === undefined) return false;
+    const service = this.#places.at(place);
+    const { id, host, addresses } = serviceKeys(service, this.#seed);
+    this.#byKey.remove(id, place);
+    this.#byHostname.remove(host, place);
+    for (const address of addresses) this.#byVip.remove(address, place);
     this.#withCidrs.delete(service);
+    this.#places.release(place);
     return true;
   }
 
-  addEndpoints(workload: Workload): void {
-    for (const [key, ports] of workload.services) {
-      const set = this.#endpoints.get(key) ?? new Map<WorkloadUid, PortMap>();
-      this.#endpoints.set(key, set.set(workload.uid, ports));
-    }
+  /** What is encoded, by batch, and what is not. */
+  *encoded(): Generator<{ batch: EncodedBatch; entry: number } | Service> {
+    for (const place of this.#places.all()) yield this.#places.encodedAt(place) ?? this.#places.at(place);
   }
 
-  removeEndpoints(workload: Workload): void {
-    for (const key of workload.services.keys()) {
-      const set = this.#endpoints.get(key);
-      if (set?.delete(workload.uid) && set.size === 0) this.#endpoints.delete(key);
-    }
+  /** Services that have endpoints and did not come yet: for the admin page. */
+  *staged(): Generator<[NamespacedHostname, Endpoints]> {
+    const told = new Set<NamespacedHostname>();
+    for (const { services } of this.#workloads.values())
+      for (const key of services.keys()) {
+        if (told.has(key) || this.get(key)) continue;
+        told.add(key);
+        yield [key, this.endpoints(key)];
+      }
   }
 
-  /** Host names that have endpoints and no service yet, with how many: for the admin page. */
-  *staged(): Generator<[NamespacedHostname, ReadonlyMap<WorkloadUid, PortMap>]> {
-    for (const entry of this.#endpoints) if (!this.#byKey.has(entry[0])) yield entry;
+  #add(place: number, { id, host, addresses }: AddressKeys): void {
+    this.#byKey.add(id, place);
+    this.#byHostname.add(host, place);
+    for (const address of addresses) this.#byVip.add(address, place);
+  }
+
+  #placeOf(key: NamespacedHostname): number | undefined {
+    for (const place of this.#byKey.find(textHash(key, this.#seed))) if (this.#places.at(place).key === key) return place;
+    return undefined;
+  }
+
+  /** The client's own namespace, then the canonical one, then the first that came. */
+  #prefer(index: HashIndex, text: string, clientNamespace: string, isMeant: (service: Service) => boolean): Service | undefined {
+    let canonical: Service | undefined;
+    let first: Service | undefined;
+    for (const place of index.find(textHash(text, this.#seed))) {
+      const service = this.#places.at(place);
+      if (!isMeant(service) || !visible(service, clientNamespace)) continue;
+      if (service.namespace === clientNamespace) return service;
+      if (service.canonical) canonical ??= service;
+      first ??= service;
+    }
+    return canonical ?? first;
   }
 
   #byCidr(network: string, ip: string, clientNamespace: string): Service | undefined {
@@ -106,20 +162,13 @@ function visible(service: Service, clientNamespace: string): boolean {
   return service.visibility === 'Public' || service.namespace === clientNamespace;
 }
 
-/** The client's own namespace, then the canonical one, then the first that came. */
-function prefer(services: readonly Service[], clientNamespace: string): Service | undefined {
-  const seen = services.filter((service) => visible(service, clientNamespace));
-  return seen.find((service) => service.namespace === clientNamespace) ?? seen.find((service) => service.canonical) ?? seen[0];
+export function serviceAt(batch: EncodedBatch, entry: number): Service {
+  return serviceOf(bytesAt(batch, entry));
 }
 
-function push<K, V>(index: Map<K, V[]>, key: K, value: V): void {
-  const list = index.get(key);
-  if (list) list.push(value);
-  else index.set(key, [value]);
-}
-
-function pull<K, V>(index: Map<K, V[]>, key: K, value: V): void {
-  const left = index.get(key)?.filter((other) => other !== value) ?? [];
-  if (left.length === 0) index.delete(key);
-  else index.set(key, left);
+/** The bytes were checked when they came. */
+function serviceOf(bytes: Uint8Array): Service {
+  const decoded = decodeAddress(bytes);
+  if (decoded.kind === 'service') return decoded.service;
+  throw new MeshError('internal', 'a workload is where a service should be');
 }

@@ -1,8 +1,12 @@
 // Everything the control plane told this ztunnel, applied batch by batch. Readers take the narrow views below; nothing but the
 // handlers of xDS and of the local file writes.
-import type { NamespacedHostname, WorkloadUid } from '#shared/ids.ts';
+import { randomInt } from 'node:crypto';
+import type { NamespacedHostname } from '#shared/ids.ts';
 import { workloadUid } from '#shared/ids.ts';
+import type { EncodedBatch } from './encoded.ts';
+import { BatchWriter, bytesAt, entriesOf, isServiceAt, keysAt } from './encoded.ts';
 import type { Policy, Service, Workload } from './model.ts';
+import { Batches } from './places.ts';
 import { PolicyIndex } from './policies.ts';
 import { ServiceIndex } from './services.ts';
 import type { PodIdentity } from './workloads.ts';
@@ -12,6 +16,10 @@ export type StateChange =
   | { readonly kind: 'workload'; readonly workload: Workload }
   | { readonly kind: 'service'; readonly service: Service }
   | { readonly kind: 'policy'; readonly policy: Policy }
+  /** Workloads and services as they came, checked. */
+  | { readonly kind: 'encoded'; readonly batch: EncodedBatch }
+  /** Some of what is here, put together anew: nothing of it has changed. */
+  | { readonly kind: 'moved'; readonly batch: EncodedBatch }
   /** The name of an Address resource: a workload uid or NAMESPACE/HOSTNAME. */
   | { readonly kind: 'remove-address'; readonly name: string }
   | { readonly kind: 'remove-policy'; readonly key: string };
@@ -22,28 +30,52 @@ export interface MeshView {
   readonly services: Pick<ServiceIndex, 'get' | 'byVip' | 'byHostname' | 'endpoints'>;
 }
 
+/** Bytes that nothing refers to, beyond which what is left of their batches is put together. */
+const MAX_DEAD = 4 << 20;
+/** Batches; a response makes one. */
+const MAX_BATCHES = 1024;
+
+export interface StoreOptions {
+  /** Of the hashes in encoded batches: who shares batches shares it. Default: drawn, so that nobody can choose names that collide. */
+  readonly seed?: number;
+  /** Whether this store puts batches together; its followers are told. Default true. */
+  readonly compacts?: boolean;
+}
+
 export class MeshStore implements MeshView {
   readonly workloads: WorkloadIndex;
-  readonly services = new ServiceIndex();
+  readonly services: ServiceIndex;
   readonly policies = new PolicyIndex();
+  readonly seed: number;
+  readonly #compacts: boolean;
+  readonly #batches = new Batches();
   #listeners = new Set<(changes: readonly StateChange[]) => void>();
 
   /** `node`: workloads of it are local; '' makes all of them local. */
-  constructor(node: string) {
-    this.workloads = new WorkloadIndex(node);
+  constructor(node: string, { seed = drawSeed(), compacts = true }: StoreOptions = {}) {
+    this.seed = seed;
+    this.#compacts = compacts;
+    this.workloads = new WorkloadIndex(node, seed, this.#batches);
+    this.services = new ServiceIndex(this.workloads, seed, this.#batches);
   }
 
   /** Applies a whole batch, then tells the listeners once. */
   apply(changes: readonly StateChange[]): void {
     for (const change of changes) this.#applyOne(change);
     for (const listener of this.#listeners) listener(changes);
+    if (this.#compacts && (this.#batches.count > MAX_BATCHES || this.#batches.dead > MAX_DEAD)) this.#compact();
   }
 
   /** What another store must apply to hold the same. Policies come first: none may be behind the workload that it guards. */
   *snapshot(): Generator<StateChange> {
     for (const policy of this.policies.values()) yield { kind: 'policy', policy };
-    for (const service of this.services.values()) yield { kind: 'service', service };
-    for (const workload of this.workloads.values()) yield { kind: 'workload', workload };
+    const writer = new BatchWriter();
+    for (const place of [...this.services.encoded(), ...this.workloads.encoded()]) {
+      if ('uid' in place) yield { kind: 'workload', workload: place };
+      else if ('key' in place) yield { kind: 'service', service: place };
+      else writer.add(bytesAt(place.batch, place.entry), keysAt(place.batch, place.entry));
+    }
+    for (const batch of writer.take()) yield { kind: 'encoded', batch };
   }
 
   /** Calls back after each batch; returns the way to stop. */
@@ -74,9 +106,7 @@ export class MeshStore implements MeshView {
   #applyOne(change: StateChange): void {
     switch (change.kind) {
       case 'workload':
-        this.#removeWorkload(change.workload.uid);
         this.workloads.set(change.workload);
-        this.services.addEndpoints(change.workload);
         return;
       case 'service':
         this.services.set(change.service);
@@ -84,8 +114,14 @@ export class MeshStore implements MeshView {
       case 'policy':
         this.policies.set(change.policy);
         return;
+      case 'encoded':
+        for (const entry of entriesOf(change.batch)) this.#indexOf(change.batch, entry).setEncoded(change.batch, entry);
+        return;
+      case 'moved':
+        for (const entry of entriesOf(change.batch)) this.#indexOf(change.batch, entry).move(change.batch, entry);
+        return;
       case 'remove-address':
-        if (!this.#removeWorkload(workloadUid(change.name))) this.services.delete(change.name as NamespacedHostname);
+        if (!this.workloads.delete(workloadUid(change.name))) this.services.delete(change.name as NamespacedHostname);
         return;
       case 'remove-policy':
         this.policies.delete(change.key);
@@ -93,9 +129,23 @@ export class MeshStore implements MeshView {
     }
   }
 
-  #removeWorkload(uid: WorkloadUid): boolean {
-    const gone = this.workloads.delete(uid);
-    if (gone) this.services.removeEndpoints(gone);
-    return gone !== undefined;
+  #indexOf(batch: EncodedBatch, entry: number): WorkloadIndex | ServiceIndex {
+    return isServiceAt(batch, entry) ? this.services : this.workloads;
   }
+
+  /** What is left of sparse and small batches goes into one, and their memory with them. */
+  #compact(): void {
+    const sparse = this.#batches.sparse();
+    const writer = new BatchWriter();
+    for (const index of [this.services, this.workloads])
+      for (const place of index.encoded())
+        if ('batch' in place && sparse.has(place.batch))
+          writer.add(bytesAt(place.batch, place.entry), keysAt(place.batch, place.entry));
+    const moved = writer.take().map((batch): StateChange => ({ kind: 'moved', batch }));
+    if (moved.length > 0) this.apply(moved);
+  }
+}
+
+function drawSeed(): number {
+  return randomInt(2 ** 31);
 }

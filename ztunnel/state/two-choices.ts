@@ -32,7 +32,11 @@ export function groupOf(candidates: readonly Candidate[]): Group {
 }
 
 /** `random`: 0 ≤ x < 1, new at each call. `unusable` undefined: all are usable. */
-export function chooseOf(group: Group, random: () => number, unusable?: (uid: WorkloadUid) => boolean): Candidate | undefined {
+export function chooseOf(
+  group: Group,
+  random: () => number,
+  unusable?: (candidate: Candidate) => boolean,
+): Candidate | undefined {
   const { candidates } = group;
   if (candidates.length === 1) return usableOnly(candidates[0], unusable);
   let first: Candidate | undefined;
@@ -45,8 +49,8 @@ export function chooseOf(group: Group, random: () => number, unusable?: (uid: Wo
   return first ?? search(candidates, random(), unusable);
 }
 
-function usableOnly(candidate: Candidate | undefined, unusable?: (uid: WorkloadUid) => boolean): Candidate | undefined {
-  return candidate && unusable?.(candidate.load.uid) ? undefined : candidate;
+function usableOnly(candidate: Candidate | undefined, unusable?: (candidate: Candidate) => boolean): Candidate | undefined {
+  return candidate && unusable?.(candidate) ? undefined : candidate;
 }
 
 /** An endpoint of twice the capacity is as busy with twice the connections. */
@@ -70,7 +74,7 @@ function draw({ candidates, sums }: Group, random: number): Candidate | undefine
 function search(
   candidates: readonly Candidate[],
   random: number,
-  unusable?: (uid: WorkloadUid) => boolean,
+  unusable?: (candidate: Candidate) => boolean,
 ): Candidate | undefined {
   const start = Math.floor(random * candidates.length);
   for (let i = 0; i < candidates.length; i++) {

@@ -1,35 +1,40 @@
 // The two resource types of a ztunnel, from bytes to changes of the store (facts: ztunnel 8). Each resource is decoded by itself, so that
 // a faulty one is refused by name and the others of the response count.
 import { fromBinary } from '@bufbuild/protobuf';
-import { MeshError } from '#shared/errors.ts';
 import { AuthorizationSchema } from '#shared/gen/istio/security/authorization_pb.ts';
 import { AddressSchema } from '#shared/gen/istio/workload/workload_pb.ts';
 import type { Log } from '#shared/telemetry/log.ts';
-import type { ResourceType } from '#shared/xds/resource-type.ts';
-import { decodeService, decodeWorkload } from './decode-address.ts';
+import type { NamedResource, ResourceType } from '#shared/xds/resource-type.ts';
 import { decodePolicy } from './decode-policy.ts';
+import { BatchWriter, decodeAddress, serviceKeys, workloadKeys } from './encoded.ts';
 import type { MeshStore, StateChange } from './store.ts';
 
-/** Workloads and services. */
-export function addressType(store: MeshStore, log: Log): ResourceType<StateChange> {
+/**
+ * Workloads and services, kept as they came once they were found right. `onHeard` is told of each response when it is in the store; the
+ * bytes of its resources are there for that call only.
+ */
+export function addressType(
+  store: MeshStore,
+  log: Log,
+  onHeard?: (set: readonly NamedResource<Uint8Array | undefined>[], removed: readonly string[]) => void,
+): ResourceType<Uint8Array | undefined> {
+  const writer = new BatchWriter();
   return {
     typeUrl: `type.googleapis.com/${AddressSchema.typeName}`,
-    decode(bytes): StateChange {
-      const { type } = fromBinary(AddressSchema, bytes, { readUnknownFields: false });
-      switch (type.case) {
-        case 'workload':
-          return { kind: 'workload', workload: decodeWorkload(type.value) };
-        case 'service':
-          return { kind: 'service', service: decodeService(type.value, (message) => log.warn(message)) };
-        case undefined:
-          throw new MeshError('invalid_config', 'the address is neither a workload nor a service');
-      }
+    decode(bytes): Uint8Array | undefined {
+      const decoded = decodeAddress(bytes, (message) => log.warn(message));
+      if (decoded.kind === 'service') writer.add(bytes, serviceKeys(decoded.service, store.seed));
+      else writer.add(bytes, workloadKeys(decoded.workload, store.workloads.isLocal(decoded.workload), store.seed));
+      return onHeard && bytes;
     },
     apply({ set, removed }) {
-      const changes = set.map(({ resource }) => resource);
-      store.apply([...removed.map((name): StateChange => ({ kind: 'remove-address', name })), ...changes]);
+      const changes = removed.map((name): StateChange => ({ kind: 'remove-address', name }));
+      for (const batch of writer.take()) changes.push({ kind: 'encoded', batch });
+      store.apply(changes);
+      onHeard?.(set, removed);
       return [];
     },
+    discard: () => void writer.take(),
   };
 }
 

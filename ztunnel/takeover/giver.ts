@@ -10,7 +10,9 @@ import type { PodManager } from '../inpod/pod-manager.ts';
 import type { SocketKeeper } from '../workers/socket-keeper.ts';
 import { pieces, takeCounters } from './counters.ts';
 import { TakeoverLink } from './link.ts';
+import type { DataPlane } from '../workers/data-plane.ts';
 import { VERSION } from './messages.ts';
+import { sendRelay } from './relays.ts';
 
 /** For the greeting, ms. */
 const HELLO_TIMEOUT = 10_000;
@@ -29,6 +31,8 @@ export interface GiverDeps {
   readonly metrics: Metrics;
   readonly clock: Clock;
   readonly log: Log;
+  /** What holds relays that a successor can go on with. */
+  readonly plane: Pick<DataPlane, 'takeRelays' | 'resumeRelay'>;
   /** Stops accepting and frees the ports; what is open drains, and the process ends. Called once, while no pod comes or goes. */
   readonly letGo: () => Promise<void>;
 }
@@ -39,6 +43,8 @@ export class TakeoverGiver implements AsyncDisposable {
   /** One at a time. */
   #link: TakeoverLink | undefined;
   #released = false;
+  /** The successor goes on with relays. */
+  #relays = false;
   #closed = Promise.withResolvers<void>();
   #telling: Promise<void> = Promise.resolve();
 
@@ -84,7 +90,7 @@ export class TakeoverGiver implements AsyncDisposable {
       this.#link = undefined;
       return await refuse(link, error.message);
     }
-    this.#telling = this.#tellCounters(link);
+    this.#telling = this.#handOn(link);
     await this.#telling;
     return undefined;
   }
@@ -107,7 +113,8 @@ export class TakeoverGiver implements AsyncDisposable {
     await link.send({ type: 'hello', version: VERSION, build });
     log.info('a takeover begins', { build: hello.build, pid: link.peer.pid });
     // The successor may wait long for its control plane before it asks.
-    await link.expect('give');
+    const { relays } = await link.expect('give');
+    this.#relays = relays;
     using _held = await pods.hold();
     const given = await this.#within(GIVE_TIMEOUT, link, async () => {
       const count = await this.#give(link);
@@ -116,7 +123,12 @@ export class TakeoverGiver implements AsyncDisposable {
     });
     this.#released = true;
     log.info('another ztunnel has taken over: what is open drains', { build: hello.build, pods: given });
-    await letGo();
+    try {
+      await letGo();
+    } catch (thrown) {
+      // The successor serves: there is no way back.
+      log.error('not everything could be let go of; it goes with the end of this process', { error: MeshError.from(thrown) });
+    }
   }
 
   async #give(link: TakeoverLink): Promise<number> {
@@ -132,8 +144,8 @@ export class TakeoverGiver implements AsyncDisposable {
     return served.length;
   }
 
-  /** Until this ztunnel has drained. A successor that has gone needs them no more. */
-  async #tellCounters(link: TakeoverLink): Promise<void> {
+  /** Relays and counts, until this ztunnel has drained. A successor that has gone needs them no more. */
+  async #handOn(link: TakeoverLink): Promise<void> {
     const { metrics, clock, log } = this.#deps;
     const tell = async (): Promise<void> => {
       for (const family of pieces(await takeCounters(metrics))) await link.send({ type: 'counters', families: [family] });
@@ -143,6 +155,8 @@ export class TakeoverGiver implements AsyncDisposable {
     try {
       await link.send({ type: 'released' });
       while (!over) {
+        // Those that were still connecting the last time are relays by now.
+        await this.#giveRelays(link);
         await tell();
         const pause = Promise.withResolvers<void>();
         const timer = clock.after(COUNT_INTERVAL, pause.resolve);
@@ -153,6 +167,22 @@ export class TakeoverGiver implements AsyncDisposable {
       await link.send({ type: 'done' });
     } catch (thrown) {
       log.warn('the successor does not hear the last counts', { error: MeshError.from(thrown) });
+    }
+  }
+
+  /** Rejects when the successor has gone: what it did not get goes on here, until the drain ends it. */
+  async #giveRelays(link: TakeoverLink): Promise<void> {
+    const { plane, log } = this.#deps;
+    if (!this.#relays) return;
+    const relays = [...(await plane.takeRelays())];
+    if (relays.length > 0) log.info('relays go on in the other ztunnel', { relays: relays.length });
+    try {
+      for (let relay = relays[0]; relay; relay = relays[0]) {
+        await sendRelay(link, relay);
+        relays.shift();
+      }
+    } finally {
+      for (const relay of relays) plane.resumeRelay(relay);
     }
   }
 

@@ -12,7 +12,9 @@ import { addCounters } from './counters.ts';
 import type { Received } from './link.ts';
 import { TakeoverLink } from './link.ts';
 import type { Message } from './messages.ts';
+import type { HandedRelay } from '../proxy/relay-book.ts';
 import { VERSION } from './messages.ts';
+import { RelayCollection } from './relays.ts';
 
 /** For an answer to the greeting, and for letting go, ms. */
 const ANSWER_TIMEOUT = 15_000;
@@ -71,7 +73,13 @@ export class Predecessor implements Disposable {
   }
 
   async greet(build: string): Promise<void> {
-    await this.#link.send({ type: 'hello', version: VERSION, build });
+    try {
+      await this.#link.send({ type: 'hello', version: VERSION, build });
+    } catch (thrown) {
+      // Whoever refuses hangs up at once; what it said before is there to be read, and rejects with its reason.
+      await this.#link.receive();
+      throw thrown;
+    }
     const timer = this.#clock.after(ANSWER_TIMEOUT, () => this.#link.close());
     const hello = await this.#link.expect('hello');
     timer.cancel();
@@ -90,9 +98,9 @@ export class Predecessor implements Disposable {
     return Promise.race([work.then(() => true), next]);
   }
 
-  /** Everything that it serves; nothing when it ends before it has told all. */
-  async pods(): Promise<readonly GivenPod[]> {
-    await this.#link.send({ type: 'give' });
+  /** Everything that it serves; with `relays` those follow later (`follow`). Nothing when it ends before it has told all. */
+  async pods(relays: boolean): Promise<readonly GivenPod[]> {
+    await this.#link.send({ type: 'give', relays });
     const pods = new PodCollection();
     try {
       for (let received = await this.#receive(); received; received = await this.#receive()) {
@@ -117,12 +125,17 @@ export class Predecessor implements Disposable {
     if (received?.message.type !== 'released') this.#log.warn('the ztunnel that ran did not say that it let go');
   }
 
-  /** Adds what the other one counts until it ends. Never rejects. */
-  async follow(metrics: Metrics): Promise<void> {
+  /** Adds what the other one counts until it ends, and goes on with its relays. Never rejects. */
+  async follow(metrics: Metrics, resume: (relay: HandedRelay) => void): Promise<void> {
+    using relays = new RelayCollection();
     try {
       for (let received = await this.#receive(); received; received = await this.#receive()) {
         if (received.message.type === 'done') return this.#log.info('the ztunnel that ran before has drained and ended');
         if (received.message.type === 'counters') addCounters(metrics, received.message.families);
+        else {
+          const relay = relays.take(received);
+          if (relay) resume(relay);
+        }
       }
       this.#log.warn('the ztunnel that ran before ended before it had told all of its counts');
     } catch (thrown) {

@@ -30,6 +30,14 @@ export interface ByteCounts {
   readonly received: number;
 }
 
+/** A connection that is open, as it is handed to another process: plain values. */
+export interface OpenResult {
+  readonly facts: ConnectionFacts;
+  /** Milliseconds since it was accepted. */
+  readonly age: number;
+  readonly carried: ByteCounts;
+}
+
 const NO_BYTES: ByteCounts = { sent: 0, received: 0 };
 
 /** Makes connection results; one per process. */
@@ -62,6 +70,16 @@ export class ConnectionTelemetry {
     return result;
   }
 
+  /** Goes on with one that was handed over: its opening was counted and told. */
+  resume({ facts, age, carried }: OpenResult): ConnectionResult {
+    const since = this.#clock.monotonic() - age;
+    const elapsed = (): number => this.#clock.monotonic() - since;
+    const onEnd = (): void => void this.#live.delete(result);
+    const result: ConnectionResult = new ConnectionResult(facts, this.metrics.cells(facts), this.#log, elapsed, onEnd, carried);
+    this.#live.add(result);
+    return result;
+  }
+
   /** For connections refused before it was known whose they are. */
   refusedEarly(from: HostPort, to: HostPort, direction: Direction, error: MeshError, ends: HandshakeEnds = {}): void {
     this.#log.warn('connection failed', {
@@ -84,14 +102,28 @@ export class ConnectionResult {
   #counts = NO_BYTES;
   /** What the metrics were told so far. */
   #told = NO_BYTES;
+  /** Carried before it was handed over to this process. */
+  #before = NO_BYTES;
   #ended = false;
 
-  constructor(facts: ConnectionFacts, cells: TrafficCells, log: Log, elapsed: () => number, onEnd: () => void) {
+  /** `carried`: by others before; the connection is not new then. */
+  constructor(
+    facts: ConnectionFacts,
+    cells: TrafficCells,
+    log: Log,
+    elapsed: () => number,
+    onEnd: () => void,
+    carried?: ByteCounts,
+  ) {
     this.#facts = facts;
     this.#cells = cells;
     this.#log = log;
     this.#elapsed = elapsed;
     this.#onEnd = onEnd;
+    if (carried) {
+      this.#before = carried;
+      return;
+    }
     cells.opened();
     if (log.enabled('debug')) log.debug('connection opened', this.#fields());
   }
@@ -113,6 +145,21 @@ export class ConnectionResult {
     this.#told = { sent, received };
   }
 
+  /** Another process goes on with it: nothing more is counted or told here. */
+  handOver(): OpenResult {
+    this.flush();
+    this.#ended = true;
+    this.#onEnd();
+    const { service, ...facts } = this.#facts;
+    const named = service && { hostname: service.hostname, name: service.name, namespace: service.namespace };
+    const { sent, received } = this.#totals();
+    return { facts: { ...facts, service: named }, age: this.#elapsed(), carried: { sent, received } };
+  }
+
+  #totals(): ByteCounts {
+    return { sent: this.#before.sent + this.#counts.sent, received: this.#before.received + this.#counts.received };
+  }
+
   /** The end; later calls do nothing. Without an error it was in order; `draining` is told in the line but is no failure. */
   end(error?: MeshError): void {
     if (this.#ended) return;
@@ -123,7 +170,7 @@ export class ConnectionResult {
     this.#cells.closed(failed ? error.flag : '-', failed);
     if (!this.#log.enabled(failed ? 'error' : 'info')) return;
     const source = this.#facts.reporter === 'source';
-    const { sent, received } = this.#counts;
+    const { sent, received } = this.#totals();
     const fields = {
       ...this.#fields(),
       bytes_sent: source ? sent : received,

@@ -90,6 +90,8 @@ export class TrafficMetrics {
   readonly sent: Family;
   /** Handshakes refused and tunnels cut because of a revoked certificate; by reporter. */
   readonly revoked: Family;
+  /** Destinations whose host name was looked up; by source and name. */
+  readonly namesLookedUp: Family;
   readonly #cells = new WeakMap<Peer, WeakMap<Peer, KnownCells[]>>();
   /** Called before counters of live connections are read. */
   beforeRead: () => void = () => undefined;
@@ -108,9 +110,18 @@ export class TrafficMetrics {
       'Tunnels refused or cut because a certificate of the peer is revoked',
       ['reporter'],
     );
+    this.namesLookedUp = metrics.counter(
+      'istio_on_demand_dns_total',
+      'Connections to workloads known by a host name alone, which was looked up',
+      [...PEER.map((name) => `source_${name}`), 'hostname'],
+    );
     metrics.gauge('istio_tcp_sockets_open', 'Accepted connections that are now open', ['reporter'], (family) => {
       for (const reporter of ['source', 'destination'] as const) family.cell(reporter).value = this.countOpen(reporter);
     });
+  }
+
+  lookedUp(source: Peer, hostname: string): void {
+    this.namesLookedUp.add(1, ...peerValues(source, source.identity).map((value) => value || 'unknown'), hostname);
   }
 
   /** Joining thirty labels for each of five counters is what a connection would spend most on, so cells are kept by the peer objects. */

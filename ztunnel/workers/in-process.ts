@@ -1,5 +1,6 @@
 // The data plane on the main thread: one thread less, for tests and for hosts with a single core to spare.
 import { startPodProxy } from '../proxy/proxy-set.ts';
+import { resumeRelay } from '../proxy/resume.ts';
 import type { DataPlane } from './data-plane.ts';
 import type { ServingDeps } from './serving.ts';
 import { createServing } from './serving.ts';
@@ -9,11 +10,12 @@ export function serveInProcess(deps: ServingDeps): DataPlane {
   const serving = createServing(deps);
   const keeper = new SocketKeeper(deps.config, 1);
   return {
+    started: Promise.resolve(),
     backend: serving.context.reactor.backend,
     workers: 0,
     sockets: keeper,
-    async start(uid, who, netns) {
-      const sockets = keeper.open(uid, netns);
+    async start(uid, who, netns, ports) {
+      const sockets = keeper.open(uid, netns, ports);
       try {
         const pod = await startPodProxy(serving.context, { uid, who, netns, sockets: sockets.for(0) });
         return {
@@ -28,6 +30,8 @@ export function serveInProcess(deps: ServingDeps): DataPlane {
       }
     },
     connections: async () => serving.connections(),
+    takeRelays: async () => serving.context.relays.take(),
+    resumeRelay: (relay) => void resumeRelay(serving.context, relay),
     profiles: () => undefined,
     async [Symbol.asyncDispose]() {
       serving[Symbol.dispose]();

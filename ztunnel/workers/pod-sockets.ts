@@ -5,7 +5,7 @@ import type { ListeningSocket, NetnsFd } from '#shared/reactor/api.ts';
 import { closeFd } from '#shared/os/netns.ts';
 import { duplicate, listenTcp, stopListening } from '#shared/os/socket-factory.ts';
 import type { ZtunnelConfig } from '../config.ts';
-import { podListenOptions, podPorts } from '../proxy/proxy-set.ts';
+import { podListenOptions } from '../proxy/proxy-set.ts';
 
 /** Sockets by port. */
 export type SocketSet = ReadonlyMap<number, ListeningSocket>;
@@ -15,6 +15,13 @@ export interface GivenSockets {
   readonly sets: readonly SocketSet[];
   /** More may be bound beside them. */
   readonly reuse: boolean;
+}
+
+export interface PodSocketsPlan {
+  readonly netns: NetnsFd;
+  readonly ports: readonly number[];
+  readonly workers: number;
+  readonly given?: GivenSockets | undefined;
 }
 
 export class PodSockets {
@@ -27,9 +34,9 @@ export class PodSockets {
    * Binds every port in the namespace, for workers that nothing was given for; throws when one is taken or the namespace is gone. Owns
    * what it was given.
    */
-  constructor(config: ZtunnelConfig, netns: NetnsFd, workers: number, given?: GivenSockets) {
+  constructor(config: ZtunnelConfig, { netns, ports, workers, given }: PodSocketsPlan) {
     this.#workers = workers;
-    this.#ports = podPorts(config);
+    this.#ports = ports;
     this.#sets.push(...(given?.sets ?? []));
     const wanted = config.inpodPortReuse && given?.reuse !== false ? workers : 1;
     using cleanup = new DisposableStack();

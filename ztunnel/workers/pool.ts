@@ -12,13 +12,16 @@ import type { ProfileSource } from '#shared/telemetry/profile-source.ts';
 import type { CertificateFeed } from '../certificates.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import type { PodProxy } from '../inpod/pod-manager.ts';
+import type { Demand } from '../state/on-demand.ts';
 import type { MeshStore } from '../state/store.ts';
+import type { HandedRelay } from '../proxy/relay-book.ts';
 import type { PodIdentity } from '../state/workloads.ts';
 import type { DataPlane } from './data-plane.ts';
 import type { PodSockets } from './pod-sockets.ts';
 import type { ConnectionView, ToWorker, WorkerStart } from './protocol.ts';
 import { WorkerSlot } from './slot.ts';
 import { SocketKeeper } from './socket-keeper.ts';
+import { WorkerThreads } from './threads.ts';
 
 /** How long a scrape waits for a worker that is busy, ms. */
 const REPORT_TIMEOUT = 1000;
@@ -30,6 +33,7 @@ export interface WorkerPoolDeps {
   readonly config: ZtunnelConfig;
   readonly store: MeshStore;
   readonly certificates: CertificateSource;
+  readonly demand?: Demand | undefined;
   readonly feed: CertificateFeed;
   readonly metrics: Metrics;
   readonly logging: Logging;
@@ -38,6 +42,8 @@ export interface WorkerPoolDeps {
   readonly maxConnections: number;
   /** The limit of open descriptors. */
   readonly openFiles: number;
+  /** Some may be loading already. */
+  readonly threads?: WorkerThreads | undefined;
 }
 
 interface PlacedPod {
@@ -47,12 +53,10 @@ interface PlacedPod {
   readonly sockets: PodSockets;
 }
 
-/** Resolves when all workers run; rejects with what one of them ended of. */
-export async function startWorkers(deps: WorkerPoolDeps, count: number): Promise<DataPlane> {
-  await using cleanup = new AsyncDisposableStack();
-  const pool = cleanup.use(new WorkerPool(deps, count));
-  await pool.run();
-  cleanup.move();
+/** What follows is true once `started` has resolved; pods that come before wait for it. */
+export function startWorkers(deps: WorkerPoolDeps, count: number): DataPlane {
+  const pool = new WorkerPool(deps, count);
+  pool.run();
   return pool;
 }
 
@@ -67,9 +71,14 @@ class WorkerPool implements DataPlane {
   readonly #restarts: Family;
   readonly #blockers = new Map<number, Disposable>();
   readonly #follow = new DisposableStack();
+  /** Relays given to workers so far. */
+  #resumed = 0;
+  readonly #threads: WorkerThreads;
+  #started: Promise<void> = Promise.resolve();
 
   constructor(deps: WorkerPoolDeps, count: number) {
     this.#deps = deps;
+    this.#threads = deps.threads ?? new WorkerThreads();
     this.sockets = new SocketKeeper(deps.config, count);
     this.#log = deps.logging.scope('workers');
     this.#held = new Int32Array(new SharedArrayBuffer(count * Int32Array.BYTES_PER_ELEMENT));
@@ -77,6 +86,10 @@ class WorkerPool implements DataPlane {
     this.#restarts = deps.metrics.counter('culvert_worker_restarts_total', 'Data workers that ended and were replaced');
     this.#restarts.cell();
     this.#slots = Array.from({ length: count }, (_, index) => this.#slot(index));
+  }
+
+  get started(): Promise<void> {
+    return this.#started;
   }
 
   get backend(): 'native' | 'portable' {
@@ -87,17 +100,20 @@ class WorkerPool implements DataPlane {
     return this.#slots.length;
   }
 
-  async run(): Promise<void> {
+  /** From here on no change is missed: workers are started with what is known now, and told what comes. */
+  run(): void {
     const { store, feed, logging, metrics } = this.#deps;
     this.#follow.defer(store.onChange((changes) => this.#tellAll({ kind: 'state', changes })));
     this.#follow.defer(feed.follow((identity, certificate) => this.#tellAll({ kind: 'certificate', identity, certificate })));
     logging.filter.onChange = () => this.#tellAll({ kind: 'log-levels', levels: logging.filter.toString() });
     metrics.beforeRender(() => this.#collect());
-    await Promise.all(this.#slots.map((slot) => slot.start()));
+    this.#started = Promise.all(this.#slots.map((slot) => slot.start())).then(() => undefined);
+    // Who waits for it is told, also later.
+    this.#started.catch(() => undefined);
   }
 
-  async start(uid: string, who: PodIdentity, netns: NetnsFd): Promise<PodProxy> {
-    const pod: PlacedPod = { uid, who, netns, sockets: this.sockets.open(uid, netns) };
+  async start(uid: string, who: PodIdentity, netns: NetnsFd, ports?: readonly number[]): Promise<PodProxy> {
+    const pod: PlacedPod = { uid, who, netns, sockets: this.sockets.open(uid, netns, ports) };
     try {
       await Promise.all(
         this.#slots.map(async (slot, index) => {
@@ -118,6 +134,16 @@ class WorkerPool implements DataPlane {
     return views.flat();
   }
 
+  async takeRelays(): Promise<readonly HandedRelay[]> {
+    const taken = await Promise.all(this.#slots.map((slot) => slot.ask({ kind: 'take-relays' }).catch(() => [])));
+    return taken.flat();
+  }
+
+  /** Each worker in turn. */
+  resumeRelay(relay: HandedRelay): void {
+    this.#slots[this.#resumed++ % this.#slots.length]?.send({ kind: 'resume-relay', relay });
+  }
+
   profiles(worker: number): ProfileSource | undefined {
     const slot = this.#slots[worker];
     return (
@@ -136,11 +162,12 @@ class WorkerPool implements DataPlane {
   }
 
   #slot(index: number): WorkerSlot {
-    const { certificates, clock, logging, readiness } = this.#deps;
+    const { certificates, clock, demand, logging, readiness } = this.#deps;
     const slot: WorkerSlot = new WorkerSlot({
       index,
       clock,
       log: this.#log,
+      thread: () => this.#threads.take(index),
       start: () => this.#startOf(index),
       onStarted: async () => {
         await Promise.all(Array.from(this.#pods.values(), (pod) => this.#place(slot, index, pod)));
@@ -157,6 +184,8 @@ class WorkerPool implements DataPlane {
         switch (message.kind) {
           case 'need-certificate':
             return certificates.get(message.identity);
+          case 'need-address':
+            return demand?.fetch(message.name).then(() => undefined);
           case 'metrics':
             this.#reports.merge(index, message.report);
             return undefined;
@@ -180,6 +209,7 @@ class WorkerPool implements DataPlane {
       logFormat: logging.format,
       logLevels: logging.filter.toString(),
       logTo: logging.toStdout ? 'stdout' : 'main',
+      seed: store.seed,
       state: [...store.snapshot()],
     };
   }

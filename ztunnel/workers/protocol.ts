@@ -9,6 +9,7 @@ import type { LogFormat } from '#shared/telemetry/log.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import type { TrackedConnection } from '../proxy/connection-tracker.ts';
 import type { PodPlace } from '../proxy/proxy-set.ts';
+import type { HandedRelay } from '../proxy/relay-book.ts';
 import type { StateChange } from '../state/store.ts';
 
 /** What a worker is started with. */
@@ -24,6 +25,8 @@ export interface WorkerStart {
   readonly logLevels: string;
   /** Standard output, or as messages to the main thread. */
   readonly logTo: 'stdout' | 'main';
+  /** Of the hashes in the state (MeshStore). */
+  readonly seed: number;
   /** The mesh as known now; what changes afterwards comes as messages. */
   readonly state: readonly StateChange[];
 }
@@ -38,6 +41,10 @@ export type ToWorker =
   /** Answered when its last connection has ended. */
   | { readonly kind: 'stop-pod'; readonly uid: string; readonly deadline: number }
   | { readonly kind: 'connections' }
+  /** Lets go of the relays that another ztunnel can go on with. */
+  | { readonly kind: 'take-relays' }
+  /** Of a pod that it serves; the worker owns the descriptors. */
+  | { readonly kind: 'resume-relay'; readonly relay: HandedRelay }
   | { readonly kind: 'metrics' }
   | { readonly kind: 'cpu-profile'; readonly seconds: number; readonly frequency: number }
   | { readonly kind: 'heap-snapshot' }
@@ -48,6 +55,8 @@ export type FromWorker =
   /** All that came before is done: the first message of a worker. */
   | { readonly kind: 'started'; readonly backend: 'native' | 'portable' }
   | { readonly kind: 'need-certificate'; readonly identity: SpiffeId }
+  /** Answered when the state that was sent before holds what there is of the name. */
+  | { readonly kind: 'need-address'; readonly name: string }
   | { readonly kind: 'log'; readonly text: string }
   /** What was counted since the last report, when the thread ends. */
   | { readonly kind: 'metrics'; readonly report: readonly FamilyReport[] };
@@ -57,11 +66,13 @@ export interface Answers {
   'start-pod': undefined;
   'stop-pod': undefined;
   connections: readonly ConnectionView[];
+  'take-relays': readonly HandedRelay[];
   metrics: readonly FamilyReport[];
   /** As its file says. */
   'cpu-profile': string;
   'heap-snapshot': string;
   'need-certificate': WorkloadCertificate;
+  'need-address': undefined;
 }
 
 /** A live connection, as the admin page shows it. */

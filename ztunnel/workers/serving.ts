@@ -3,6 +3,7 @@ import type { Clock } from '#shared/clock.ts';
 import { ConnectionPool } from '#shared/hbone/pool.ts';
 import { BufferPool } from '#shared/http2/output.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
+import { TrustDomains } from '#shared/identity/trust-domains.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import { followCrlFile } from '#shared/tls/crl-file.ts';
 import { Revocations } from '#shared/tls/revocation.ts';
@@ -13,11 +14,16 @@ import type { ZtunnelConfig } from '../config.ts';
 import type { Places } from '../proxy/connection-limit.ts';
 import { ConnectionLimit, ENTRANCES } from '../proxy/connection-limit.ts';
 import { ConnectionTracker } from '../proxy/connection-tracker.ts';
+import { HostNames } from '../proxy/host-names.ts';
+import { RelayBook } from '../proxy/relay-book.ts';
 import { LiveRevocations } from '../proxy/live-revocations.ts';
 import type { ProxyContext } from '../proxy/pod.ts';
 import { PodDirectory } from '../proxy/pod.ts';
 import { Balancer } from '../state/balancer.ts';
+import type { EncodedBatch } from '../state/encoded.ts';
+import { entriesOf, isPinnedAt, isServiceAt } from '../state/encoded.ts';
 import { Ejections } from '../state/ejections.ts';
+import type { Demand } from '../state/on-demand.ts';
 import type { MeshStore, StateChange } from '../state/store.ts';
 import { ConnectionTelemetry } from '../telemetry/connection-result.ts';
 import { TrafficMetrics } from '../telemetry/traffic-metrics.ts';
@@ -27,6 +33,8 @@ export interface ServingDeps {
   readonly config: ZtunnelConfig;
   readonly store: MeshStore;
   readonly certificates: CertificateSource;
+  /** Default: the store holds all there is. */
+  readonly demand?: Demand | undefined;
   readonly metrics: Metrics;
   readonly logging: Logging;
   readonly clock: Clock;
@@ -61,7 +69,7 @@ export function createServing(deps: ServingDeps): Serving {
   });
   const tracker = new ConnectionTracker();
   const unfollow = store.onChange((changes) => {
-    if (changes.some((change) => concernsPolicies(change, config.nodeName))) tracker.recheckAll();
+    if (tracker.size > 0 && changes.some((change) => concernsPolicies(change, store))) tracker.recheckAll();
   });
   const balancer = new Balancer(store, new Ejections(clock, metrics));
   const buffers = new BufferPool();
@@ -74,12 +82,16 @@ export function createServing(deps: ServingDeps): Serving {
     reactor,
     store,
     balancer,
+    trust: new TrustDomains(config.trustDomain, config.trustDomainAliases),
+    demand: deps.demand,
     certificates,
     telemetry: new ConnectionTelemetry(traffic, logging.scope('access'), clock),
     tracker,
     limit,
     revocations,
     pods,
+    relays: new RelayBook(),
+    names: new HostNames(clock, config),
     clock,
     log,
     buffers,
@@ -111,15 +123,22 @@ function viewOf({ pod, direction, source, originalDestination, actualDestination
 }
 
 /** Whether the change can alter what is in force for a pod of this node: policies, and the lists of its own workloads. */
-function concernsPolicies(change: StateChange, node: string): boolean {
+function concernsPolicies(change: StateChange, { workloads }: MeshStore): boolean {
   switch (change.kind) {
     case 'policy':
     case 'remove-policy':
       return true;
     case 'workload':
-      return node === '' || change.workload.node === node;
+      return workloads.isLocal(change.workload);
+    case 'encoded':
+      return entriesOf(change.batch).some((entry) => isLocalWorkload(change.batch, entry));
+    case 'moved':
     case 'service':
     case 'remove-address':
       return false;
   }
+}
+
+function isLocalWorkload(batch: EncodedBatch, entry: number): boolean {
+  return isPinnedAt(batch, entry) && !isServiceAt(batch, entry);
 }

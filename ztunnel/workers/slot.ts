@@ -1,5 +1,5 @@
 // A worker thread and its successors: one that ends is replaced at once, and with growing delays when that goes on.
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { Backoff } from '#shared/backoff.ts';
 import type { Clock, Timer } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
@@ -9,7 +9,6 @@ import { closeNoted } from '#shared/os/socket-factory.ts';
 import { Channel } from './channel.ts';
 import type { Answers, FromWorker, ToWorker, WorkerStart } from './protocol.ts';
 
-const ENTRY = new URL('../worker.ts', import.meta.url);
 const RESTART = { initial: 100, max: 5000 };
 /** A worker that ran for this long, ms, owes nothing to the failures before. */
 const SETTLED = 10_000;
@@ -20,13 +19,15 @@ export interface SlotOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly index: number;
-  /** What the next worker is started with. */
+  /** A thread for the next worker. */
+  readonly thread: () => Worker;
+  /** What it is started with. */
   readonly start: () => WorkerStart;
   /** The worker runs; a successor must be given the pods. Rejects when that cannot be done. */
   readonly onStarted: () => Promise<void>;
   /** The worker is gone and another one is on its way. */
   readonly onLost: () => void;
-  readonly serve: (message: Exclude<FromWorker, { kind: 'started' }>) => Promise<WorkloadCertificate> | undefined;
+  readonly serve: (message: Exclude<FromWorker, { kind: 'started' }>) => Promise<WorkloadCertificate | undefined> | undefined;
 }
 
 export class WorkerSlot {
@@ -85,9 +86,9 @@ export class WorkerSlot {
   /** Rejects when the worker ends. */
   #spawn(): Promise<never> {
     const { index, clock, serve, onStarted } = this.#options;
-    // No arguments of the process: what it preloads for itself (a debugger, a test runner) would be loaded in every worker.
     const start = this.#options.start();
-    const worker = new Worker(ENTRY, { workerData: start, name: `data-${index}`, execArgv: [] });
+    const worker = this.#options.thread();
+    worker.postMessage(start);
     const since = clock.monotonic();
     const ended = Promise.withResolvers<never>();
     // Only the first start waits for it.

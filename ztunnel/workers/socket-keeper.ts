@@ -1,6 +1,7 @@
 // The listening sockets of all pods, by the uid of the pod: what a ztunnel gives to its successor, and takes from its predecessor.
 import type { NetnsFd } from '#shared/reactor/api.ts';
 import type { ZtunnelConfig } from '../config.ts';
+import { podPorts } from '../proxy/proxy-set.ts';
 import type { GivenSockets, SocketSet } from './pod-sockets.ts';
 import { PodSockets } from './pod-sockets.ts';
 
@@ -28,10 +29,10 @@ export class SocketKeeper {
   }
 
   /** The sockets of a pod: given ones, or bound now; throws when a port is taken or the namespace is gone. */
-  open(uid: string, netns: NetnsFd): PodSockets {
+  open(uid: string, netns: NetnsFd, ports = podPorts(this.#config)): PodSockets {
     const given = this.#given.get(uid);
     this.#given.delete(uid);
-    const sockets = new PodSockets(this.#config, netns, this.#workers, given);
+    const sockets = new PodSockets(this.#config, { netns, ports, workers: this.#workers, given });
     this.#held.set(uid, sockets);
     return sockets;
   }

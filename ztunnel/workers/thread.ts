@@ -8,6 +8,7 @@ import { Metrics } from '#shared/telemetry/metrics.ts';
 import { thisThread } from '#shared/telemetry/profile-source.ts';
 import type { PodProxy } from '../inpod/pod-manager.ts';
 import { startPodProxy } from '../proxy/proxy-set.ts';
+import { resumeRelay } from '../proxy/resume.ts';
 import { MeshStore } from '../state/store.ts';
 import { CertificateMirror } from './certificate-mirror.ts';
 import type { Port } from './channel.ts';
@@ -40,13 +41,14 @@ export class WorkerThread implements Disposable {
       level: start.logLevels,
       ...(start.logTo === 'main' ? { sink: relaySink((text) => this.#channel.send({ kind: 'log', text })) } : {}),
     });
-    this.#store = new MeshStore(config.nodeName);
+    this.#store = new MeshStore(config.nodeName, { seed: start.seed, compacts: false });
     this.#certificates = new CertificateMirror(systemClock, (identity) =>
       this.#channel.ask({ kind: 'need-certificate', identity }),
     );
     this.#serving = createServing({
       config,
       store: this.#store,
+      demand: config.xdsOnDemand ? { fetch: (name) => this.#channel.ask({ kind: 'need-address', name }) } : undefined,
       certificates: this.#certificates,
       metrics: this.#metrics,
       logging: this.#logging,
@@ -84,6 +86,11 @@ export class WorkerThread implements Disposable {
         return this.#stopPod(message);
       case 'connections':
         return this.#serving.connections();
+      case 'take-relays':
+        return this.#serving.context.relays.take();
+      case 'resume-relay':
+        void resumeRelay(this.#serving.context, message.relay);
+        return undefined;
       case 'metrics':
         return takeReport(this.#metrics);
       case 'cpu-profile':

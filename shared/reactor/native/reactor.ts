@@ -7,7 +7,17 @@ import { SpareDescriptor } from '../../os/spare-descriptor.ts';
 import type { TlsSettings } from '../../tls/settings.ts';
 import { SslContexts } from '../../tls/openssl-context.ts';
 import type { SslSession } from '../../tls/openssl-session.ts';
-import type { ByteStream, Conn, ConnectOptions, Listener, ListenOptions, Reactor, TlsConn, TlsOptions } from '../api.ts';
+import type {
+  ByteStream,
+  Conn,
+  ConnectOptions,
+  DetachedConn,
+  Listener,
+  ListenOptions,
+  Reactor,
+  TlsConn,
+  TlsOptions,
+} from '../api.ts';
 import { Connector } from './connect.ts';
 import { NativeListener, type Shedding } from './listener.ts';
 import { threadLoop } from './loop.ts';
@@ -61,6 +71,12 @@ export class NativeReactor implements Reactor {
   async connect(options: ConnectOptions): Promise<Conn> {
     const { fd, watchId } = await this.#connector.open(options);
     return this.#adopt(fd, options.to, watchId);
+  }
+
+  adopt({ fd, remote, unsent }: DetachedConn): Conn {
+    const conn = this.#adopt(fd, remote);
+    if (unsent.length > 0) conn.write(unsent);
+    return conn;
   }
 
   tlsClient(conn: Conn, options: TlsOptions): Promise<TlsConn> {

@@ -7,7 +7,7 @@ import { EPOLL, ERRNO, MSG, SHUT_WR } from '../../os/layout.ts';
 import { originalDestination } from '../../os/original-dst.ts';
 import { localAddress, resetOnClose, socketError } from '../../os/socket-factory.ts';
 import { errno, libc } from '../../os/syscalls.ts';
-import type { CloseReason, Conn, StreamHandler } from '../api.ts';
+import type { CloseReason, Conn, Detachable, DetachedConn, StreamHandler } from '../api.ts';
 import { handlerFault } from '../fault.ts';
 import type { Loop, Watch } from './loop.ts';
 
@@ -15,7 +15,7 @@ import type { Loop, Watch } from './loop.ts';
 export const HIGH_WATER = 64 * 1024;
 const NOWHERE: HostPort = { ip: '0.0.0.0', port: 0 };
 
-export class NativeConn implements Conn, Watch {
+export class NativeConn implements Conn, Detachable, Watch {
   readonly remote: HostPort;
   readonly #fd: number;
   readonly #loop: Loop;
@@ -101,6 +101,21 @@ export class NativeConn implements Conn, Watch {
   resume(): void {
     this.#paused = false;
     this.#watch();
+  }
+
+  get over(): boolean {
+    return this.#closed !== undefined;
+  }
+
+  /** An end that the peer has told is told again by the kernel to whoever reads next. */
+  detach(): DetachedConn {
+    this.#closed = { kind: 'ended' };
+    this.#told = true;
+    if (this.#watchId) this.#loop.unwatch(this.#fd, this.#watchId);
+    this.#watchId = 0;
+    const unsent = Buffer.concat(this.#pending);
+    this.#forget();
+    return { fd: this.#fd, remote: this.remote, unsent };
   }
 
   onEvents(mask: number): void {
@@ -232,11 +247,15 @@ export class NativeConn implements Conn, Watch {
     if (this.#watchId) this.#loop.unwatch(this.#fd, this.#watchId, true);
     this.#watchId = 0;
     libc().close(this.#fd);
+    this.#forget();
+    this.#loop.defer(() => this.#tell());
+  }
+
+  #forget(): void {
     for (const chunk of this.#pending) this.#loop.slabs.give(chunk);
     this.#pending = [];
     this.#buffered = 0;
     this.#all.delete(this);
-    this.#loop.defer(() => this.#tell());
   }
 
   #tell(): void {

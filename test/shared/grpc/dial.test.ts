@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { Metadata, Server, ServerCredentials, status } from '@grpc/grpc-js';
 import type { ServiceError } from '@grpc/grpc-js';
 import t from 'tap';
-import { callMetadata, dial, parseAddress } from '#shared/grpc/dial.ts';
+import { parseAddress } from '#shared/grpc/address.ts';
+import { callMetadata, dial } from '#shared/grpc/dial.ts';
 import type { GrpcEndpoint } from '#shared/grpc/dial.ts';
 import { createTestCa } from '../../harness/test-ca.ts';
 

@@ -1,7 +1,9 @@
 // Every order in which two joined streams can end, in memory.
+import { randomBytes } from 'node:crypto';
 import { test } from 'tap';
 import { relay } from '#shared/hbone/relay.ts';
-import type { ByteStream } from '#shared/reactor/api.ts';
+import type { ByteStream, Conn } from '#shared/reactor/api.ts';
+import { createReactor } from '#shared/reactor/create.ts';
 import { read, until } from '../../harness/hbone.ts';
 import { streamPair } from '../../harness/stream-pair.ts';
 
@@ -109,4 +111,47 @@ test('a reader that pauses holds the sender back', async (t) => {
   ends.client.end();
   ends.server.end();
   t.equal((await server.result).bytes.length, (taken + 1) * 4096);
+});
+
+/** Two connections over loopback, for a relay between their accepted ends. */
+async function sockets(t: { teardown(end: () => void): void }) {
+  const reactor = createReactor({ backend: 'native' });
+  t.teardown(() => reactor.close());
+  const accepted: Conn[] = [];
+  const listener = await reactor.listen({ address: { ip: '127.0.0.1', port: 0 } }, (conn) => void accepted.push(conn));
+  const ends: Conn[] = [];
+  for (let i = 0; i < 2; i++) ends.push(await reactor.connect({ to: listener.address }));
+  await until(() => accepted.length === 2);
+  const [near, far, downstream, upstream] = [...ends, ...accepted] as [Conn, Conn, Conn, Conn];
+  return { reactor, near, far, downstream, upstream };
+}
+
+test('a relay is let go of as a whole or not at all: a socket that has closed and was not told yet keeps the other', async (t) => {
+  const { near, far, downstream, upstream } = await sockets(t);
+  const seen = read(near);
+  void read(far);
+  const pair = relay(downstream, upstream);
+  upstream.reset();
+  t.equal(pair.detach(), undefined);
+  t.match((await seen).reason, { kind: 'reset' }, 'and so its peer hears of it');
+});
+
+test('a relay that is let go of goes on in another one, with what it had not sent', async (t) => {
+  const { reactor, near, far, downstream, upstream } = await sockets(t);
+  const first = relay(downstream, upstream);
+  const sent = randomBytes(16 << 20);
+  const back = read(near);
+  near.write(sent);
+  near.end();
+  // Nobody reads at the other end: the kernel's buffers fill up, then the relay's.
+  await until(() => upstream.buffered > 0);
+  const handed = first.detach();
+  t.ok((handed?.upstream.unsent.length ?? 0) > 0);
+  if (!handed || !reactor.adopt) return t.fail('not let go of');
+  const second = relay(reactor.adopt(handed.downstream), reactor.adopt(handed.upstream));
+  const { bytes: got } = await read(far, { onEnd: () => far.end() });
+  t.ok(got.equals(sent), 'whole, and its end');
+  await back;
+  t.match(await second.done, { downstream: { kind: 'ended' }, upstream: { kind: 'ended' } });
+  return undefined;
 });

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { status } from '@grpc/grpc-js';
 import t from 'tap';
+import { DeltaDiscoveryResponseSchema } from '#shared/gen/envoy/service/discovery/v3/discovery_pb.ts';
 import { AuthorizationSchema } from '#shared/gen/istio/security/authorization_pb.ts';
 import { AddressSchema } from '#shared/gen/istio/workload/workload_pb.ts';
 import { Logging } from '#shared/telemetry/log.ts';
@@ -13,6 +14,8 @@ import type { DeltaClientOptions } from '#shared/xds/delta-client.ts';
 import { xdsNode } from '#shared/xds/node.ts';
 import { resourceType } from '#shared/xds/resource-type.ts';
 import type { Rejection, ResourceType } from '#shared/xds/resource-type.ts';
+import { readDeltaResponse } from '#shared/xds/response-reader.ts';
+import { TypeState } from '#shared/xds/subscription.ts';
 import { AdsServer } from './ads-fixture.ts';
 
 t.setTimeout(20_000);
@@ -256,4 +259,33 @@ t.test('a missing token file is named and retried', async (t) => {
   t.match(lines.join(''), `cannot read the token ${authToken}`);
   await writeFile(authToken, 'now');
   t.equal((await server.stream(0)).headers['authorization'], 'Bearer now');
+});
+
+t.test('a response that ends in the middle of a resource counts for nothing', async (t) => {
+  const whole = toBinary(
+    DeltaDiscoveryResponseSchema,
+    create(DeltaDiscoveryResponseSchema, {
+      typeUrl: 'x',
+      resources: ['a', 'b'].map((name) => ({ name, version: '1', resource: { typeUrl: 'x', value: new Uint8Array([1]) } })),
+    }),
+  );
+  const applied: string[] = [];
+  let discarded = 0;
+  const state = new TypeState<string>(
+    {
+      typeUrl: 'x',
+      decode: (_, name) => name,
+      apply: ({ set }) => (applied.push(...set.map(({ name }) => name)), []),
+      discard: () => void (discarded += 1),
+    },
+    'wildcard',
+    [],
+    () => undefined,
+  );
+  // Of one octet, which begins a field and does not end it.
+  const broken = Uint8Array.from([...whole, 0x12, 1, 0x0a]);
+  t.throws(() => state.accept(readDeltaResponse(broken).resources, []));
+  t.same([applied, discarded], [[], 1]);
+  t.equal(state.accept(readDeltaResponse(whole).resources, []).accepted, 2);
+  t.same(applied, ['a', 'b']);
 });

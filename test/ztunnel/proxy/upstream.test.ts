@@ -2,8 +2,9 @@
 import t from 'tap';
 import { namespacedHostname, spiffeId, workloadUid } from '#shared/ids.ts';
 import { decideRoute } from '../../../ztunnel/proxy/upstream.ts';
-import type { Route } from '../../../ztunnel/proxy/upstream.ts';
+import type { NamedRoute, Route } from '../../../ztunnel/proxy/upstream.ts';
 import type { GatewayAddress } from '../../../ztunnel/state/model.ts';
+import { networkAddress } from '../../../ztunnel/state/model.ts';
 import type { MeshStore } from '../../../ztunnel/state/store.ts';
 import { aService, aStore, aWorkload } from '../../fixtures/mesh.ts';
 
@@ -15,7 +16,12 @@ const waypoint = aService('waypoint', { vips: ['10.96.0.9'], ports: { 15_008: 15
 const byHostname: GatewayAddress = { kind: 'hostname', host: waypoint.key, port: 15_008 };
 const byVip: GatewayAddress = { kind: 'address', network: '', ip: '10.96.0.9', port: 15_008 };
 
-function route(store: MeshStore, ip: string, port = 80, init: Partial<Parameters<typeof decideRoute>[1]> = {}): Route {
+function route(
+  store: MeshStore,
+  ip: string,
+  port = 80,
+  init: Partial<Parameters<typeof decideRoute>[1]> = {},
+): Route | NamedRoute {
   return decideRoute(store, { source: web, sourceIp: '10.0.0.1', to: { ip, port }, network: '', random: () => 0, ...init });
 }
 
@@ -184,4 +190,108 @@ t.test('address blocks count where no exact address does, the tightest first', a
   const store = aStore(web, block('wide', 16), block('tight', 24));
   t.match(route(store, '10.96.0.77'), { service: { name: 'tight' } });
   t.match(route(store, '10.96.9.9'), { service: { name: 'wide' } });
+});
+
+const eastWest = aWorkload('east-west', { network: 'far', ips: ['192.0.2.9'], services: { 'east-west': {} } });
+const peer = spiffeId({ trustDomain: 'far.example', namespace: 'shop', serviceAccount: 'cart' });
+const gatewayName = spiffeId({ trustDomain: 'far.example', namespace: 'net', serviceAccount: 'gateway' });
+const eastWestService = {
+  ...aService('east-west', { ports: { 15_008: 15_009 }, subjectAltNames: [gatewayName] }),
+  vips: [networkAddress('far', '192.0.2.100')],
+};
+
+for (const [how, networkGateway, port, gateway] of [
+  ['the address of a workload', { kind: 'address', network: 'far', ip: '192.0.2.9', port: 15_008 }, 15_008, [eastWest.identity]],
+  [
+    'the address of a service',
+    { kind: 'address', network: 'far', ip: '192.0.2.100', port: 15_008 },
+    15_009,
+    [gatewayName, eastWest.identity],
+  ],
+  ['host name', { kind: 'hostname', host: eastWestService.key, port: 15_008 }, 15_009, [gatewayName, eastWest.identity]],
+] as const) {
+  const far = aWorkload('far', { network: 'far', ips: [], networkGateway, services: { cart: {} } });
+
+  t.test(`endpoint in another network, gateway by ${how}: a tunnel in a tunnel, asked for the service by name`, async (t) => {
+    const store = aStore(web, far, eastWest, eastWestService, aService('cart', { subjectAltNames: [peer] }));
+    t.match(route(store, '10.96.0.1'), {
+      kind: 'gateway',
+      to: { ip: '192.0.2.9', port },
+      authority: 'cart.shop.svc.cluster.local:80',
+      gateway,
+      accepted: [peer],
+      via: 'workload',
+      workload: { name: 'far' },
+    });
+  });
+
+  t.test(`waypoint in another network, gateway by ${how}: the same, and the waypoint’s service says who it may be`, async (t) => {
+    const away = aWorkload('waypoint', { network: 'far', ips: [], networkGateway, services: { waypoint: {} } });
+    const service = aService('waypoint', { vips: ['10.96.0.9'], ports: { 15_008: 15_008 }, subjectAltNames: [peer] });
+    const store = aStore(web, cart, away, service, eastWest, eastWestService, aService('cart', { waypoint: byHostname }));
+    t.match(route(store, '10.96.0.1', 80), {
+      kind: 'gateway',
+      to: { ip: '192.0.2.9', port },
+      authority: 'cart.shop.svc.cluster.local:80',
+      gateway,
+      accepted: [peer],
+      via: 'waypoint',
+      service: { name: 'cart' },
+    });
+  });
+}
+
+t.test('an endpoint in another network without a way to it', async (t) => {
+  const lost: GatewayAddress = { kind: 'address', network: 'far', ip: '192.0.2.77', port: 15_008 };
+  const far = (networkGateway?: GatewayAddress) =>
+    aWorkload('far', { network: 'far', services: { cart: {} }, ...(networkGateway ? { networkGateway } : {}) });
+  const service = aService('cart', { subjectAltNames: [peer] });
+  t.throws(() => route(aStore(web, far(), service), '10.96.0.1'), { code: 'no_healthy_upstream' }, 'it is no candidate');
+  t.match(route(aStore(web, far(), cart, service), '10.96.0.1'), { kind: 'hbone' }, 'a near one is');
+  const unknown = { code: 'unknown_destination', message: 'unknown network gateway: far/192.0.2.77' };
+  t.throws(() => route(aStore(web, far(lost), service), '10.96.0.1'), unknown);
+  const nameless = aStore(web, far({ ...lost, ip: '192.0.2.9' }), eastWest, aService('cart'));
+  t.throws(() => route(nameless, '10.96.0.1'), { code: 'unknown_destination', message: /without subject_alt_names/u });
+  const away = aWorkload('lone', { network: 'far', ips: [], hostname: 'lone.example' });
+  const lone: GatewayAddress = { kind: 'hostname', host: namespacedHostname('shop', 'lone.example'), port: 15_008 };
+  const bound = aWorkload('bound', { ips: ['10.0.0.20'], waypoint: lone });
+  t.throws(() => route(aStore(web, away, bound), '10.0.0.20'), {
+    code: 'unknown_destination',
+    message: /^no valid routing destination for workload: .*lone in network far names no network gateway/u,
+  });
+});
+
+t.test('a workload known by its host name alone: what the name stands for is dialled, in a family of the service', async (t) => {
+  const named = (protocol: 'HBONE' | 'TCP') =>
+    aWorkload('db', { ips: [], hostname: 'db.example.com', protocol, services: { cart: { 80: 5432 } } });
+  const decided = route(aStore(web, named('TCP'), aService('cart')), '10.96.0.1');
+  t.match(decided, { kind: 'named', hostname: 'db.example.com', workload: { name: 'db' } });
+  if (decided.kind !== 'named') return;
+  t.match(decided.at(['2001:db8::5', '192.0.2.5']), { kind: 'plain', to: { ip: '192.0.2.5', port: 5432 } }, 'the family dialled');
+  t.match(decided.at(['2001:db8::5']), { kind: 'plain', to: { ip: '2001:db8::5', port: 5432 } });
+  const v4 = route(aStore(web, named('HBONE'), aService('cart', { ipFamilies: 'IPv4' })), '10.96.0.1');
+  if (v4.kind !== 'named') return;
+  t.match(v4.at(['192.0.2.5']), {
+    kind: 'hbone',
+    to: { ip: '192.0.2.5', port: 15_008 },
+    authority: { ip: '192.0.2.5', port: 5432 },
+  });
+  t.throws(() => v4.at(['2001:db8::5']), {
+    code: 'no_healthy_upstream',
+    message: /db\.example\.com has no address of a family/u,
+  });
+  const waypointed = aStore(
+    web,
+    aWorkload('waypoint', { ips: [], hostname: 'way.example.com', services: { waypoint: {} } }),
+    waypoint,
+    aService('cart', { waypoint: byHostname }),
+  );
+  const way = route(waypointed, '10.96.0.1');
+  t.match(way, { kind: 'named', hostname: 'way.example.com' });
+  if (way.kind === 'named')
+    t.match(way.at(['192.0.2.6']), {
+      kind: 'hbone',
+      to: { ip: '192.0.2.6', port: 15_008 },
+      authority: { ip: '10.96.0.1', port: 80 },
+    });
 });

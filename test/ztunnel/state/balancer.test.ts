@@ -82,12 +82,26 @@ t.test('who could not be reached is left out, longer each time, until it can be 
     ejections.failed(uid);
   }
   clock.advance(60_000);
-  t.notOk(ejections.has(uid), 'a minute at most');
-  ejections.succeeded(uid);
+  t.notOk(ejections.has(uid, 80), 'a minute at most');
+  ejections.succeeded(uid, 80);
   ejections.failed(uid);
   clock.advance(1000);
-  t.notOk(ejections.has(uid), 'a success starts it over');
+  t.notOk(ejections.has(uid, 80), 'a success starts it over');
   t.match((await metrics.render()).body, /culvert_endpoint_ejections_total 23/u);
+});
+
+t.test('a port that refuses says nothing of the others of the workload', async (t) => {
+  const { ejections, picked } = setUp(endpoint('a'), endpoint('b'));
+  const { uid } = endpoint('a');
+  ejections.failed(uid, 9999);
+  t.strictSame(picked(), ['a', 'b']);
+  const [port] = [...(endpoint('a').services.values().next().value ?? [])][0]?.slice(1) ?? [8080];
+  ejections.failed(uid, port);
+  t.strictSame(picked(), ['b']);
+  ejections.succeeded(uid, 9999);
+  t.strictSame(picked(), ['b'], 'nor does one that answers');
+  ejections.succeeded(uid, port);
+  t.strictSame(picked(), ['a', 'b']);
 });
 
 t.test('when everybody failed, anybody will do; a lower rank before that', async (t) => {

@@ -9,6 +9,7 @@ const context = {
   destinationIp: new Uint8Array(4),
   destinationPort: 8080,
   principal: undefined,
+  alsoKnownAs: undefined,
   namespace: '',
   serviceAccount: undefined,
 };

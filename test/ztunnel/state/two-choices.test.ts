@@ -43,7 +43,7 @@ t.test('who is not usable is passed over, however few are left', async (t) => {
   const candidates = Array.from({ length: 1000 }, (_, i) => candidate(`e${i}`));
   const group = groupOf(candidates);
   const only = workloadUid('e777');
-  t.equal(chooseOf(group, Math.random, (uid) => uid !== only)?.load.uid, only);
+  t.equal(chooseOf(group, Math.random, ({ load: { uid } }) => uid !== only)?.load.uid, only);
   t.equal(
     chooseOf(group, Math.random, () => true),
     undefined,

@@ -1,116 +1,27 @@
 // A rolling upgrade of a node's ztunnel under load, as processes: no new connection is refused or reset, what is open goes on while the
 // old one drains, and counters do not go back.
-import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
-import type { Socket } from 'node:net';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
 import { connectSeqpacket } from '#shared/os/seqpacket.ts';
-import { applyPodRules } from '../../../cni/rules/apply.ts';
-import { DEFAULT_POD_RULES } from '../../../cni/rules/pod.ts';
 import { eventually } from '../../harness/mesh-lab.ts';
 import type { TestPod } from '../../harness/pod-net.ts';
-import { TestControlPlane } from '../../harness/control-plane.ts';
-import { createTestCa } from '../../harness/test-ca.ts';
-import { createPodNet } from '../../harness/pod-net.ts';
-import { ZdsAgent } from '../../harness/zds-agent.ts';
+import { CART, echoes, STATE, streamOf, takeoverLab, takeoverNode } from '../../harness/takeover-lab.ts';
 
 t.setTimeout(90_000);
 
-const STATE = `
-workloads:
-  - { name: web, namespace: shop, node: node-1, protocol: HBONE, workloadIps: [10.1.0.1] }
-  - { name: cart, namespace: shop, node: node-1, protocol: HBONE, workloadIps: [10.1.0.2] }
-`;
-const CART = { ip: '10.1.0.2', port: 8080 };
-
 async function setUp(t: Test) {
-  const dir = await mkdtemp(join(tmpdir(), 'culvert-takeover-'));
-  t.teardown(() => rm(dir, { recursive: true, force: true }));
-  await writeFile(join(dir, 'state.yaml'), STATE);
-  // A connection that was accepted while the pods change hands meets its destination in the other process, through a tunnel.
-  const plane = new TestControlPlane(createTestCa());
-  t.teardown(() => plane.stop());
-  await plane.start();
-  const [admin, stats, readiness] = await freePorts();
-  const env: Record<string, string> = {
-    NODE_NAME: 'node-1',
-    XDS_ADDRESS: '',
-    CA_ADDRESS: plane.address,
-    LOCAL_XDS_PATH: join(dir, 'state.yaml'),
-    INPOD_UDS: join(dir, 'zds.sock'),
-    ADMIN_PORT: String(admin),
-    STATS_PORT: String(stats),
-    READINESS_PORT: String(readiness),
-    CONNECTION_TERMINATION_DEADLINE: '3s',
-  };
-  const net = createPodNet(t);
-  const agent = new ZdsAgent(t, join(dir, 'zds.sock'));
-  const [client, server] = [net.pod('web', '10.1.0.1'), net.pod('cart', '10.1.0.2')];
-  for (const pod of [client, server]) {
-    agent.pods.set(`uid-${pod.name}`, {
-      uid: `uid-${pod.name}`,
-      name: pod.name,
-      namespace: 'shop',
-      serviceAccount: 'default',
-      netns: pod.netns.fd,
-    });
-    await applyPodRules(pod.netns.fd, { ...DEFAULT_POD_RULES, dnsCapture: false });
-  }
+  const lab = await takeoverLab(t);
+  const node = await takeoverNode(t, lab, 'node-1', [
+    { name: 'web', ip: '10.1.0.1' },
+    { name: 'cart', ip: CART.ip },
+  ]);
+  const [client, server] = node.pods as [TestPod, TestPod];
   await server.serve((socket) => socket.pipe(socket), CART.port);
-  const start = (args: readonly string[], overrides: Record<string, string> = {}) => {
-    const all = { PATH: process.env['PATH'], ...env, ...overrides };
-    const child = spawn(process.execPath, ['ztunnel/main.ts', ...args], { env: all, stdio: ['ignore', 'pipe', 'inherit'] });
-    let log = '';
-    child.stdout.on('data', (chunk: Buffer) => (log += chunk.toString()));
-    const exit = once(child, 'exit').then(([code]) => code as number | null);
-    t.teardown(async () => {
-      child.kill('SIGKILL');
-      await exit;
-    });
-    return { child, exit, log: () => log };
-  };
-  const get = async (port: number | undefined, path: string): Promise<string> =>
-    (await fetch(`http://127.0.0.1:${port}${path}`)).text();
-  const ready = () =>
-    eventually('readiness', async () =>
-      existsSync(join(dir, 'takeover.sock')) && (await get(readiness, '/healthz/ready').catch(() => '')) === 'ready\n'
-        ? true
-        : undefined,
-    );
-  const opened = async (): Promise<number> => {
-    const lines = (await get(stats, '/metrics')).split('\n');
-    return lines
-      .filter((line) => line.startsWith('istio_tcp_connections_opened_total{reporter="source"'))
-      .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
-  };
-  return { dir, start, ready, opened, client };
-}
-
-/** Below those that the kernel gives to whoever asks for any: tests that run beside this one would get them. */
-async function freePorts(): Promise<number[]> {
-  const free: number[] = [];
-  while (free.length < 3) {
-    const port = 20_000 + Math.floor(Math.random() * 12_000);
-    const server = createServer();
-    const bound = await new Promise<boolean>((resolve) => {
-      server.once('error', () => resolve(false));
-      server.listen(port, () => resolve(true));
-    });
-    server.close();
-    if (bound && !free.includes(port)) free.push(port);
-  }
-  return free;
-}
-
-async function echoes(socket: Socket): Promise<boolean> {
-  socket.write('hi');
-  return Promise.race([once(socket, 'data').then(() => true), once(socket, 'close').then(() => false)]).catch(() => false);
+  return { ...node, net: lab.net, client, server };
 }
 
 /** New connections, one every 20 ms, until stopped: how many were served, and what happened to the others. */
@@ -191,9 +102,9 @@ t.test('a successor that dies before it serves changes nothing', async (t) => {
   const first = start([]);
   await ready();
   const conn = await connectSeqpacket(join(dir, 'takeover.sock'));
-  await conn.send(Buffer.from('{"type":"hello","version":1,"build":"x"}'));
+  await conn.send(Buffer.from('{"type":"hello","version":2,"build":"x"}'));
   await conn.receive();
-  await conn.send(Buffer.from('{"type":"give"}'));
+  await conn.send(Buffer.from('{"type":"give","relays":true}'));
   await conn.receive();
   conn.close();
   await eventually('the fault is told', () => (first.log().includes('a takeover failed') ? true : undefined));
@@ -205,10 +116,151 @@ t.test('a successor that dies before it serves changes nothing', async (t) => {
   t.equal(second.child.exitCode, null);
 });
 
+t.test('one takeover at a time: another one is refused, and may come when the first has given up', async (t) => {
+  const { dir, start, ready, client } = await setUp(t);
+  const first = start([]);
+  await ready();
+  const slow = await connectSeqpacket(join(dir, 'takeover.sock'));
+  await slow.send(Buffer.from('{"type":"hello","version":2,"build":"slow"}'));
+  await slow.receive();
+  const second = start(['--takeover']);
+  t.equal(await second.exit, 1, 'it ends, and says why');
+  t.match(second.log(), /another takeover is under way/u);
+  t.equal(first.child.exitCode, null);
+  slow.close();
+  await eventually('the first one gives up', () => (first.log().includes('a takeover failed') ? true : undefined));
+  start(['--takeover']);
+  t.equal(await first.exit, 0);
+  await ready();
+  t.ok(await echoes(await client.connect(CART)));
+});
+
+t.test('a message that is none ends the takeover, and the old one goes on', async (t) => {
+  const { dir, start, ready, client } = await setUp(t);
+  const first = start([]);
+  await ready();
+  for (const message of ['nonsense', '{"type":"serving"}', '{"type":"hello"}', '{"type":"hello","version":"2","build":"x"}']) {
+    using conn = await connectSeqpacket(join(dir, 'takeover.sock'));
+    await conn.send(Buffer.from(message));
+    const answer = await conn.receive();
+    t.match(Buffer.from(answer?.data ?? []).toString(), /"type":"refused"/u, message);
+  }
+  t.equal(first.child.exitCode, null);
+  t.ok(await echoes(await client.connect(CART)));
+});
+
 t.test('--takeover where none runs starts as usual', async (t) => {
   const { start, ready, client } = await setUp(t);
   const only = start(['--takeover']);
   await ready();
   t.ok(await echoes(await client.connect(CART)));
   t.match(only.log(), /starts as usual/u);
+});
+
+for (const threads of ['2', 'main'])
+  t.test(`relays without TLS never end: they go on through two takeovers, ${threads} threads`, async (t) => {
+    const { net, start, ready, metrics, client, server } = await setUp(t);
+    const env = { ZTUNNEL_WORKER_THREADS: threads };
+    const outside = net.pod('outside', '10.1.0.9');
+    await outside.serve((socket) => socket.pipe(socket), 9000);
+    let [read, late] = [undefined as (() => void) | undefined, 0];
+    await server.serve((socket) => {
+      socket.pause();
+      socket.on('data', (chunk: Buffer) => (late += chunk.length));
+      socket.on('end', () => socket.end());
+      read = () => void socket.resume();
+    }, 8081);
+    const first = start([], env);
+    await ready();
+    const streams = {
+      'same node': streamOf(await client.connect(CART)),
+      passthrough: streamOf(await client.connect({ ip: '10.1.0.9', port: 9000 })),
+      plaintext: streamOf(await outside.connect(CART)),
+    };
+    // Nobody reads this one: bytes wait in the relay too.
+    const stalled = await client.connect({ ip: CART.ip, port: 8081 });
+    const waiting = randomBytes(16 << 20);
+    stalled.end(waiting);
+    // The application of this one has ended its side.
+    const half = await client.connect({ ip: '10.1.0.9', port: 9000 });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+
+    let before = first;
+    for (const round of [1, 2]) {
+      const next = start(['--takeover'], env);
+      t.equal(await before.exit, 0, `takeover ${round}: the old one ends at once, as nothing keeps it`);
+      t.match(before.log(), /relays go on in the other ztunnel/u);
+      await ready();
+      const counts = Object.values(streams).map(({ counts: { received } }) => received);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      for (const [index, [kind, { counts: now, faults }]] of Object.entries(streams).entries()) {
+        t.strictSame(faults, [], kind);
+        t.ok(now.received > (counts[index] ?? 0), `${kind} goes on`);
+      }
+      before = next;
+    }
+    half.end('still here');
+    t.equal(String(((await once(half, 'data')) as [Buffer])[0]), 'still here');
+    await once(half, 'end');
+    read?.();
+    await eventually('all that waited', () => (late === waiting.length ? true : undefined));
+    for (const [kind, each] of Object.entries(streams))
+      t.ok(await each.whole(), `${kind}: ${each.counts.sent} bytes, all came back`);
+    const lines = await eventually('the lines', () => {
+      const found = before
+        .log()
+        .split('\n')
+        .filter((line) => line.includes('connection complete'));
+      return found.length >= 7 ? found : undefined;
+    });
+    const { sent } = streams['same node'].counts;
+    t.equal(
+      lines.filter((line) => line.includes(`bytes_sent=${sent} bytes_recv=${sent}`)).length,
+      2,
+      'both sides tell all bytes',
+    );
+    const sum = async (name: string, labels: string): Promise<number> =>
+      (await metrics())
+        .split('\n')
+        .filter((line) => line.startsWith(`${name}{`) && line.includes(labels))
+        .reduce((total, line) => total + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
+    // Of the client: same node, passthrough, the stalled one, and the half-closed one; of the server: three.
+    t.equal(await sum('istio_tcp_connections_opened_total', 'reporter="source"'), 4, 'each is counted once');
+    t.equal(await sum('istio_tcp_connections_closed_total', 'reporter="source"'), 4);
+    t.equal(await sum('istio_tcp_connections_opened_total', 'reporter="destination"'), 3);
+    t.equal(await sum('istio_tcp_connections_closed_total', 'reporter="destination"'), 3);
+    const bytes = streams['same node'].counts.sent + streams.passthrough.counts.sent + waiting.length + 'still here'.length;
+    t.equal(await sum('istio_tcp_received_bytes_total', 'reporter="source"'), bytes, 'and so is each byte');
+  });
+
+t.test('a relay that the policies of the new one deny ends there', async (t) => {
+  const { dir, start, ready, client } = await setUp(t);
+  const first = start([]);
+  await ready();
+  const kept = await client.connect(CART);
+  t.ok(await echoes(kept));
+  const denied = `${STATE}
+policies:
+  - { name: no, namespace: shop, scope: Namespace, action: Deny, rules: [[[{ destinationPorts: [8080] }]]] }
+`;
+  await writeFile(join(dir, 'denied.yaml'), denied);
+  const closed = once(kept, 'close').catch(() => undefined);
+  const second = start(['--takeover'], { LOCAL_XDS_PATH: join(dir, 'denied.yaml') });
+  t.equal(await first.exit, 0);
+  await closed;
+  await eventually('the line', () => (/connection complete.*policy rejection.*shop\/no/u.test(second.log()) ? true : undefined));
+});
+
+t.test('to the portable backend relays drain where they are', async (t) => {
+  const { start, ready, client } = await setUp(t);
+  const first = start([]);
+  await ready();
+  const kept = await client.connect(CART);
+  t.ok(await echoes(kept));
+  start(['--takeover'], { CULVERT_BACKEND: 'portable' });
+  await eventually('the takeover', () => (first.log().includes('another ztunnel has taken over') ? true : undefined));
+  t.ok(await echoes(kept));
+  t.notMatch(first.log(), /relays go on/u);
+  kept.end();
+  t.equal(await first.exit, 0);
 });
