@@ -15,7 +15,7 @@ import { readLabState } from '../../cli/lab/state.ts';
 import type { ZtunnelOverride } from '../../cli/lab/system.ts';
 import { waitForPods } from '../../cli/wait.ts';
 import { orAborted } from '../abortable.ts';
-import { HTTP_PORT, NAMESPACES, PODS, topologyFiles } from './topology.ts';
+import { HTTP_PORT, PODS, topologyFiles } from './topology.ts';
 import type { Namespace, PodName } from './topology.ts';
 
 export const ROOT = resolve(import.meta.dirname, '..', '..');
@@ -36,7 +36,9 @@ export interface PathLab extends AsyncDisposable {
   readonly ztunnels: readonly number[];
   /** Of everything that the mesh consists of: ztunnels, agents, control plane. */
   readonly programs: readonly number[];
-  pod(namespace: Namespace, name: PodName): BenchPod;
+  readonly runDir: string;
+  /** One of the topology, or of the files beside it. */
+  pod(namespace: string, name: string): BenchPod;
   /** Runs a program in the pod to its end; rejects when it fails, or at once when the benchmark is to stop. */
   exec(namespace: Namespace, name: PodName, argv: readonly string[]): Promise<string>;
 }
@@ -77,7 +79,7 @@ export async function startPathLab({ ztunnel, files = {}, progress, signal }: La
   await orAborted(waitForPods(runDir, { timeout: READY_TIMEOUT }), signal);
   await orAborted(waitForPods(runDir, { timeout: READY_TIMEOUT, namespaces: ['mesh'], lacks: lacksEnrolment }), signal);
   const pods = await findPods(runDir);
-  const pod = (namespace: Namespace, name: PodName): BenchPod => {
+  const pod = (namespace: string, name: string): BenchPod => {
     const found = pods.get(`${namespace}/${name}`);
     if (!found) throw new MeshError('internal', `the pod ${namespace}/${name} does not run`);
     return found;
@@ -97,6 +99,7 @@ export async function startPathLab({ ztunnel, files = {}, progress, signal }: La
   return {
     ztunnels: ztunnels.flatMap(({ process }) => process?.pid ?? []),
     programs: system.flatMap(({ process }) => process?.pid ?? []),
+    runDir,
     pod,
     exec,
     [Symbol.asyncDispose]: () => held.disposeAsync(),
@@ -120,13 +123,11 @@ async function findPods(runDir: string): Promise<Map<string, BenchPod>> {
   const objects = await (await openCluster(runDir)).objects();
   const state = await readLabState(runDir);
   const found = new Map<string, BenchPod>();
-  for (const namespace of NAMESPACES)
-    for (const name of Object.keys(PODS)) {
-      const ip = objects.get('Pod', namespace, name)?.status?.podIP;
-      const running = state?.pods.find((pod) => pod.namespace === namespace && pod.name === name);
-      const pid = running?.containers[0]?.process?.pid;
-      if (ip !== undefined && pid !== undefined) found.set(`${namespace}/${name}`, { ip, pid });
-    }
+  for (const { namespace, name, containers } of state?.pods ?? []) {
+    const ip = objects.get('Pod', namespace, name)?.status?.podIP;
+    const pid = containers[0]?.process?.pid;
+    if (ip !== undefined && pid !== undefined) found.set(`${namespace}/${name}`, { ip, pid });
+  }
   return found;
 }
 
