@@ -1,7 +1,16 @@
 // Flow control (RFC 9113, section 5.2). The connection's window is given back as soon as octets are off the wire, so that a stalled
 // stream never uses up what the others need; what one stream can hold is bounded by its own window. That one starts small and
-// doubles, up to its limit, while its reader keeps up.
+// doubles, up to its limit, while its reader keeps up: at once to what a stalled reader may cost, beyond that only as the reader has proved
+// to take much more than sockets hold by themselves.
 import { ConnectionFault, Http2Code, MAX_WINDOW } from './frames.ts';
+
+/**
+ * A window that any reader gets, octets. The sockets behind a reader that never reads take some megabytes, and look like one that keeps up
+ * until they are full.
+ */
+const UNPROVEN = 786_432;
+/** Beyond that a window is at most this part of what its reader has taken. */
+const PROOF = 16;
 
 /** How much the peer may still send. */
 export class ReceiveWindow {
@@ -11,6 +20,8 @@ export class ReceiveWindow {
   #left: number;
   /** Taken by the reader and not yet given back. */
   #taken = 0;
+  /** Given back in all. */
+  #proved = 0;
 
   constructor(size: number, limit: number = size) {
     this.#size = size;
@@ -28,12 +39,18 @@ export class ReceiveWindow {
   take(octets: number, keepsUp: boolean): number {
     this.#taken += octets;
     if (this.#taken * 2 < this.#size) return 0;
-    const grown = keepsUp ? Math.min(this.#size * 2, this.#limit) : this.#size;
+    this.#proved += this.#taken;
+    const grown = keepsUp ? this.#grown() : this.#size;
     const increment = this.#taken + grown - this.#size;
     this.#size = grown;
     this.#taken = 0;
     this.#left += increment;
     return increment;
+  }
+
+  #grown(): number {
+    const most = Math.min(this.#limit, Math.max(UNPROVEN, this.#proved / PROOF));
+    return Math.max(this.#size, Math.min(this.#size * 2, Math.floor(most)));
   }
 }
 

@@ -13,7 +13,8 @@ export class BufferPool {
   #free: Buffer[] = [];
   #keep: number;
 
-  constructor(size = 262_144, keep = 4) {
+  /** By default as much as is encrypted in one go (shared/tls/wire.ts). */
+  constructor(size = 524_288, keep = 4) {
     this.size = size;
     this.#keep = keep;
   }

@@ -24,10 +24,10 @@ export interface LocalSettings {
   maxStreams: number | undefined;
 }
 
-/** As Istio's ztunnel announces (facts: ztunnel 5), but for the stream window: 4 MiB there, here less than 1 MiB with what a stalled stream holds in its socket's queue. */
+/** As Istio's ztunnel announces (facts: ztunnel 5), but for the window of a new stream, which grows to what it is there (flow.ts). */
 export const DEFAULT_SETTINGS: LocalSettings = {
   streamWindow: 262_144,
-  maxStreamWindow: 786_432,
+  maxStreamWindow: 4_194_304,
   connectionWindow: 16_777_216,
   frameSize: 1_048_576,
   headerListSize: 65_536,

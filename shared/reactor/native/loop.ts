@@ -8,7 +8,7 @@ import { Slabs } from './slabs.ts';
 import { warnOf } from '../fault.ts';
 
 /** Bytes that one read(2) may take: enough for bulk data, and no connection holds the others up for longer than this takes. */
-const READ_SIZE = 512 * 1024;
+const READ_SIZE = 1024 * 1024;
 /** Bytes that all connections may read in one turn, shared by those that are ready: a turn is what each of them waits for. */
 const TURN_BUDGET = 1024 * 1024;
 /** A share smaller than this costs more turns than it saves time. */

@@ -13,6 +13,8 @@ import type { Loop, Watch } from './loop.ts';
 
 /** Bytes held back for the kernel at which write() asks for a pause. */
 export const HIGH_WATER = 64 * 1024;
+/** What is left of a turn's share below this is not worth a system call, nor the record and the packet that so little makes. */
+const SMALLEST_READ = 16 * 1024;
 const NOWHERE: HostPort = { ip: '0.0.0.0', port: 0 };
 
 export class NativeConn implements Conn, Detachable, Watch {
@@ -152,7 +154,7 @@ export class NativeConn implements Conn, Detachable, Watch {
       const count = this.#read(space);
       if (count < space.length) return;
       left -= count;
-    } while (left > 0 && !this.#paused && !this.#closed);
+    } while (left >= SMALLEST_READ && !this.#paused && !this.#closed);
   }
 
   /** Bytes read. */

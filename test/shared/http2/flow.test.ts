@@ -28,6 +28,25 @@ test('a window grows while its reader keeps up, and is never overrun', (t) => {
   t.end();
 });
 
+test('a window grows past what sockets hold by themselves only for a reader that has proved to take more', (t) => {
+  const window = new ReceiveWindow(262_144, 4_194_304);
+  let [left, taken, largest] = [262_144, 0, 0];
+  const takeUpTo = (octets: number): void => {
+    for (; taken < octets; taken += 131_072) {
+      t.equal(window.receive(131_072), true);
+      left += window.take(131_072, true) - 131_072;
+      largest = Math.max(largest, left);
+    }
+  };
+  takeUpTo(12_000_000);
+  t.ok(largest > 700_000 && largest <= 786_432, `${largest} after what a reader that never reads may seem to take`);
+  takeUpTo(30_000_000);
+  t.ok(largest > 1_500_000 && largest <= 30_000_000 / 16, `${largest} after 30 MB`);
+  takeUpTo(80_000_000);
+  t.ok(largest > 4_000_000 && largest <= 4_194_304, `${largest} in the end`);
+  t.end();
+});
+
 test('a byte queue packs small pieces and keeps order', (t) => {
   const queue = new ByteQueue();
   const all = randomBytes(200_000);
