@@ -14,95 +14,102 @@ export interface RelayResult {
   readonly upstream: CloseReason;
 }
 
-export interface Relay {
-  /** Bytes from downstream to upstream so far. */
-  readonly sent: number;
-  /** Bytes from upstream to downstream so far. */
-  readonly received: number;
-  /** Resolves when both streams are over; never rejects. */
-  readonly done: Promise<RelayResult>;
-  /** Resets both streams: a policy changed, a deadline passed. */
-  stop(code?: number): void;
-  /** Lets go of both streams, for another relay to go on with; `done` then never resolves. Undefined: they cannot be let go of, or are over. */
-  detach(): { readonly downstream: DetachedConn; readonly upstream: DetachedConn } | undefined;
-}
-
 /** Starts both streams and joins them until both are over. */
 export function relay(downstream: ByteStream, upstream: ByteStream): Relay {
-  return new Pair(downstream, upstream);
+  return new Relay(downstream, upstream);
 }
 
-/** A class, as thousands of these wait for most of their lives. */
-class Pair implements Relay {
-  readonly done: Promise<RelayResult>;
+/** Thousands of these wait for most of their lives: whoever extends it needs no other object for a connection, nor a promise. */
+export class Relay {
   readonly #down: Side;
   readonly #up: Side;
-  #resolve!: (result: RelayResult) => void;
+  #whenDone: PromiseWithResolvers<RelayResult> | undefined;
 
+  /** Starts both streams. */
   constructor(downstream: ByteStream, upstream: ByteStream) {
-    this.done = new Promise((resolve) => {
-      this.#resolve = resolve;
-    });
     this.#down = new Side(downstream, this);
     this.#up = new Side(upstream, this);
     this.#down.join(this.#up);
     this.#up.join(this.#down);
   }
 
+  /** Bytes from downstream to upstream so far. */
   get sent(): number {
     return this.#down.count;
   }
 
+  /** Bytes from upstream to downstream so far. */
   get received(): number {
     return this.#up.count;
   }
 
+  /** Resolves when both streams are over; never rejects. */
+  get done(): Promise<RelayResult> {
+    if (!this.#whenDone) {
+      this.#whenDone = Promise.withResolvers();
+      const result = this.#result();
+      if (result) this.#whenDone.resolve(result);
+    }
+    return this.#whenDone.promise;
+  }
+
+  /** Resets both streams: a policy changed, a deadline passed. */
   stop(code?: number): void {
     this.#down.reset(code);
     this.#up.reset(code);
   }
 
-  detach(): ReturnType<Relay['detach']> {
+  /** Lets go of both streams, for another relay to go on with; `done` then never resolves. Undefined: they cannot be let go of, or are over. */
+  detach(): { readonly downstream: DetachedConn; readonly upstream: DetachedConn } | undefined {
     const [down, up] = [this.#down.detachable, this.#up.detachable];
     // Both or none.
     return down && up && { downstream: down.detach(), upstream: up.detach() };
   }
 
-  /** One of the two is over. */
+  /** For its sides: one of the two is over. */
   sideClosed(): void {
+    const result = this.#result();
+    if (!result) return;
+    this.onOver(result);
+    this.#whenDone?.resolve(result);
+  }
+
+  /** Called once, when both streams are over; never from inside the constructor. */
+  protected onOver(_result: RelayResult): void {}
+
+  #result(): RelayResult | undefined {
     const [down, up] = [this.#down, this.#up];
-    if (down.closed && up.closed)
-      this.#resolve({ sent: down.count, received: up.count, downstream: down.closed, upstream: up.closed });
+    if (!down.closed || !up.closed) return undefined;
+    return { sent: down.count, received: up.count, downstream: down.closed, upstream: up.closed };
   }
 }
 
-/** Where a read goes when its sink lends no place. */
-const FALLBACK = 16_384;
+/** Where a read goes when its sink lends no place: of all, as the sink copies it before anything else is read. */
+const FALLBACK = new Uint8Array(16_384);
 
 class Side implements StreamHandler {
   /** Bytes read here. */
   count = 0;
   closed: CloseReason | undefined;
-  buffer?: () => Uint8Array;
   #stream: ByteStream;
   #other!: Side;
-  readonly #pair: Pair;
+  readonly #pair: Relay;
   /** end() was called on this stream. */
   #ended = false;
 
-  constructor(stream: ByteStream, pair: Pair) {
+  constructor(stream: ByteStream, pair: Relay) {
     this.#stream = stream;
     this.#pair = pair;
   }
 
   join(other: Side): void {
     this.#other = other;
-    const sink: Sink = other.#stream;
-    if (sink.space) {
-      let fallback: Uint8Array | undefined;
-      this.buffer = () => sink.space?.() ?? (fallback ??= new Uint8Array(FALLBACK));
-    }
     this.#stream.start(this);
+  }
+
+  buffer(): Uint8Array | undefined {
+    const sink: Sink = this.#other.#stream;
+    return sink.space && (sink.space() ?? FALLBACK);
   }
 
   reset(code?: number): void {

@@ -87,6 +87,7 @@ class ServerTunnel implements IncomingTunnel {
   accept(headers: HeaderList): ByteStream {
     this.#stream.onAbandoned = undefined;
     this.#stream.respond(200, headers);
+    this.#stream.dropHead();
     return this.#stream;
   }
 

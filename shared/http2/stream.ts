@@ -33,12 +33,16 @@ export interface StreamHost {
 /** Most octets handed to a reader in one call, and sent for one stream before others have their turn. */
 const QUANTUM = 65_536;
 
+/** Of streams for which nothing ever waited, most of all; never pushed to. */
+const NOTHING = new ByteQueue();
+const NO_HEADERS: HeaderList = [];
+
 type LocalState = 'open' | 'ending' | 'ended';
 
 export class Http2Stream implements ByteStream {
   readonly id: number;
   /** The head that came first: the request at a server, empty at a client. */
-  readonly headers: HeaderList;
+  headers: HeaderList;
   readonly sendWindow: SendWindow;
   /** Called when the stream closes while nobody has started it. */
   onAbandoned: ((reason: CloseReason) => void) | undefined;
@@ -55,8 +59,8 @@ export class Http2Stream implements ByteStream {
   #receiveWindow: ReceiveWindow;
   #handler: Http2Handler | undefined;
   #paused = false;
-  #held = new ByteQueue();
-  #pending = new ByteQueue();
+  #held = NOTHING;
+  #pending = NOTHING;
   #wantsDrain = false;
   #local: LocalState = 'open';
   #trailersOut: HeaderList | undefined;
@@ -113,6 +117,7 @@ export class Http2Stream implements ByteStream {
     if (this.#closed || this.#local !== 'open') return true;
     const sent = this.#pending.length === 0 ? this.#host.sendData(this, chunk, 0) : 0;
     if (sent === chunk.length) return true;
+    if (this.#pending === NOTHING) this.#pending = new ByteQueue();
     this.#pending.push(sent === 0 ? chunk : chunk.subarray(sent));
     this.#wantsDrain = true;
     this.#host.waiting(this);
@@ -156,6 +161,11 @@ export class Http2Stream implements ByteStream {
     if (this.#held.length > 0 || this.#remoteEnded) this.#host.later(() => this.#catchUp());
   }
 
+  /** Lets go of the head that came first, once it was understood. */
+  dropHead(): void {
+    this.headers = NO_HEADERS;
+  }
+
   // --- the session's side ---
 
   sendHead(headers: HeaderList, endStream: boolean): void {
@@ -185,7 +195,7 @@ export class Http2Stream implements ByteStream {
   receive(chunk: Uint8Array): void {
     if (this.#closed) return;
     if (this.#bodyLeft !== undefined && (this.#bodyLeft -= chunk.length) < 0) return this.reset(Http2Code.protocolError);
-    if (!this.#handler || this.#paused || this.#held.length > 0) return this.#held.push(chunk);
+    if (!this.#handler || this.#paused || this.#held.length > 0) return this.#hold(chunk);
     try {
       return this.#emit(this.#handler, chunk);
     } catch (thrown) {
@@ -268,6 +278,11 @@ export class Http2Stream implements ByteStream {
     this.#maybeClose(true);
   }
 
+  #hold(chunk: Uint8Array): void {
+    if (this.#held === NOTHING) this.#held = new ByteQueue();
+    this.#held.push(chunk);
+  }
+
   /** Hands over what came while nobody read. */
   #catchUp(): void {
     const handler = this.#handler;
@@ -291,7 +306,7 @@ export class Http2Stream implements ByteStream {
     let at = 0;
     while (at < chunk.length && !this.#closed) {
       if (this.#paused) {
-        if (!queued) this.#held.push(chunk.subarray(at));
+        if (!queued) this.#hold(chunk.subarray(at));
         return;
       }
       const target = handler.buffer?.();

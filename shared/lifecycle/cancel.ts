@@ -23,14 +23,15 @@ export class CancelScope implements CancelSignal, CancelListener, Disposable {
   /** Nearly all scopes have one, and a set takes several times the memory of a scope. */
   #listener: CancelListener | undefined;
   #others: Set<CancelListener> | undefined;
-  readonly #parents: readonly CancelSignal[];
+  readonly #parent: CancelSignal | undefined;
+  readonly #otherParent: CancelSignal | undefined;
 
-  constructor(...parents: readonly CancelSignal[]) {
-    this.#parents = parents;
-    for (const parent of parents) {
-      this.#reason ??= parent.reason;
-      parent.add(this);
-    }
+  constructor(parent?: CancelSignal, otherParent?: CancelSignal) {
+    this.#parent = parent;
+    this.#otherParent = otherParent;
+    this.#reason = parent?.reason ?? otherParent?.reason;
+    parent?.add(this);
+    otherParent?.add(this);
   }
 
   get reason(): MeshError | undefined {
@@ -66,6 +67,7 @@ export class CancelScope implements CancelSignal, CancelListener, Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const parent of this.#parents) parent.delete(this);
+    this.#parent?.delete(this);
+    this.#otherParent?.delete(this);
   }
 }

@@ -21,11 +21,6 @@ export class Drain {
   #idle = Promise.withResolvers<void>();
   #outcome: Promise<DrainOutcome> | undefined;
 
-  readonly #release = (): void => {
-    this.#holds -= 1;
-    if (this.#holds === 0 && this.#draining.signal.aborted) this.#idle.resolve();
-  };
-
   constructor(clock: Clock = systemClock) {
     this.#clock = clock;
     // One listener per connection is the intended use, not a leak.
@@ -54,8 +49,18 @@ export class Drain {
 
   /** Keeps the drain waiting until the token is disposed; disposing twice counts once. */
   hold(): Disposable {
+    this.enter();
+    return new Hold(this);
+  }
+
+  /** As hold(), for those that come by the thousand and have their own way to know that they leave() once. */
+  enter(): void {
     this.#holds += 1;
-    return new Hold(this.#release);
+  }
+
+  leave(): void {
+    this.#holds -= 1;
+    if (this.#holds === 0 && this.#draining.signal.aborted) this.#idle.resolve();
   }
 
   /**
@@ -91,17 +96,16 @@ export class Drain {
   }
 }
 
-/** Of a class: one is made for each connection, and a literal with a symbol for a name costs many times as much. */
 class Hold implements Disposable {
-  #release: (() => void) | undefined;
+  #drain: Drain | undefined;
 
-  constructor(release: () => void) {
-    this.#release = release;
+  constructor(drain: Drain) {
+    this.#drain = drain;
   }
 
   [Symbol.dispose](): void {
-    const release = this.#release;
-    this.#release = undefined;
-    release?.();
+    const drain = this.#drain;
+    this.#drain = undefined;
+    drain?.leave();
   }
 }

@@ -91,9 +91,22 @@ export function decodeSockaddr(bytes: Buffer): HostPort | undefined {
   const port = bytes.readUInt16BE(2);
   // Nearly all addresses are of these two forms, and each connection decodes several.
   const dotted = family === AF.INET ? 4 : family === AF.INET6 && isMapped(bytes) ? 20 : 0;
-  if (dotted > 0) return { ip: `${bytes[dotted]}.${bytes[dotted + 1]}.${bytes[dotted + 2]}.${bytes[dotted + 3]}`, port };
+  if (dotted > 0) return { ip: dottedText(bytes.readUInt32BE(dotted)), port };
   const ip = family === AF.INET6 ? ipFromBytes(bytes.subarray(8, 24)) : undefined;
   return ip === undefined ? undefined : { ip, port };
+}
+
+/** Texts of IPv4 addresses met of late: those of a node come again and again, and each connection that is open keeps some. */
+const TEXTS = new Map<number, string>();
+const MOST_TEXTS = 4096;
+
+function dottedText(address: number): string {
+  let text = TEXTS.get(address);
+  if (text !== undefined) return text;
+  if (TEXTS.size === MOST_TEXTS) TEXTS.clear();
+  text = `${address >>> 24}.${(address >>> 16) & 0xff}.${(address >>> 8) & 0xff}.${address & 0xff}`;
+  TEXTS.set(address, text);
+  return text;
 }
 
 /** Whether a sockaddr_in6 holds an IPv4 address (::ffff:a.b.c.d). */

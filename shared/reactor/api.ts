@@ -19,8 +19,8 @@ export type CloseReason =
   | { readonly kind: 'error'; readonly error: MeshError };
 
 export interface StreamHandler {
-  /** Where the next read should go. When given, the chunk of the next onData is a prefix of the returned array. */
-  buffer?(): Uint8Array;
+  /** Where the next read should go: then the chunk of the next onData is a prefix of the returned array. Undefined: anywhere. */
+  buffer?(): Uint8Array | undefined;
   onData(chunk: Uint8Array): void;
   /** The peer will send nothing more (FIN, END_STREAM); this side may go on writing. */
   onEnd(): void;

@@ -40,31 +40,20 @@ export class ConnectionLimit {
     this.#shed.add(1, entrance);
   }
 
-  /** A place until the token is disposed; throws `limit_reached` when all are taken. */
-  take(entrance: Entrance): Disposable {
-    const { held } = this.#places;
+  /** Takes a place; throws `limit_reached` when all are taken. */
+  enter(entrance: Entrance): void {
+    const { held, own } = this.#places;
     let open = 0;
     for (let i = 0; i < held.length; i++) open += Atomics.load(held, i);
     if (open >= this.#max) {
       this.refused(entrance);
       throw new MeshError('limit_reached', `too many connections: ${open} are open (MAX_CONNECTIONS)`);
     }
-    return new Place(this.#places);
-  }
-}
-
-/** One place, held until it is disposed. */
-class Place implements Disposable {
-  readonly #places: Places;
-  #taken = true;
-
-  constructor(places: Places) {
-    this.#places = places;
-    Atomics.add(places.held, places.own, 1);
+    Atomics.add(held, own, 1);
   }
 
-  [Symbol.dispose](): void {
-    if (this.#taken) Atomics.sub(this.#places.held, this.#places.own, 1);
-    this.#taken = false;
+  /** Gives a place back. */
+  leave(): void {
+    Atomics.sub(this.#places.held, this.#places.own, 1);
   }
 }

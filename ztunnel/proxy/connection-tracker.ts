@@ -26,10 +26,12 @@ export class ConnectionTracker {
     return this.#live.size;
   }
 
-  /** Tracked until the token is disposed. */
-  add(connection: TrackedConnection): Disposable {
+  add(connection: TrackedConnection): void {
     this.#live.add(connection);
-    return new Tracked(this.#live, connection);
+  }
+
+  delete(connection: TrackedConnection): void {
+    this.#live.delete(connection);
   }
 
   all(): Iterable<TrackedConnection> {
@@ -44,19 +46,5 @@ export class ConnectionTracker {
       this.#live.delete(connection);
       connection.cut(reason);
     }
-  }
-}
-
-class Tracked implements Disposable {
-  readonly #live: Set<TrackedConnection>;
-  readonly #connection: TrackedConnection;
-
-  constructor(live: Set<TrackedConnection>, connection: TrackedConnection) {
-    this.#live = live;
-    this.#connection = connection;
-  }
-
-  [Symbol.dispose](): void {
-    this.#live.delete(this.#connection);
   }
 }

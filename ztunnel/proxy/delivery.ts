@@ -6,11 +6,11 @@ import { MeshError } from '#shared/errors.ts';
 import type { SpiffeId } from '#shared/ids.ts';
 import { CancelScope, type CancelSignal } from '#shared/lifecycle/cancel.ts';
 import type { Conn } from '#shared/reactor/api.ts';
-import type { PolicyContext } from '../policy/match.ts';
 import type { PoliciesInForce } from '../policy/policy-group.ts';
 import { policyContext } from '../policy/match.ts';
 import { evaluate } from '../policy/evaluate.ts';
 import type { Workload } from '../state/model.ts';
+import type { TrackedConnection } from './connection-tracker.ts';
 import type { Pod, ProxyContext } from './pod.ts';
 import { podSocket } from './pod.ts';
 
@@ -22,70 +22,87 @@ export interface DeliveryRequest {
   readonly identity: SpiffeId | undefined;
   /** Where the policies and the application see it go. */
   readonly to: HostPort;
-  readonly originalDestination: string;
+  readonly originalDestination: HostPort;
   readonly protocol: 'TCP' | 'HBONE';
 }
 
-/** An inbound connection that was let in. Dispose it at its end. */
-export interface Admission extends Disposable {
-  /** Ends when the connection must: a policy change, or the end of the pod. */
-  readonly cancel: CancelSignal;
-}
+/** An inbound connection that was let in: ends when the connection must (a policy change, or the end of the pod). Dispose it at its end. */
+export class Admission extends CancelScope implements TrackedConnection {
+  readonly request: DeliveryRequest;
+  readonly #delivery: Delivery;
+  /** Those that decided last. */
+  #asked: PoliciesInForce | undefined;
 
-class Admitted implements Admission {
-  readonly cancel: CancelScope;
-  readonly #tracked: Disposable;
-
-  constructor(cancel: CancelScope, tracked: Disposable) {
-    this.cancel = cancel;
-    this.#tracked = tracked;
+  constructor(delivery: Delivery, request: DeliveryRequest) {
+    super(delivery.pod.drain.cut);
+    this.request = request;
+    this.#delivery = delivery;
+    delivery.context.tracker.add(this);
   }
 
-  [Symbol.dispose](): void {
-    this.cancel[Symbol.dispose]();
-    this.#tracked[Symbol.dispose]();
+  get direction(): 'inbound' {
+    return 'inbound';
+  }
+
+  get pod(): string {
+    return this.#delivery.pod.uid;
+  }
+
+  get source(): HostPort {
+    return this.request.source;
+  }
+
+  get originalDestination(): string {
+    return formatHostPort(this.request.originalDestination);
+  }
+
+  get actualDestination(): string {
+    return formatHostPort(this.request.to);
+  }
+
+  get protocol(): 'TCP' | 'HBONE' {
+    return this.request.protocol;
+  }
+
+  recheck(): MeshError | undefined {
+    return this.denial() === undefined ? undefined : policyChanged();
+  }
+
+  cut(reason: MeshError): void {
+    this.cancel(reason);
+  }
+
+  /** Why the policies of this moment refuse it, if others than the last ones do. */
+  denial(): string | undefined {
+    const policies = this.#delivery.inForce(this.request.workload);
+    if (policies === this.#asked) return undefined;
+    this.#asked = policies;
+    return this.#delivery.denial(this.request, policies);
+  }
+
+  override [Symbol.dispose](): void {
+    super[Symbol.dispose]();
+    this.#delivery.context.tracker.delete(this);
   }
 }
 
 export class Delivery {
-  readonly #context: ProxyContext;
-  readonly #pod: Pod;
+  readonly context: ProxyContext;
+  readonly pod: Pod;
   /** Names of missing policies that were told of: once each, not for every connection. */
   readonly #missing = new Set<string>();
 
   constructor(context: ProxyContext, pod: Pod) {
-    this.#context = context;
-    this.#pod = pod;
+    this.context = context;
+    this.pod = pod;
   }
 
   /** Tracks the connection and evaluates the policies; throws `policy_denied`. Tracked first, so that no policy change slips between. */
   admit(request: DeliveryRequest): Admission {
-    const { tracker, trust } = this.#context;
-    const { source, to: destination, identity } = request;
-    const subject = policyContext({ source, destination, identity, spellings: identity && trust.spellings(identity) });
-    const scope = new CancelScope(this.#pod.drain.cut);
-    let asked: PoliciesInForce | undefined;
-    const denial = (): string | undefined => {
-      const policies = this.#inForce(request.workload);
-      // Decided by the same ones before.
-      if (policies === asked) return undefined;
-      asked = policies;
-      return this.#denial(request, subject, policies);
-    };
-    const tracked = tracker.add({
-      pod: this.#pod.uid,
-      direction: 'inbound',
-      source: request.source,
-      originalDestination: request.originalDestination,
-      actualDestination: formatHostPort(request.to),
-      protocol: request.protocol,
-      recheck: () => (denial() === undefined ? undefined : policyChanged()),
-      cut: (reason) => scope.cancel(reason),
-    });
-    const admitted = new Admitted(scope, tracked);
-    const reason = denial();
-    if (reason === undefined) return admitted;
-    admitted[Symbol.dispose]();
+    const admission = new Admission(this, request);
+    const reason = admission.denial();
+    if (reason === undefined) return admission;
+    admission[Symbol.dispose]();
     throw new MeshError('policy_denied', `connection closed due to policy rejection: ${reason}`);
   }
 
@@ -94,8 +111,8 @@ export class Delivery {
    * client's own connection goes to this address in this pod's network, so connection tracking must not take ours for its next one.
    */
   async connect(to: HostPort, source: HostPort, cancel: CancelSignal, redirected = false): Promise<Conn> {
-    const { reactor } = this.#context;
-    const options = { ...podSocket(this.#pod, this.#context), to, cancel };
+    const { reactor } = this.context;
+    const options = { ...podSocket(this.pod, this.context), to, cancel };
     try {
       // The client's port is taken: its own connection to this address has it.
       return await reactor.connect(
@@ -108,8 +125,8 @@ export class Delivery {
   }
 
   /** The workload is looked up afresh: its list of policies may have changed. */
-  #inForce(workload: Workload): PoliciesInForce {
-    const { store, log } = this.#context;
+  inForce(workload: Workload): PoliciesInForce {
+    const { store, log } = this.context;
     const policies = store.policies.forWorkload(store.workloads.get(workload.uid) ?? workload);
     for (const key of policies.unknown) {
       if (this.#missing.has(key)) continue;
@@ -120,11 +137,13 @@ export class Delivery {
   }
 
   /** Why the policies refuse it, if they do. */
-  #denial({ source, to }: DeliveryRequest, subject: PolicyContext, policies: PoliciesInForce): string | undefined {
-    const { log, config } = this.#context;
-    const { verdict, dryRun } = evaluate(policies, subject);
+  denial({ source, to, identity }: DeliveryRequest, policies: PoliciesInForce): string | undefined {
+    if (policies.groups.length === 0) return undefined;
+    const { log, config, trust } = this.context;
+    const spellings = identity && trust.spellings(identity);
+    const { verdict, dryRun } = evaluate(policies, policyContext({ source, destination: to, identity, spellings }));
     const level = config.policyInfoLogging ? 'info' : 'debug';
-    if (policies.groups.length === 0 || !log.enabled(level)) return verdict.allowed ? undefined : verdict.reason;
+    if (!log.enabled(level)) return verdict.allowed ? undefined : verdict.reason;
     const fields = { 'src.addr': formatHostPort(source), 'dst.addr': formatHostPort(to) };
     for (const note of dryRun) log[level](note, fields);
     if (verdict.by)
@@ -137,7 +156,7 @@ export class Delivery {
 
   /** A socket may not bear the address that it connects to. */
   #spoofs(to: HostPort, source: HostPort): boolean {
-    return this.#pod.transparent && source.ip !== to.ip && source.ip.includes(':') === to.ip.includes(':');
+    return this.pod.transparent && source.ip !== to.ip && source.ip.includes(':') === to.ip.includes(':');
   }
 }
 

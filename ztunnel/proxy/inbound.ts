@@ -1,5 +1,4 @@
 // Port 15008 of a pod: tunnels of the mesh. Proves who calls, asks the policies, opens the application, and joins the two.
-import { formatHostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { HeaderList, IncomingTunnel } from '#shared/hbone/api.ts';
 import { parseAuthority } from '#shared/hbone/authority.ts';
@@ -10,17 +9,19 @@ import { CancelScope, type CancelSignal } from '#shared/lifecycle/cancel.ts';
 import type { Conn, PeerCertificate, TlsConn } from '#shared/reactor/api.ts';
 import { faultFields } from '#shared/reactor/fault.ts';
 import type { Workload } from '../state/model.ts';
-import type { ConnectionFacts, HandshakeEnds } from '../telemetry/connection-result.ts';
+import type { ConnectionFacts, ConnectionResult, HandshakeEnds } from '../telemetry/connection-result.ts';
 import { baggageOf, peerOf } from '../telemetry/peer.ts';
+import { Delivered } from './delivered.ts';
+import type { Admission } from './delivery.ts';
 import { Delivery } from './delivery.ts';
 import type { InboundTarget } from './inbound-target.ts';
 import { guessService, inboundTarget } from './inbound-target.ts';
 import type { TunnelOrigin } from './inbound-tunnel.ts';
 import { tunnelOrigin } from './inbound-tunnel.ts';
-import { join } from './join.ts';
 import type { Pod, ProxyContext } from './pod.ts';
 import { workloadOf } from './pod.ts';
 import { proxyHeader } from './proxy-protocol.ts';
+import { Stay } from './stay.ts';
 import { fetchDestination, fetchHost, fetchServices } from '../state/fetch.ts';
 import { networkAddress } from '../state/model.ts';
 import type { Demand } from '../state/on-demand.ts';
@@ -48,8 +49,9 @@ export class Inbound {
     this.#delivery = new Delivery(context, pod);
   }
 
-  /** Serves an accepted connection to its end; never rejects. */
-  async serve(conn: Conn): Promise<void> {
+  /** Serves an accepted connection to its end; never rejects. Owns the stay. */
+  async serve(conn: Conn, stay: Stay): Promise<void> {
+    using _stay = stay;
     const { remote, local } = conn;
     const ends: HandshakeEnds = {};
     try {
@@ -113,38 +115,39 @@ export class Inbound {
 
   /** One tunnel: understand, admit, connect, answer, relay. Nothing answers 200 before the application is connected. */
   async #serveTunnel(peer: PeerConnection, tunnel: IncomingTunnel): Promise<void> {
-    using _hold = this.#pod.drain.hold();
-    const { telemetry, clock, limit } = this.#context;
+    const { telemetry, clock, limit, demand } = this.#context;
     const startedAt = clock.monotonic();
-    let place: Disposable | undefined;
+    let stay: Stay | undefined;
     let request: Request;
     try {
-      place = limit.take('tunnel');
-      if (this.#context.demand) await this.#fetch(this.#context.demand, peer, tunnel);
+      stay = Stay.take(limit, 'tunnel', this.#pod.drain);
+      if (demand) await this.#fetch(demand, peer, tunnel);
       request = this.#understand(peer, tunnel);
     } catch (thrown) {
-      place?.[Symbol.dispose]();
+      stay?.[Symbol.dispose]();
       const error = MeshError.from(thrown);
       telemetry.refusedEarly(peer.conn.remote, peer.conn.local, 'inbound', error);
       return tunnel.refuse(error.status);
     }
-    using _place = place;
-    const result = telemetry.open(this.#facts(peer, request), startedAt);
+    let result: ConnectionResult | undefined;
+    let admission: Admission | undefined;
     let answered = false;
     let app: Conn | undefined;
     try {
-      using admission = this.#admit(peer, request);
-      using scope = new CancelScope(admission.cancel, tunnel.cancel);
-      app = await this.#connect(peer, request, scope);
+      result = telemetry.open(this.#facts(peer, request), startedAt);
+      admission = this.#admit(peer, request);
+      app = await this.#connect(peer, request, admission, tunnel.cancel);
       const stream = tunnel.accept(this.#answerHeaders(peer));
       answered = true;
       if (request.target.proxyHeader) app.write(proxyHeaderOf(peer, request));
-      await join(stream, app, [result], admission.cancel);
-      result.end();
+      new Delivered(stream, app, { admission, result, stay }).begin();
     } catch (thrown) {
       const error = MeshError.from(thrown);
-      if (!answered) tunnel.refuse(error.status);
+      admission?.[Symbol.dispose]();
+      stay[Symbol.dispose]();
       app?.reset();
+      if (!result) throw error;
+      if (!answered) tunnel.refuse(error.status);
       result.end(error);
     }
   }
@@ -192,17 +195,18 @@ export class Inbound {
       source: conn.remote,
       identity: origin.identity,
       to: target.to,
-      originalDestination: formatHostPort(conn.local),
+      originalDestination: conn.local,
       protocol: 'HBONE',
     });
   }
 
   /** An application that speaks PROXY may listen on loopback only; it learns the client's address from the header. */
-  #connect({ conn }: PeerConnection, { target }: Request, cancel: CancelSignal): Promise<Conn> {
+  async #connect({ conn }: PeerConnection, { target }: Request, admission: Admission, gone: CancelSignal): Promise<Conn> {
     const { to, proxyHeader: announced } = target;
-    if (!announced || !this.#context.config.localhostAppTunnel) return this.#delivery.connect(to, conn.remote, cancel);
+    using scope = new CancelScope(admission, gone);
+    if (!announced || !this.#context.config.localhostAppTunnel) return await this.#delivery.connect(to, conn.remote, scope);
     const ip = to.ip.includes(':') ? '::1' : '127.0.0.1';
-    return this.#delivery.connect({ ip, port: to.port }, { ip, port: 0 }, cancel);
+    return await this.#delivery.connect({ ip, port: to.port }, { ip, port: 0 }, scope);
   }
 
   #answerHeaders({ workload }: PeerConnection): HeaderList {
@@ -214,7 +218,7 @@ export class Inbound {
       reporter: 'destination',
       from: conn.remote,
       to: conn.local,
-      hboneAddress: target.askedHost === undefined ? formatHostPort(target.asked) : `${target.askedHost}:${target.asked.port}`,
+      hboneAddress: target.askedHost === undefined ? target.asked : `${target.askedHost}:${target.asked.port}`,
       source: origin.peer,
       destination: peerOf(workload, workload.identity),
       service: guessService(this.#context.store, workload, target.to.port, origin.serviceHost),

@@ -4,7 +4,6 @@ import { formatHostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { WorkloadUid } from '#shared/ids.ts';
 import type { CancelSignal } from '#shared/lifecycle/cancel.ts';
-import { CancelScope } from '#shared/lifecycle/cancel.ts';
 import { parseBaggage } from '#shared/hbone/baggage.ts';
 import type { Tunnel } from '#shared/hbone/api.ts';
 import { isSpiffeId } from '#shared/ids.ts';
@@ -12,16 +11,16 @@ import type { ByteStream, Conn } from '#shared/reactor/api.ts';
 import { fetchDestination } from '../state/fetch.ts';
 import type { Service, Workload } from '../state/model.ts';
 import type { EndpointLoad } from '../state/two-choices.ts';
-import type { ConnectionFacts, ConnectionResult } from '../telemetry/connection-result.ts';
+import type { ConnectionFacts } from '../telemetry/connection-result.ts';
 import type { Peer } from '../telemetry/peer.ts';
 import { UNKNOWN_PEER, peerOf, peerOfBaggage } from '../telemetry/peer.ts';
-import { join } from './join.ts';
+import { OutboundCarriage } from './outbound-carriage.ts';
 import type { Pod, ProxyContext } from './pod.ts';
 import { isCapturePort, isLoopback, podSocket, workloadOf } from './pod.ts';
-import type { RelayStory } from './relay-book.ts';
 import { openSameNode, sameNodePod } from './same-node.ts';
 import type { SameNodeEnd } from './same-node.ts';
 import { TunnelHeaders } from './tunnel-headers.ts';
+import type { Stay } from './stay.ts';
 import type { NamedRoute, Route } from './upstream.ts';
 import { decideRoute } from './upstream.ts';
 
@@ -31,6 +30,7 @@ const MAX_ATTEMPTS = 2;
 /** One connection of an application. */
 export interface OutboundClient {
   readonly conn: Conn;
+  readonly stay: Stay;
   /** Its address in the pod's network. */
   readonly from: HostPort;
   readonly source: Workload;
@@ -68,40 +68,48 @@ export class Outbound {
     this.#pod = pod;
   }
 
-  /** Serves an accepted connection to its end; never rejects. */
-  async serve(conn: Conn): Promise<void> {
-    using _hold = this.#pod.drain.hold();
+  /** Takes an accepted connection to where it wants to go, and resolves once it is on its way; never rejects. Owns the stay. */
+  async serve(conn: Conn, stay: Stay): Promise<void> {
     const startedAt = this.#context.clock.monotonic();
     const to = conn.originalDestination();
     let client: OutboundClient;
     try {
       if (isLoopback(to.ip) && isCapturePort(to.port, this.#context.config))
         throw new MeshError('self_call', 'attempted recursive call to ourselves');
-      client = { conn, from: conn.remote, to, startedAt, source: await workloadOf(this.#pod, this.#context) };
+      client = { conn, stay, from: conn.remote, to, startedAt, source: await workloadOf(this.#pod, this.#context) };
     } catch (thrown) {
+      stay[Symbol.dispose]();
       this.#context.telemetry.refusedEarly(conn.remote, to, 'outbound', MeshError.from(thrown));
       return conn.reset();
     }
     await this.carry(client);
   }
 
-  /** Takes a client where it wants to go, to the end of the connection; never rejects. Who was redirected sees a failure as a reset. */
+  /** Takes a client where it wants to go; never rejects. Who was redirected sees a failure as a reset. */
   async carry(client: OutboundClient, answer?: ClientAnswer): Promise<void> {
     const attempt = await this.#open(client);
-    const result = this.#context.telemetry.open(this.#facts(client, attempt), client.startedAt);
+    const { conn, from, to, startedAt, stay } = client;
+    const result = this.#context.telemetry.open(this.#facts(client, attempt), startedAt);
     if ('error' in attempt) {
+      stay[Symbol.dispose]();
       result.end(attempt.error);
       if (answer) await answer.failed(attempt.error);
-      else client.conn.reset();
+      else conn.reset();
       return;
     }
     answer?.opened();
-    const load = loadOf(attempt.route);
-    try {
-      await this.#relay(client, attempt.upstream, attempt.route, result);
-    } finally {
-      if (load) load.inFlight -= 1;
-    }
+    const { route, upstream } = attempt;
+    new OutboundCarriage(conn, upstream.stream, {
+      context: this.#context,
+      pod: this.#pod,
+      from,
+      to,
+      route,
+      local: upstream.local,
+      load: loadOf(route),
+      result,
+      stay,
+    }).begin();
   }
 
   /** Decides and connects, and does so once more without the endpoint that failed. */
@@ -212,63 +220,35 @@ export class Outbound {
     return { stream: tunnel.stream, beyond: peerBeyond(tunnel, responseBaggage) };
   }
 
-  async #relay(
-    client: OutboundClient,
-    { stream, local }: Upstream,
-    route: Route | undefined,
-    result: ConnectionResult,
-  ): Promise<void> {
-    const { conn, from, to } = client;
-    const { cut } = this.#pod.drain;
-    using scope = local ? new CancelScope(cut, local.cancel) : new CancelScope(cut);
-    using _local = local;
-    const shown = {
-      pod: this.#pod.uid,
-      direction: 'outbound' as const,
-      source: from,
-      originalDestination: formatHostPort(to),
-      actualDestination: formatHostPort(route?.to ?? to),
-      protocol: protocolOf(route, local),
-    };
-    using _tracked = this.#context.tracker.add({ ...shown, cut: (reason) => scope.cancel(reason) });
-    const results = local ? [result, local.result] : [result];
-    let error: MeshError | undefined;
-    try {
-      const story = (): RelayStory => ({
-        pod: this.#pod.uid,
-        entrance: 'outbound',
-        shown,
-        ...(local ? { admission: local.admission } : {}),
-      });
-      const handing = shown.protocol === 'TCP' ? { book: this.#context.relays, story } : undefined;
-      await join(conn, stream, results, scope, handing);
-    } catch (thrown) {
-      error = MeshError.from(thrown);
-    }
-    for (const each of results) each.end(error);
-  }
-
   #facts({ from, source, to }: OutboundClient, attempt: Attempt): ConnectionFacts {
     const { route } = attempt;
     const service = route ? route.service : this.#meant(source, to);
-    const common = { reporter: 'source' as const, from, service };
+    // Of one shape and made at once: spread together, the facts of a connection take half as much again.
+    const facts = (to: HostPort, who: Peer, destination: Peer, hboneAddress?: HostPort | string): ConnectionFacts => ({
+      reporter: 'source',
+      from,
+      to,
+      hboneAddress,
+      source: who,
+      destination,
+      service,
+      mutualTls: hboneAddress !== undefined,
+    });
     switch (route?.kind) {
       case undefined:
       case 'passthrough':
-        return { ...common, ...IN_THE_CLEAR, to: route?.to ?? to, source: peerOf(source), destination: UNKNOWN_PEER };
+        return facts(route?.to ?? to, peerOf(source), UNKNOWN_PEER);
       case 'plain':
-        return { ...common, ...IN_THE_CLEAR, to: route.to, source: peerOf(source), destination: peerOf(route.workload) };
+        return facts(route.to, peerOf(source), peerOf(route.workload));
       case 'hbone': {
-        const ends = { source: peerOf(source, source.identity), destination: peerOf(route.workload, route.workload.identity) };
+        const [who, destination] = [peerOf(source, source.identity), peerOf(route.workload, route.workload.identity)];
         // Within the node nothing listens on 15008 for it: the application is dialled.
-        if (sameNodePod(this.#context, route)) return { ...common, ...IN_THE_CLEAR, ...ends, to: route.authority };
-        return { ...common, ...ends, to: route.to, hboneAddress: formatHostPort(route.authority), mutualTls: true };
+        if (sameNodePod(this.#context, route)) return facts(route.authority, who, destination);
+        return facts(route.to, who, destination, route.authority);
       }
       case 'gateway': {
         const beyond = 'upstream' in attempt ? attempt.upstream.beyond : undefined;
-        const destination = beyond ?? peerOf(route.workload);
-        const ends = { source: peerOf(source, source.identity), destination };
-        return { ...common, ...ends, to: route.to, hboneAddress: route.authority, mutualTls: true };
+        return facts(route.to, peerOf(source, source.identity), beyond ?? peerOf(route.workload), route.authority);
       }
     }
   }
@@ -279,13 +259,6 @@ export class Outbound {
     return store.services.byVip(config.network, to.ip, source.namespace);
   }
 }
-
-function protocolOf(route: Route | undefined, local: SameNodeEnd | undefined): 'TCP' | 'HBONE' | 'DOUBLEHBONE' {
-  if (route?.kind === 'gateway') return 'DOUBLEHBONE';
-  return route?.kind === 'hbone' && !local ? 'HBONE' : 'TCP';
-}
-
-const IN_THE_CLEAR = { hboneAddress: undefined, mutualTls: false } as const;
 
 function peerBeyond({ peer, headers }: Tunnel, useBaggage: boolean): Peer {
   const identity = peer.uris.find(isSpiffeId);

@@ -1,18 +1,18 @@
 // Port 15006 of a pod: connections that came in the clear, on to the application if the policies let peers without identity in.
 import type { HostPort } from '#shared/address.ts';
-import { formatHostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { Conn } from '#shared/reactor/api.ts';
 import type { Workload } from '../state/model.ts';
 import { networkAddress } from '../state/model.ts';
 import type { ConnectionResult } from '../telemetry/connection-result.ts';
 import { peerOf } from '../telemetry/peer.ts';
+import { Delivered } from './delivered.ts';
+import type { Admission } from './delivery.ts';
 import { Delivery } from './delivery.ts';
 import { guessService } from './inbound-target.ts';
 import type { Pod, ProxyContext } from './pod.ts';
-import type { RelayStory } from './relay-book.ts';
-import { join } from './join.ts';
 import { isCapturePort, workloadOf } from './pod.ts';
+import type { Stay } from './stay.ts';
 
 export class Passthrough {
   readonly #context: ProxyContext;
@@ -25,9 +25,8 @@ export class Passthrough {
     this.#delivery = new Delivery(context, pod);
   }
 
-  /** Serves an accepted connection to its end; never rejects. */
-  async serve(conn: Conn): Promise<void> {
-    using _hold = this.#pod.drain.hold();
+  /** Serves an accepted connection, and resolves once it is on its way; never rejects. Owns the stay. */
+  async serve(conn: Conn, stay: Stay): Promise<void> {
     const startedAt = this.#context.clock.monotonic();
     const to = conn.originalDestination();
     let workload: Workload;
@@ -35,32 +34,30 @@ export class Passthrough {
       if (isCapturePort(to.port, this.#context.config)) throw new MeshError('self_call', 'attempted recursive call to ourselves');
       workload = await workloadOf(this.#pod, this.#context);
     } catch (thrown) {
+      stay[Symbol.dispose]();
       this.#context.telemetry.refusedEarly(conn.remote, to, 'inbound', MeshError.from(thrown));
       return conn.reset();
     }
     const result = this.#open(conn.remote, to, workload, startedAt);
+    let admission: Admission | undefined;
     try {
-      await this.#deliver(conn, to, workload, result);
-      result.end();
+      const request = {
+        workload,
+        source: conn.remote,
+        identity: undefined,
+        to,
+        originalDestination: to,
+        protocol: 'TCP' as const,
+      };
+      admission = this.#delivery.admit(request);
+      const app = await this.#delivery.connect(to, conn.remote, admission, true);
+      new Delivered(conn, app, { admission, result, stay, book: this.#context.relays }).begin();
     } catch (thrown) {
+      admission?.[Symbol.dispose]();
+      stay[Symbol.dispose]();
       conn.reset();
       result.end(MeshError.from(thrown));
     }
-  }
-
-  async #deliver(conn: Conn, to: HostPort, workload: Workload, result: ConnectionResult): Promise<void> {
-    const request = {
-      source: conn.remote,
-      identity: undefined,
-      to,
-      originalDestination: formatHostPort(to),
-      protocol: 'TCP' as const,
-    };
-    using admission = this.#delivery.admit({ ...request, workload });
-    const app = await this.#delivery.connect(to, conn.remote, admission.cancel, true);
-    const pod = this.#pod.uid;
-    const story = (): RelayStory => ({ pod, entrance: 'plaintext', admission: { ...request, pod, workload: workload.uid } });
-    await join(conn, app, [result], admission.cancel, { book: this.#context.relays, story });
   }
 
   #open(from: HostPort, to: HostPort, workload: Workload, startedAt: number): ConnectionResult {

@@ -13,6 +13,7 @@ import { Outbound } from './outbound.ts';
 import { Passthrough } from './passthrough.ts';
 import type { Pod, ProxyContext } from './pod.ts';
 import { podSocket } from './pod.ts';
+import { Stay } from './stay.ts';
 
 /** Istio's backlog of in-pod listeners. */
 const BACKLOG = 128;
@@ -39,8 +40,10 @@ export async function startPodProxy(context: ProxyContext, { uid, who, netns, so
   cleanup.defer(() => pool.close());
   const listeners = cleanup.use(new DisposableStack());
   /** True when all are transparent. */
-  const listen = async (port: number, entrance: Entrance, serve: (conn: Conn) => Promise<void>): Promise<boolean> => {
-    const limited = (conn: Conn): void => void serveWithin(context, entrance, conn, serve);
+  const listen = async (port: number, entrance: Entrance, serve: Serve): Promise<boolean> => {
+    // Tunnels of a peer hold the drain, not the connection that they are in.
+    const drain = entrance === 'hbone' ? undefined : pod.drain;
+    const limited = (conn: Conn): void => serveWithin({ context, entrance, drain, serve }, conn);
     const options = podListenOptions(context.config, netns, port);
     const given = sockets.get(port) ?? [];
     let transparent = given.length > 0;
@@ -54,11 +57,11 @@ export async function startPodProxy(context: ProxyContext, { uid, who, netns, so
   const outbound = new Outbound(context, pod);
   const inbound = new Inbound(context, pod);
   const passthrough = new Passthrough(context, pod);
-  await listen(PORT.outbound, 'outbound', (conn) => outbound.serve(conn));
-  const plaintext = await listen(PORT.inboundPlaintext, 'plaintext', (conn) => passthrough.serve(conn));
-  const hbone = await listen(PORT.hbone, 'hbone', (conn) => inbound.serve(conn));
+  await listen(PORT.outbound, 'outbound', (conn, stay) => outbound.serve(conn, stay));
+  const plaintext = await listen(PORT.inboundPlaintext, 'plaintext', (conn, stay) => passthrough.serve(conn, stay));
+  const hbone = await listen(PORT.hbone, 'hbone', (conn, stay) => inbound.serve(conn, stay));
   const socks = new Socks(context, pod, outbound);
-  await listen(PORT.socks5, 'socks5', (conn) => socks.serve(conn));
+  await listen(PORT.socks5, 'socks5', (conn, stay) => socks.serve(conn, stay));
   pod.transparent = plaintext && hbone;
   listeners.use(context.pods.add(pod));
   const held = cleanup.move();
@@ -71,21 +74,33 @@ export async function startPodProxy(context: ProxyContext, { uid, who, netns, so
   };
 }
 
-/** Serves a connection if there is room for one more. Never rejects: what goes wrong with one connection ends that one alone. */
-async function serveWithin(
-  { limit, telemetry }: ProxyContext,
-  entrance: Entrance,
-  conn: Conn,
-  serve: (conn: Conn) => Promise<void>,
-): Promise<void> {
-  try {
-    using _place = limit.take(entrance);
-    await serve(conn);
-  } catch (thrown) {
+/** Owns the stay; never rejects. */
+type Serve = (conn: Conn, stay: Stay) => Promise<void>;
+
+interface Door {
+  readonly context: ProxyContext;
+  readonly entrance: Entrance;
+  readonly drain: Drain | undefined;
+  readonly serve: Serve;
+}
+
+/** Serves a connection if there is room for one more. What goes wrong with one connection ends that one alone. */
+function serveWithin({ context: { limit, telemetry }, entrance, drain, serve }: Door, conn: Conn): void {
+  const refuse = (thrown: unknown): void => {
     const direction = entrance === 'outbound' || entrance === 'socks5' ? 'outbound' : 'inbound';
     telemetry.refusedEarly(conn.remote, conn.local, direction, MeshError.from(thrown));
     conn.reset();
+  };
+  let stay: Stay;
+  try {
+    stay = Stay.take(limit, entrance, drain);
+  } catch (thrown) {
+    return refuse(thrown);
   }
+  serve(conn, stay).catch((thrown: unknown) => {
+    stay[Symbol.dispose]();
+    refuse(thrown);
+  });
 }
 
 /** Peers of 15008 are kept alive by HTTP/2 PING, so only the captured ports ask the kernel to. */

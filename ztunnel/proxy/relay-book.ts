@@ -8,6 +8,7 @@ import type { DetachedConn } from '#shared/reactor/api.ts';
 import type { ConnectionResult, OpenResult } from '../telemetry/connection-result.ts';
 import type { Entrance } from './connection-limit.ts';
 import type { TrackedConnection } from './connection-tracker.ts';
+import type { DeliveryRequest } from './delivery.ts';
 
 /** What let an inbound connection in: asked again where it goes on, and whenever policies change there. */
 export interface AdmissionStory {
@@ -17,8 +18,12 @@ export interface AdmissionStory {
   readonly source: HostPort;
   readonly identity: SpiffeId | undefined;
   readonly to: HostPort;
-  readonly originalDestination: string;
+  readonly originalDestination: HostPort;
   readonly protocol: 'TCP' | 'HBONE';
+}
+
+export function admissionStory(pod: string, { workload, originalDestination, ...request }: DeliveryRequest): AdmissionStory {
+  return { ...request, pod, workload: workload.uid, originalDestination };
 }
 
 /** A relay apart from its sockets: plain values. */
@@ -39,34 +44,35 @@ export interface HandedRelay {
   readonly upstream: DetachedConn;
 }
 
-interface Entry {
-  readonly relay: Relay;
-  readonly story: () => RelayStory;
+/** A relay that could go on elsewhere. */
+export interface HandableRelay {
   readonly results: readonly ConnectionResult[];
-  /** Whoever waits for the end of it waits no more. */
-  readonly over: (reason: MeshError) => void;
+  story(): RelayStory;
+  detach: Relay['detach'];
+  /** It was let go of: nothing of it is left here. */
+  handedOver(reason: MeshError): void;
 }
 
 export class RelayBook {
-  readonly #entries = new Set<Entry>();
+  readonly #relays = new Set<HandableRelay>();
 
-  add(entry: Entry): void {
-    this.#entries.add(entry);
+  add(relay: HandableRelay): void {
+    this.#relays.add(relay);
   }
 
-  delete(entry: Entry): void {
-    this.#entries.delete(entry);
+  delete(relay: HandableRelay): void {
+    this.#relays.delete(relay);
   }
 
   /** Lets go of all that can go on elsewhere; the caller owns their descriptors. What is over in this moment ends here. */
   take(): HandedRelay[] {
     const handed: HandedRelay[] = [];
-    for (const entry of this.#entries) {
-      const ends = entry.relay.detach();
+    for (const relay of this.#relays) {
+      const ends = relay.detach();
       if (!ends) continue;
-      this.#entries.delete(entry);
-      handed.push({ story: entry.story(), results: entry.results.map((result) => result.handOver()), ...ends });
-      entry.over(new MeshError('draining', 'another ztunnel goes on with the connection'));
+      this.#relays.delete(relay);
+      handed.push({ story: relay.story(), results: relay.results.map((result) => result.handOver()), ...ends });
+      relay.handedOver(new MeshError('draining', 'another ztunnel goes on with the connection'));
     }
     return handed;
   }

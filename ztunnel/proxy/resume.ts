@@ -1,36 +1,92 @@
 // A relay that another ztunnel began: its policies are asked again, and it goes on with the bytes that were on their way.
 import { MeshError } from '#shared/errors.ts';
-import { CancelScope } from '#shared/lifecycle/cancel.ts';
+import type { CancelSignal } from '#shared/lifecycle/cancel.ts';
 import type { Conn, DetachedConn } from '#shared/reactor/api.ts';
+import type { ConnectionResult } from '../telemetry/connection-result.ts';
+import { Carriage } from './carriage.ts';
+import type { ConnectionLimit } from './connection-limit.ts';
+import type { TrackedConnection } from './connection-tracker.ts';
+import type { Admission } from './delivery.ts';
 import { Delivery } from './delivery.ts';
-import { join } from './join.ts';
 import type { Pod, ProxyContext } from './pod.ts';
-import type { AdmissionStory, HandedRelay } from './relay-book.ts';
+import type { AdmissionStory, HandableRelay, HandedRelay, RelayStory } from './relay-book.ts';
+import { Stay } from './stay.ts';
 
-/** Owns the descriptors. Serves it to its end; never rejects. */
-export async function resumeRelay(
-  context: ProxyContext,
-  { story, results: told, downstream, upstream }: HandedRelay,
-): Promise<void> {
-  const { telemetry, tracker, relays } = context;
-  const results = told.map((result) => telemetry.resume(result));
+/** Owns the descriptors; never throws. */
+export function resumeRelay(context: ProxyContext, { story, results: told, downstream, upstream }: HandedRelay): void {
+  const results = told.map((result) => context.telemetry.resume(result));
   const [down, up] = [adopt(context, downstream), adopt(context, upstream)];
-  let error: MeshError | undefined;
+  let stay: Stay | undefined;
   try {
-    using cleanup = new DisposableStack();
     const pod = podOf(context, story.pod);
-    cleanup.use(placeOf(context, story.entrance));
-    cleanup.use(pod.drain.hold());
-    const scope = cleanup.use(new CancelScope(pod.drain.cut));
-    if (story.admission) cleanup.use(admit(context, story.admission, scope));
-    if (story.shown) cleanup.use(tracker.add({ ...story.shown, cut: (reason) => scope.cancel(reason) }));
-    await join(down, up, results, scope, { book: relays, story: () => story });
+    stay = new Stay(placeOf(context, story.entrance), pod.drain);
+    const admission = story.admission && admit(context, story.admission);
+    new Resumed(down, up, { context, pod, story, results, stay, admission }).begin();
   } catch (thrown) {
-    error = MeshError.from(thrown);
+    const error = MeshError.from(thrown);
+    stay?.[Symbol.dispose]();
     down.reset();
     up.reset();
+    for (const result of results) result.end(error);
   }
-  for (const result of results) result.end(error);
+}
+
+interface ResumedParts {
+  readonly context: ProxyContext;
+  readonly pod: Pod;
+  readonly story: RelayStory;
+  readonly results: readonly ConnectionResult[];
+  readonly stay: Stay;
+  readonly admission: Admission | undefined;
+}
+
+class Resumed extends Carriage implements HandableRelay {
+  readonly #parts: ResumedParts;
+  readonly #shown: TrackedConnection | undefined;
+  readonly #cancels: readonly CancelSignal[];
+
+  constructor(downstream: Conn, upstream: Conn, parts: ResumedParts) {
+    const [first, ...others] = parts.results;
+    if (!first) throw new MeshError('protocol_error', 'a relay without its counts');
+    super(downstream, upstream, first);
+    for (const result of others) result.carry(this);
+    const { pod, story, admission } = parts;
+    this.#parts = parts;
+    this.#shown = story.shown && { ...story.shown, cut: (reason) => this.onCancel(reason) };
+    this.#cancels = [pod.drain.cut, ...(admission ? [admission] : [])];
+  }
+
+  /** Until its end. */
+  begin(): void {
+    const { context } = this.#parts;
+    if (this.#shown) context.tracker.add(this.#shown);
+    context.relays.add(this);
+    for (const cancel of this.#cancels) cancel.add(this);
+    const reason = this.#cancels.find((cancel) => cancel.reason)?.reason;
+    if (reason) this.onCancel(reason);
+  }
+
+  get results(): readonly ConnectionResult[] {
+    return this.#parts.results;
+  }
+
+  story(): RelayStory {
+    return this.#parts.story;
+  }
+
+  handedOver(reason: MeshError): void {
+    this.leave(reason);
+  }
+
+  protected override ended(error: MeshError | undefined): void {
+    const { context, admission, stay, results } = this.#parts;
+    if (this.#shown) context.tracker.delete(this.#shown);
+    context.relays.delete(this);
+    for (const cancel of this.#cancels) cancel.delete(this);
+    admission?.[Symbol.dispose]();
+    stay[Symbol.dispose]();
+    for (const result of results) result.end(error);
+  }
 }
 
 function adopt({ reactor }: ProxyContext, conn: DetachedConn): Conn {
@@ -44,20 +100,19 @@ function podOf({ pods }: ProxyContext, uid: string): Pod {
 }
 
 /** It is open already, so that it goes on also where there is no room for new ones. */
-function placeOf({ limit }: ProxyContext, entrance: HandedRelay['story']['entrance']): Disposable | undefined {
+function placeOf({ limit }: ProxyContext, entrance: HandedRelay['story']['entrance']): ConnectionLimit | undefined {
   try {
-    return limit.take(entrance);
+    limit.enter(entrance);
+    return limit;
   } catch {
     return undefined;
   }
 }
 
-/** Also ends `scope` when the connection must end for its sake. Throws `policy_denied`, or `unknown_destination`. */
-function admit(context: ProxyContext, story: AdmissionStory, scope: CancelScope): Disposable {
+/** Throws `policy_denied`, or `unknown_destination`. */
+function admit(context: ProxyContext, story: AdmissionStory): Admission {
   const { pod, workload: uid, ...request } = story;
   const workload = context.store.workloads.get(uid);
   if (!workload) throw new MeshError('unknown_destination', `the workload ${uid} of its policies is not known here`);
-  const admission = new Delivery(context, podOf(context, pod)).admit({ ...request, workload });
-  admission.cancel.add({ onCancel: (reason) => scope.cancel(reason) });
-  return admission;
+  return new Delivery(context, podOf(context, pod)).admit({ ...request, workload });
 }

@@ -1,17 +1,15 @@
 // When this ztunnel serves both ends, there is no wire to protect: the two sockets are joined in this process. The source is who the
 // CNI agent says lives in its namespace, and the destination's policies are evaluated as for a tunnel.
 import type { HostPort } from '#shared/address.ts';
-import { formatHostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
-import type { CancelSignal } from '#shared/lifecycle/cancel.ts';
 import type { Conn } from '#shared/reactor/api.ts';
 import type { Workload } from '../state/model.ts';
 import type { ConnectionResult } from '../telemetry/connection-result.ts';
 import { peerOf } from '../telemetry/peer.ts';
+import type { Admission } from './delivery.ts';
 import { Delivery } from './delivery.ts';
 import { guessService, inboundTarget } from './inbound-target.ts';
 import type { Pod, ProxyContext } from './pod.ts';
-import type { AdmissionStory } from './relay-book.ts';
 import type { Route } from './upstream.ts';
 
 type TunnelRoute = Extract<Route, { kind: 'hbone' }>;
@@ -32,10 +30,8 @@ export interface SameNodeEnd extends Disposable {
   readonly app: Conn;
   /** The line and counts of the destination's side. */
   readonly result: ConnectionResult;
-  /** Ends when the destination's side must stop. */
-  readonly cancel: CancelSignal;
-  /** What let it in. */
-  readonly admission: AdmissionStory;
+  /** What let it in; ends when the destination's side must stop. */
+  readonly admission: Admission;
 }
 
 export interface SameNodeRequest {
@@ -73,14 +69,13 @@ export async function openSameNode(context: ProxyContext, request: SameNodeReque
       source: from,
       identity: source.identity,
       to,
-      originalDestination: formatHostPort(authority),
+      originalDestination: authority,
       protocol: 'TCP' as const,
     };
     const admission = cleanup.use(delivery.admit({ ...request, workload }));
-    const app = await delivery.connect(to, from, admission.cancel);
+    const app = await delivery.connect(to, from, admission);
     const held = cleanup.move();
-    const story = { ...request, pod: pod.uid, workload: workload.uid };
-    return { app, result, cancel: admission.cancel, admission: story, [Symbol.dispose]: () => held.dispose() };
+    return { app, result, admission, [Symbol.dispose]: () => held.dispose() };
   } catch (thrown) {
     const error = MeshError.from(thrown);
     result.end(error);

@@ -7,6 +7,7 @@ import { answerFromMesh } from '../dns/answer.ts';
 import type { Outbound } from '../proxy/outbound.ts';
 import type { Pod, ProxyContext } from '../proxy/pod.ts';
 import { isCapturePort, isLoopback, workloadOf } from '../proxy/pod.ts';
+import type { Stay } from '../proxy/stay.ts';
 import { fetchHost } from '../state/fetch.ts';
 import type { Workload } from '../state/model.ts';
 import type { Wish } from './messages.ts';
@@ -24,9 +25,8 @@ export class Socks {
     this.#outbound = outbound;
   }
 
-  /** Serves an accepted connection to its end; never rejects. */
-  async serve(accepted: Conn): Promise<void> {
-    using _hold = this.#pod.drain.hold();
+  /** Serves an accepted connection, and resolves once it is on its way; never rejects. Owns the stay. */
+  async serve(accepted: Conn, stay: Stay): Promise<void> {
     const { clock, telemetry } = this.#context;
     const startedAt = clock.monotonic();
     const conn = new SocksConn(accepted, clock, this.#pod.drain.cut);
@@ -40,13 +40,14 @@ export class Socks {
         throw new MeshError('self_call', 'attempted recursive call to ourselves');
     } catch (thrown) {
       const error = MeshError.from(thrown);
+      stay[Symbol.dispose]();
       telemetry.refusedEarly(accepted.remote, to, 'outbound', error);
       return conn.refuse(replyOf(error));
     }
     // The client's own address is a loopback one, which means nothing to others.
     const from = { ip: ownAddress(source, to.ip) ?? accepted.remote.ip, port: accepted.remote.port };
     await this.#outbound.carry(
-      { conn, from, source, to, startedAt },
+      { conn, stay, from, source, to, startedAt },
       { opened: () => conn.accept(), failed: (error) => conn.refuse(replyOf(error)) },
     );
   }

@@ -12,7 +12,7 @@ export interface ConnectionFacts extends TrafficLabels {
   readonly from: HostPort;
   readonly to: HostPort;
   /** The authority of the tunnel, when there is one. */
-  readonly hboneAddress: string | undefined;
+  readonly hboneAddress: HostPort | string | undefined;
 }
 
 export type Direction = 'inbound' | 'outbound';
@@ -43,15 +43,15 @@ const NO_BYTES: ByteCounts = { sent: 0, received: 0 };
 /** Makes connection results; one per process. */
 export class ConnectionTelemetry {
   readonly metrics: TrafficMetrics;
+  readonly log: Log;
+  readonly clock: Clock;
   readonly #live = new Set<ConnectionResult>();
-  readonly #log: Log;
-  readonly #clock: Clock;
 
   /** `log` is the scope `access`. */
   constructor(metrics: TrafficMetrics, log: Log, clock: Clock) {
     this.metrics = metrics;
-    this.#log = log;
-    this.#clock = clock;
+    this.log = log;
+    this.clock = clock;
     // Bytes of live connections are counted when somebody looks, not chunk by chunk.
     metrics.beforeRead = () => {
       for (const result of this.#live) result.flush();
@@ -64,25 +64,27 @@ export class ConnectionTelemetry {
 
   /** Counts and logs the opening. `startedAt`: the monotonic time of the accept. */
   open(facts: ConnectionFacts, startedAt: number): ConnectionResult {
-    const elapsed = (): number => this.#clock.monotonic() - startedAt;
-    const result = new ConnectionResult(facts, this.metrics.cells(facts), this.#log, elapsed, () => this.#live.delete(result));
+    const result = new ConnectionResult(this, facts, startedAt, NO_BYTES);
     this.#live.add(result);
+    result.opened();
     return result;
   }
 
   /** Goes on with one that was handed over: its opening was counted and told. */
   resume({ facts, age, carried }: OpenResult): ConnectionResult {
-    const since = this.#clock.monotonic() - age;
-    const elapsed = (): number => this.#clock.monotonic() - since;
-    const onEnd = (): void => void this.#live.delete(result);
-    const result: ConnectionResult = new ConnectionResult(facts, this.metrics.cells(facts), this.#log, elapsed, onEnd, carried);
+    const result = new ConnectionResult(this, facts, this.clock.monotonic() - age, carried);
     this.#live.add(result);
     return result;
   }
 
+  /** For results: it is over, here. */
+  ended(result: ConnectionResult): void {
+    this.#live.delete(result);
+  }
+
   /** For connections refused before it was known whose they are. */
   refusedEarly(from: HostPort, to: HostPort, direction: Direction, error: MeshError, ends: HandshakeEnds = {}): void {
-    this.#log.warn('connection failed', {
+    this.log.warn('connection failed', {
       'src.addr': formatHostPort(from),
       'src.identity': ends.peer,
       'dst.addr': formatHostPort(to),
@@ -94,37 +96,32 @@ export class ConnectionTelemetry {
 }
 
 export class ConnectionResult {
+  readonly #telemetry: ConnectionTelemetry;
   readonly #facts: ConnectionFacts;
   readonly #cells: TrafficCells;
-  readonly #log: Log;
-  readonly #elapsed: () => number;
-  readonly #onEnd: () => void;
+  /** Monotonic. */
+  readonly #startedAt: number;
   #counts = NO_BYTES;
   /** What the metrics were told so far. */
-  #told = NO_BYTES;
+  #toldSent = 0;
+  #toldReceived = 0;
   /** Carried before it was handed over to this process. */
-  #before = NO_BYTES;
+  readonly #before: ByteCounts;
   #ended = false;
 
-  /** `carried`: by others before; the connection is not new then. */
-  constructor(
-    facts: ConnectionFacts,
-    cells: TrafficCells,
-    log: Log,
-    elapsed: () => number,
-    onEnd: () => void,
-    carried?: ByteCounts,
-  ) {
+  /** `before`: carried by others. */
+  constructor(telemetry: ConnectionTelemetry, facts: ConnectionFacts, startedAt: number, before: ByteCounts) {
+    this.#telemetry = telemetry;
     this.#facts = facts;
-    this.#cells = cells;
-    this.#log = log;
-    this.#elapsed = elapsed;
-    this.#onEnd = onEnd;
-    if (carried) {
-      this.#before = carried;
-      return;
-    }
-    cells.opened();
+    this.#cells = telemetry.metrics.cells(facts);
+    this.#startedAt = startedAt;
+    this.#before = before;
+  }
+
+  /** Counts and tells that it is new. */
+  opened(): void {
+    const { log } = this.#telemetry;
+    this.#cells.opened();
     if (log.enabled('debug')) log.debug('connection opened', this.#fields());
   }
 
@@ -140,16 +137,17 @@ export class ConnectionResult {
   /** Tells the metrics what was carried since the last call. */
   flush(): void {
     const { sent, received } = this.#counts;
-    this.#cells.received.value += sent - this.#told.sent;
-    this.#cells.sent.value += received - this.#told.received;
-    this.#told = { sent, received };
+    this.#cells.received.value += sent - this.#toldSent;
+    this.#cells.sent.value += received - this.#toldReceived;
+    this.#toldSent = sent;
+    this.#toldReceived = received;
   }
 
   /** Another process goes on with it: nothing more is counted or told here. */
   handOver(): OpenResult {
     this.flush();
     this.#ended = true;
-    this.#onEnd();
+    this.#telemetry.ended(this);
     const { service, ...facts } = this.#facts;
     const named = service && { hostname: service.hostname, name: service.name, namespace: service.namespace };
     const { sent, received } = this.#totals();
@@ -164,11 +162,12 @@ export class ConnectionResult {
   end(error?: MeshError): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#onEnd();
+    this.#telemetry.ended(this);
     this.flush();
     const failed = error !== undefined && error.code !== 'draining';
     this.#cells.closed(failed ? error.flag : '-', failed);
-    if (!this.#log.enabled(failed ? 'error' : 'info')) return;
+    const { log } = this.#telemetry;
+    if (!log.enabled(failed ? 'error' : 'info')) return;
     const source = this.#facts.reporter === 'source';
     const { sent, received } = this.#totals();
     const fields = {
@@ -178,8 +177,12 @@ export class ConnectionResult {
       duration: `${Math.round(this.#elapsed())}ms`,
       error: error?.message,
     };
-    if (failed) this.#log.error('connection complete', fields);
-    else this.#log.info('connection complete', fields);
+    if (failed) log.error('connection complete', fields);
+    else log.info('connection complete', fields);
+  }
+
+  #elapsed(): number {
+    return this.#telemetry.clock.monotonic() - this.#startedAt;
   }
 
   #fields(): LogFields {
@@ -191,7 +194,7 @@ export class ConnectionResult {
       'src.identity': source.identity,
       'src.cluster': source.cluster || undefined,
       'dst.addr': formatHostPort(to),
-      'dst.hbone_addr': hboneAddress,
+      'dst.hbone_addr': typeof hboneAddress === 'object' ? formatHostPort(hboneAddress) : hboneAddress,
       'dst.service': service?.hostname,
       'dst.workload': destination.name || undefined,
       'dst.namespace': destination.namespace || undefined,

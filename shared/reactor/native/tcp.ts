@@ -27,7 +27,8 @@ export class NativeConn implements Conn, Detachable, Watch {
   #watchId: number;
   #mask = 0;
   #local: HostPort | undefined;
-  #pending: Uint8Array[] = [];
+  /** What the kernel did not take yet; made by the first that it refuses. */
+  #pending: Uint8Array[] | undefined;
   #buffered = 0;
   #wantDrain = false;
   #paused = false;
@@ -73,9 +74,9 @@ export class NativeConn implements Conn, Detachable, Watch {
 
   write(chunk: Uint8Array): boolean {
     if (this.#closed || this.#ending) return true;
-    const sent = this.#pending.length > 0 ? 0 : this.#send(chunk);
+    const sent = this.#waits ? 0 : this.#send(chunk);
     if (sent < chunk.length) {
-      this.#pending.push(this.#loop.slabs.copy(sent === 0 ? chunk : chunk.subarray(sent)));
+      (this.#pending ??= []).push(this.#loop.slabs.copy(sent === 0 ? chunk : chunk.subarray(sent)));
       this.#buffered += chunk.length - sent;
       this.#watch();
     }
@@ -86,7 +87,7 @@ export class NativeConn implements Conn, Detachable, Watch {
   end(): void {
     if (this.#closed || this.#ending) return;
     this.#ending = true;
-    if (this.#pending.length === 0) this.#finishWriting();
+    if (!this.#waits) this.#finishWriting();
   }
 
   reset(): void {
@@ -115,7 +116,7 @@ export class NativeConn implements Conn, Detachable, Watch {
     this.#told = true;
     if (this.#watchId) this.#loop.unwatch(this.#fd, this.#watchId);
     this.#watchId = 0;
-    const unsent = Buffer.concat(this.#pending);
+    const unsent = Buffer.concat(this.#pending ?? []);
     this.#forget();
     return { fd: this.#fd, remote: this.remote, unsent };
   }
@@ -196,28 +197,35 @@ export class NativeConn implements Conn, Detachable, Watch {
   }
 
   #flush(): void {
-    for (let chunk = this.#pending[0]; chunk; chunk = this.#pending[0]) {
+    const pending = this.#pending ?? [];
+    for (let chunk = pending[0]; chunk; chunk = pending[0]) {
       const sent = libc().send(this.#fd, chunk, chunk.length, MSG.DONTWAIT | MSG.NOSIGNAL);
       if (sent < 0) return this.#unwritable(errno());
       this.#buffered -= sent;
-      if (sent < chunk.length) this.#pending[0] = chunk.subarray(sent);
+      if (sent < chunk.length) pending[0] = chunk.subarray(sent);
       else {
-        this.#pending.shift();
+        pending.shift();
         this.#loop.slabs.give(chunk);
       }
     }
+    this.#pending = undefined;
     this.#watch();
     if (this.#wantDrain) {
       this.#wantDrain = false;
       if (!this.#ending) this.#handler?.onDrain();
     }
-    if (this.#ending && !this.#writeEnded && !this.#closed && this.#pending.length === 0) this.#finishWriting();
+    if (this.#ending && !this.#writeEnded && !this.#closed && !this.#waits) this.#finishWriting();
     return undefined;
   }
 
   /** The error was told to the send that failed first, so epoll tells nothing of it. */
   #unwritable(code: number): void {
     if (code !== ERRNO.EAGAIN && code !== ERRNO.EINTR) this.#broken(code);
+  }
+
+  /** Bytes wait for the kernel. */
+  get #waits(): boolean {
+    return this.#pending !== undefined;
   }
 
   #finishWriting(): void {
@@ -254,8 +262,8 @@ export class NativeConn implements Conn, Detachable, Watch {
   }
 
   #forget(): void {
-    for (const chunk of this.#pending) this.#loop.slabs.give(chunk);
-    this.#pending = [];
+    for (const chunk of this.#pending ?? []) this.#loop.slabs.give(chunk);
+    this.#pending = undefined;
     this.#buffered = 0;
     this.#all.delete(this);
   }
@@ -274,7 +282,7 @@ export class NativeConn implements Conn, Detachable, Watch {
   #watch(): void {
     if (this.#closed || !this.#handler) return;
     const reading = this.#paused || this.#readEnded ? 0 : EPOLL.IN;
-    const mask = reading | (this.#pending.length > 0 ? EPOLL.OUT : 0);
+    const mask = reading | (this.#waits ? EPOLL.OUT : 0);
     if (this.#watchId === 0) this.#watchId = this.#loop.watch(this.#fd, mask, this);
     else if (mask !== this.#mask) this.#loop.change(this.#fd, this.#watchId, mask);
     this.#mask = mask;

@@ -108,11 +108,11 @@ export class SocketStream implements ByteStream {
   }
 
   #deliver(handler: StreamHandler, chunk: Buffer): void {
-    if (!handler.buffer) return handler.onData(chunk);
     for (let rest = chunk; rest.length > 0;) {
       if (this.#socket.destroyed) return undefined;
       if (this.#paused) return (this.#socket.unshift(rest), undefined);
-      const target = handler.buffer();
+      const target = handler.buffer?.();
+      if (!target) return handler.onData(rest);
       const size = Math.min(rest.length, target.length);
       target.set(rest.subarray(0, size));
       rest = rest.subarray(size);

@@ -24,8 +24,9 @@ t.test('asks every live connection again, cuts once, and forgets', async (t) => 
   });
   tracker.add(connection('out'));
   tracker.add(connection('in', () => (allowed ? undefined : new MeshError('policy_changed', 'no more'))));
-  const gone = tracker.add(connection('gone', () => new MeshError('policy_changed', 'never')));
-  gone[Symbol.dispose]();
+  const gone = connection('gone', () => new MeshError('policy_changed', 'never'));
+  tracker.add(gone);
+  tracker.delete(gone);
   tracker.recheckAll();
   t.strictSame(cuts, []);
   t.equal([...tracker.all()].length, 2);
