@@ -2,7 +2,6 @@
 import { MeshError } from '#shared/errors.ts';
 import type { HeaderList, IncomingTunnel } from '#shared/hbone/api.ts';
 import { parseAuthority } from '#shared/hbone/authority.ts';
-import { formatBaggage } from '#shared/hbone/baggage.ts';
 import { serveHbone } from '#shared/hbone/server.ts';
 import { parseSpiffeId } from '#shared/ids.ts';
 import { CancelScope, type CancelSignal } from '#shared/lifecycle/cancel.ts';
@@ -10,7 +9,7 @@ import type { Conn, PeerCertificate, TlsConn } from '#shared/reactor/api.ts';
 import { faultFields } from '#shared/reactor/fault.ts';
 import type { Workload } from '../state/model.ts';
 import type { ConnectionFacts, ConnectionResult, HandshakeEnds } from '../telemetry/connection-result.ts';
-import { baggageOf, peerOf } from '../telemetry/peer.ts';
+import { baggageTextOf, peerOf } from '../telemetry/peer.ts';
 import { Delivered } from './delivered.ts';
 import type { Admission } from './delivery.ts';
 import { Delivery } from './delivery.ts';
@@ -210,7 +209,7 @@ export class Inbound {
   }
 
   #answerHeaders({ workload }: PeerConnection): HeaderList {
-    return this.#context.config.responseBaggage ? [['baggage', formatBaggage(baggageOf(workload))]] : [];
+    return this.#context.config.responseBaggage ? [['baggage', baggageTextOf(workload)]] : [];
   }
 
   #facts({ conn, workload }: PeerConnection, { target, origin }: Request): ConnectionFacts {

@@ -2,36 +2,25 @@
 import { randomFillSync } from 'node:crypto';
 import type { HostPort } from '#shared/address.ts';
 import type { HeaderList } from '#shared/hbone/api.ts';
-import { formatBaggage } from '#shared/hbone/baggage.ts';
 import { formatForwarded } from '#shared/hbone/forwarded.ts';
 import type { Workload } from '../state/model.ts';
-import { baggageOf } from '../telemetry/peer.ts';
+import { baggageTextOf } from '../telemetry/peer.ts';
 
 const TRACE_ID = 16;
 const SPAN_ID = 8;
 
 /** Makes the headers of one thread's tunnels. */
 export class TunnelHeaders {
-  readonly #baggage = new WeakMap<Workload, string>();
   /** Random bytes drawn at once: a draw costs the same for one trace as for hundreds. */
   readonly #random = Buffer.alloc((TRACE_ID + SPAN_ID) * 256);
   #used = this.#random.length;
 
   of(source: Workload, from: HostPort, serviceHost: string | undefined): HeaderList {
     return [
-      ['baggage', this.#baggageOf(source)],
+      ['baggage', baggageTextOf(source)],
       ['forwarded', formatForwarded(from, serviceHost)],
       ['traceparent', `00-${this.#draw(TRACE_ID)}-${this.#draw(SPAN_ID)}-00`],
     ];
-  }
-
-  #baggageOf(source: Workload): string {
-    let baggage = this.#baggage.get(source);
-    if (baggage === undefined) {
-      baggage = formatBaggage(baggageOf(source));
-      this.#baggage.set(source, baggage);
-    }
-    return baggage;
   }
 
   #draw(bytes: number): string {

@@ -1,5 +1,6 @@
 // One end of a connection as log lines and metrics name it: from the control plane's workload, or from the baggage of a tunnel.
 import type { Baggage } from '#shared/hbone/baggage.ts';
+import { formatBaggage } from '#shared/hbone/baggage.ts';
 import type { SpiffeId } from '#shared/ids.ts';
 import type { Workload } from '../state/model.ts';
 
@@ -80,8 +81,21 @@ export function peerOfBaggage(baggage: Baggage, identity: SpiffeId | undefined):
   };
 }
 
-/** What a tunnel says of this end. */
-export function baggageOf(workload: Workload): Baggage {
+/** Of each workload once: every tunnel says it. */
+const baggageTexts = new WeakMap<Workload, string>();
+
+/** What a tunnel says of this end, as the header has it. */
+export function baggageTextOf(workload: Workload): string {
+  let text = baggageTexts.get(workload);
+  if (text === undefined) {
+    text = formatBaggage(baggageOf(workload));
+    baggageTexts.set(workload, text);
+  }
+  return text;
+}
+
+/** The same, field by field. */
+function baggageOf(workload: Workload): Baggage {
   return {
     cluster: workload.clusterId,
     namespace: workload.namespace,
