@@ -30,7 +30,7 @@ import { PodManager } from './inpod/pod-manager.ts';
 import { ZdsClient } from './inpod/zds-client.ts';
 import type { HandedRelay } from './proxy/relay-book.ts';
 import { fetchHost } from './state/fetch.ts';
-import { readStateFile } from './state/local-file.ts';
+import { readLocalState } from './state/local-file.ts';
 import { OnDemand } from './state/on-demand.ts';
 import { MeshStore } from './state/store.ts';
 import type { PodIdentity } from './state/workloads.ts';
@@ -119,7 +119,7 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   const source = podSource(config, { pods, readiness, clock, log: logging.scope('inpod'), metrics });
   cleanup.defer(() => source.close());
 
-  const fileState = config.localXdsPath === undefined ? [] : await readStateFile(config.localXdsPath);
+  const fileState = await readLocalState(config);
   store.apply(fileState);
   const waiting = readiness.block('state manager');
   // Its answer is on its way while workers load and ports are bound.

@@ -39,7 +39,7 @@ export interface ZtunnelConfig {
   readonly trustDomainAliases: readonly string[];
   /** The ztunnel's own pod. */
   readonly self: { readonly name: string; readonly namespace: string; readonly serviceAccount: string; readonly ip: string };
-  /** '' for none: state then comes from `localXdsPath` or is empty. */
+  /** '' for none: state then comes from `localXdsPath` or `localXds`, or is empty. */
   readonly xdsAddress: string;
   /** Workloads and services are asked for when they are needed, instead of all being followed. */
   readonly xdsOnDemand: boolean;
@@ -54,7 +54,10 @@ export interface ZtunnelConfig {
   readonly caHeaders: Readonly<Record<string, string>>;
   /** Path or literal. */
   readonly authToken: string | undefined;
+  /** A file of state, which is there beside the control plane's. */
   readonly localXdsPath: string | undefined;
+  /** The same as text. */
+  readonly localXds: string | undefined;
   /** Life of a certificate that is asked for, ms. */
   readonly secretTtl: number;
   readonly inpodUds: string;
@@ -161,6 +164,7 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
     caHeaders: sources.caHeaders ?? {},
     authToken: read.optional('AUTH_TOKEN') ?? (fileExists(DEFAULT_TOKEN) ? DEFAULT_TOKEN : undefined),
     localXdsPath: read.optional('LOCAL_XDS_PATH'),
+    localXds: read.optional('LOCAL_XDS'),
     secretTtl: read.duration('SECRET_TTL', 24 * 3_600_000),
     inpodUds,
     takeoverUds: read.string('TAKEOVER_UDS', join(dirname(inpodUds), 'takeover.sock')),
@@ -197,8 +201,8 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
   };
   if (xdsAddress === '' && config.xdsOnDemand)
     read.faults.push('XDS_ON_DEMAND is set and there is no control plane to ask: set XDS_ADDRESS, or leave it out');
-  if (xdsAddress !== '' && config.localXdsPath !== undefined)
-    read.faults.push('LOCAL_XDS_PATH is set and XDS_ADDRESS is not empty: state has one source; set XDS_ADDRESS= for the file');
+  if (config.localXdsPath !== undefined && config.localXds !== undefined)
+    read.faults.push('LOCAL_XDS_PATH and LOCAL_XDS are both set: give the state of this ztunnel once');
   checkSense(read, config);
   read.done();
   return config;

@@ -53,10 +53,15 @@ t.test('derived values', async (t) => {
 });
 
 t.test('all faults are told at once', async (t) => {
-  t.throws(() => config({ PACKET_MARK: '0', SAME_NODE: 'both', LOCAL_XDS_PATH: 'x' }), {
+  t.throws(() => config({ PACKET_MARK: '0', SAME_NODE: 'both', LOCAL_XDS_PATH: 'x', LOCAL_XDS: '{}' }), {
     code: 'invalid_config',
-    message: /PACKET_MARK="0".*\n.*SAME_NODE="both".*\nLOCAL_XDS_PATH is set and XDS_ADDRESS is not empty/u,
+    message: /PACKET_MARK="0".*\n.*SAME_NODE="both".*\nLOCAL_XDS_PATH and LOCAL_XDS are both set/u,
   });
+});
+
+t.test('state of its own may be beside a control plane’s', async (t) => {
+  t.match(config({ LOCAL_XDS_PATH: 'x' }), { localXdsPath: 'x', localXds: undefined, xdsAddress: 'https://localhost:15012' });
+  t.match(config({ LOCAL_XDS: 'workloads: []', XDS_ADDRESS: '' }), { localXdsPath: undefined, localXds: 'workloads: []' });
 });
 
 t.test('ProxyConfig: the mesh file, over it PROXY_CONFIG, over both the environment', async (t) => {

@@ -11,8 +11,17 @@ interface Duration {
 export function configView(config: ZtunnelConfig): object {
   const { nodeName, trustDomain, self, authToken, ports, http2, keepalive, userTimeout, originalSource, ipv6, ...named } = config;
   const { xdsAddress, xdsRootCa, caRootCa, xdsHeaders, caHeaders, preferredServiceNamespace, secretTtl, ...more } = named;
-  const { poolMaxStreams, poolUnusedTimeout, drainDeadline, workerThreads, responseBaggage, dnsProxyAddress, metadata, ...own } =
-    more;
+  const {
+    poolMaxStreams,
+    poolUnusedTimeout,
+    drainDeadline,
+    workerThreads,
+    responseBaggage,
+    dnsProxyAddress,
+    metadata,
+    localXds,
+    ...own
+  } = more;
   const wildcard = (port: number): string => `${ipv6 ? '[::]' : '0.0.0.0'}:${port}`;
   return {
     ...own,
@@ -29,6 +38,8 @@ export function configView(config: ZtunnelConfig): object {
     xdsAddress: xdsAddress === '' ? null : xdsAddress,
     xdsRootCert: xdsRootCa,
     caRootCert: caRootCa,
+    // What it says is the dump's staticConfig.
+    localXds: localXds === undefined ? null : '(set)',
     authToken: authToken === undefined ? null : '(set)',
     // They may carry credentials.
     xdsHeaders: Object.keys(xdsHeaders),

@@ -1,9 +1,11 @@
-// The state as JSON for /config_dump, in the shape that istioctl's ztunnel-config reads (facts: ztunnel 13).
+// The state as JSON for /config_dump, in the shape that istioctl's ztunnel-config reads and LOCAL_XDS_PATH takes
+// (facts: ztunnel 13; local-file.ts).
 import { ipFromBytes } from '#shared/address.ts';
 import type { Cidr } from './cidr.ts';
 import { gatewayName } from './gateway.ts';
 import type { GatewayAddress, Match, Policy, PortMap, Service, StringMatch, Workload } from './model.ts';
 import type { MeshStore } from './store.ts';
+import type { Endpoints } from './workloads.ts';
 
 export interface StateDump {
   readonly workloads: readonly object[];
@@ -19,10 +21,7 @@ export function dumpState(store: MeshStore): StateDump {
     services: Array.from(store.services.values(), (service) => dumpService(service, store)),
     policies: Array.from(store.policies.values(), dumpPolicy),
     stagedServices: Object.fromEntries(
-      Array.from(store.services.staged(), ([key, endpoints]) => [
-        key,
-        Object.fromEntries(Array.from(endpoints, ([uid, ports]) => [uid, { workloadUid: uid, port: dumpPorts(ports) }])),
-      ]),
+      Array.from(store.services.staged(), ([key, endpoints]) => [key, dumpEndpoints(endpoints, store)]),
     ),
   };
 }
@@ -40,30 +39,37 @@ function dumpWorkload(workload: Workload): object {
 
 function dumpService(service: Service, store: MeshStore): object {
   const { key, vips, cidrVips, ports, waypoint, weightedWaypoints, loadBalancing, ipFamilies, ...plain } = service;
-  const endpoints = Array.from(store.services.endpoints(key), ([uid, own]) => [
-    uid,
-    { workloadUid: uid, port: dumpPorts(own), status: store.workloads.get(uid)?.status ?? 'Unhealthy' },
-  ]);
   return {
     ...plain,
-    vips: [...vips, ...cidrVips.map(({ network, ip, length }) => `${network}/${ip}/${length}`)],
+    vips,
+    ...(cidrVips.length > 0
+      ? { cidrVips: cidrVips.map(({ network, ip, length }) => ({ network, cidr: `${ip}/${length}` })) }
+      : {}),
     ports: dumpPorts(ports),
-    endpoints: Object.fromEntries(endpoints) as object,
+    endpoints: dumpEndpoints(store.services.endpoints(key), store),
     ...(waypoint ? { waypoint: dumpGateway(waypoint) } : {}),
     ...(weightedWaypoints.length > 0
-      ? { weightedWaypoints: weightedWaypoints.map(({ waypoint: each, weight }) => ({ waypoint: dumpGateway(each), weight })) }
+      ? { weightedWaypoints: weightedWaypoints.map(({ waypoint: each, weight }) => ({ destination: dumpGateway(each), weight })) }
       : {}),
     ...(loadBalancing
       ? {
           loadBalancer: {
             mode: loadBalancing.mode,
-            routingPreferences: loadBalancing.preferences,
+            routingPreferences: loadBalancing.preferences.map(capital),
             healthPolicy: loadBalancing.health,
           },
         }
       : {}),
     ...(ipFamilies ? { ipFamilies } : {}),
   };
+}
+
+function dumpEndpoints(endpoints: Endpoints, store: MeshStore): object {
+  const entries = Array.from(endpoints, ([uid, ports]) => [
+    uid,
+    { workloadUid: uid, port: dumpPorts(ports), status: store.workloads.get(uid)?.status ?? 'Unhealthy' },
+  ]);
+  return Object.fromEntries(entries) as object;
 }
 
 function dumpPolicy({ key: _key, rules, ...plain }: Policy): object {
@@ -82,8 +88,11 @@ function dumpValue(value: StringMatch | Cidr | object | number): unknown {
   if (typeof value === 'number') return value;
   if ('bytes' in value) return `${ipFromBytes(value.bytes) ?? ''}/${value.length}`;
   if (!('kind' in value)) return value;
-  const name = value.kind.charAt(0).toUpperCase() + value.kind.slice(1);
-  return 'value' in value ? { [name]: value.value } : { [name]: {} };
+  return { [capital(value.kind)]: 'value' in value ? value.value : [] };
+}
+
+function capital(word: string): string {
+  return word.charAt(0).toUpperCase() + word.slice(1).toLowerCase();
 }
 
 function dumpGateway(gateway: GatewayAddress): object {

@@ -1,53 +1,53 @@
-// State from a file instead of a control plane (LOCAL_XDS_PATH): the same YAML as Istio's ztunnel reads, in the field names of
-// /config_dump (facts: ztunnel 8). For tests and for running one ztunnel by itself.
+// State from a file or a variable instead of a control plane, or beside it (LOCAL_XDS_PATH, LOCAL_XDS): the same YAML as Istio's ztunnel
+// reads, in the field names of /config_dump (facts: ztunnel 8). For tests and for running one ztunnel by itself.
 import { readFile } from 'node:fs/promises';
-import { canonicalIp, ipToBytes } from '#shared/address.ts';
+import { ipFromBytes } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import { parseYaml } from '#shared/yaml.ts';
 import { isSpiffeId, namespacedHostname, spiffeId, workloadUid } from '#shared/ids.ts';
-import type { NamespacedHostname } from '#shared/ids.ts';
-import type { Cidr } from './cidr.ts';
-import type {
-  GatewayAddress,
-  LoadBalancing,
-  Match,
-  NetworkAddress,
-  Policy,
-  PortMap,
-  Scope,
-  Service,
-  ServiceAccountMatch,
-  StringMatch,
-  Workload,
-} from './model.ts';
-import { networkAddress } from './model.ts';
+import type { NamespacedHostname, WorkloadUid } from '#shared/ids.ts';
+import { readPolicy, STRING_MATCHES } from './local-policy.ts';
+import { readAddress, readCidr, readGateway, readHost, readIp, readPorts } from './local-values.ts';
+import type { CidrVip, LoadBalancing, PortMap, Scope, Service, Workload } from './model.ts';
 import type { StateChange } from './store.ts';
 import { YamlReader } from './yaml-reader.ts';
 
-/** Reads and checks the whole file; rejects with `invalid_config` naming file and field. */
-export async function readStateFile(path: string): Promise<StateChange[]> {
+/** Where state of its own comes from. At most one is set. */
+export interface LocalState {
+  readonly localXdsPath: string | undefined;
+  /** The text itself. */
+  readonly localXds: string | undefined;
+}
+
+/** Reads and checks all of it; rejects with `invalid_config` naming file or variable, and field. */
+export async function readLocalState({ localXdsPath: path, localXds: text }: LocalState): Promise<StateChange[]> {
   try {
-    return parseState(await readFile(path, 'utf8'));
+    if (path !== undefined) return parseState(await readFile(path, 'utf8'));
+    return text === undefined ? [] : parseState(text);
   } catch (thrown) {
-    throw new MeshError('invalid_config', `${path}: ${MeshError.from(thrown).message}`, { cause: thrown });
+    throw new MeshError('invalid_config', `${path ?? 'LOCAL_XDS'}: ${MeshError.from(thrown).message}`, { cause: thrown });
   }
 }
 
 /** Throws `invalid_config` naming the field. */
 export function parseState(yaml: string): StateChange[] {
-  const root = new YamlReader(parseYaml(yaml), '');
+  const root = new YamlReader(parseYaml(yaml, { tags: STRING_MATCHES }), '');
+  const served: Served = new Map();
   const changes: StateChange[] = [
-    ...root.list('services').map((entry) => ({ kind: 'service' as const, service: readService(entry) })),
-    ...root.list('workloads').map((entry) => ({ kind: 'workload' as const, workload: readWorkload(entry) })),
+    ...root.list('services').map((entry) => ({ kind: 'service' as const, service: readService(entry, served) })),
+    ...root.list('workloads').map((entry) => ({ kind: 'workload' as const, workload: readWorkload(entry, served) })),
     ...root.list('policies').map((entry) => ({ kind: 'policy' as const, policy: readPolicy(entry) })),
   ];
   root.done();
   return changes;
 }
 
-function readWorkload(entry: YamlReader): Workload {
+/** What services say of their endpoints, for the workloads that do not say it themselves. */
+type Served = Map<WorkloadUid, Map<NamespacedHostname, PortMap>>;
+
+function readWorkload(entry: YamlReader, served: Served): Workload {
   const namespace = entry.text('namespace');
-  const name = entry.text('name');
+  const name = entry.text('name', '');
   const trustDomain = entry.text('trustDomain', 'cluster.local');
   const serviceAccount = entry.text('serviceAccount', 'default');
   const tunnel = entry.optionalMap('applicationTunnel');
@@ -55,8 +55,13 @@ function readWorkload(entry: YamlReader): Workload {
   const waypoint = readGateway(entry.optionalMap('waypoint'));
   const networkGateway = readGateway(entry.optionalMap('networkGateway'));
   const locality = entry.optionalMap('locality');
+  // Without a name there must be a uid: two workloads without either would be one.
+  const uid = workloadUid(entry.text('uid', name === '' ? undefined : `Kubernetes//Pod/${namespace}/${name}`));
+  const own = entry
+    .entries('services')
+    .map(([key, ports]) => [readHost(key, entry.field('services')), readPorts(ports)] as const);
   const workload: Workload = {
-    uid: workloadUid(entry.text('uid', `Kubernetes//Pod/${namespace}/${name}`)),
+    uid,
     name,
     namespace,
     trustDomain,
@@ -78,7 +83,7 @@ function readWorkload(entry: YamlReader): Workload {
     ...(tunnel
       ? { applicationTunnel: { protocol: tunnel.oneOf('protocol', ['NONE', 'PROXY'], 'NONE'), ...(port ? { port } : {}) } }
       : {}),
-    services: new Map(entry.entries('services').map(([key, ports]) => [hostKey(key, entry.field('services')), readPorts(ports)])),
+    services: new Map([...(served.get(uid) ?? []), ...own]),
     authorizationPolicies: entry.texts('authorizationPolicies'),
     status: entry.oneOf('status', ['Healthy', 'Unhealthy'], 'Healthy'),
     clusterId: entry.text('clusterId', 'Kubernetes'),
@@ -95,28 +100,60 @@ function readWorkload(entry: YamlReader): Workload {
   return workload;
 }
 
-function readService(entry: YamlReader): Service {
+function readService(entry: YamlReader, served: Served): Service {
   const namespace = entry.text('namespace');
   const hostname = entry.text('hostname');
   const waypoint = readGateway(entry.optionalMap('waypoint'));
   const balancer = entry.optionalMap('loadBalancer');
+  const key = namespacedHostname(namespace, hostname);
+  const ipFamilies = entry.text('ipFamilies', '');
   const service: Service = {
-    key: namespacedHostname(namespace, hostname),
+    key,
     name: entry.text('name', hostname.split('.')[0]),
     namespace,
     hostname,
     vips: entry.texts('vips').map((text) => readAddress(text, entry.field('vips'))),
-    cidrVips: [],
+    cidrVips: entry.list('cidrVips').map(readBlock),
     ports: readPorts(entry.optionalMap('ports')),
     subjectAltNames: entry.texts('subjectAltNames').filter(isSpiffeId),
     ...(waypoint ? { waypoint } : {}),
-    weightedWaypoints: [],
+    weightedWaypoints: entry.list('weightedWaypoints').map(readWeighted),
     ...(balancer ? { loadBalancing: readBalancer(balancer) } : {}),
+    ...(ipFamilies === '' ? {} : { ipFamilies: entry.oneOf('ipFamilies', ['IPv4', 'IPv6', 'Dual'], 'Dual') }),
     canonical: entry.flag('canonical'),
     visibility: entry.oneOf('visibility', ['Public', 'Namespace'], 'Public'),
   };
+  for (const [uid, endpoint] of entry.entries('endpoints')) {
+    const ofWorkload = served.get(workloadUid(uid)) ?? new Map<NamespacedHostname, PortMap>();
+    served.set(workloadUid(uid), ofWorkload.set(key, readEndpoint(uid, endpoint)));
+  }
   entry.done();
   return service;
+}
+
+/** The endpoint's ports. Whether it is healthy is asked of the workload itself, so that the two cannot disagree. */
+function readEndpoint(uid: string, entry: YamlReader): PortMap {
+  if (entry.text('workloadUid', uid) !== uid)
+    throw new MeshError('invalid_config', `${entry.field('workloadUid')}: is not "${uid}", under which it stands`);
+  const ports = readPorts(entry.optionalMap('port'));
+  entry.oneOf('status', ['Healthy', 'Unhealthy'], 'Healthy');
+  entry.done();
+  return ports;
+}
+
+function readBlock(entry: YamlReader): CidrVip {
+  const { bytes, length } = readCidr(entry.text('cidr'), entry.field('cidr'));
+  const network = entry.text('network', '');
+  entry.done();
+  return { network, ip: ipFromBytes(bytes) ?? '', length };
+}
+
+function readWeighted(entry: YamlReader): Service['weightedWaypoints'][number] {
+  const waypoint = readGateway(entry.optionalMap('destination'));
+  const weight = entry.number('weight', 0);
+  if (!waypoint) throw new MeshError('invalid_config', `${entry.field('destination')}: is missing`);
+  entry.done();
+  return { waypoint, weight };
 }
 
 function readBalancer(entry: YamlReader): LoadBalancing {
@@ -136,99 +173,4 @@ function readBalancer(entry: YamlReader): LoadBalancing {
   };
   entry.done();
   return balancing;
-}
-
-function readPolicy(entry: YamlReader): Policy {
-  const name = entry.text('name');
-  const namespace = entry.text('namespace', '');
-  const policy: Policy = {
-    key: `${namespace}/${name}`,
-    name,
-    namespace,
-    scope: entry.oneOf('scope', ['Global', 'Namespace', 'WorkloadSelector'], 'Global'),
-    action: entry.oneOf('action', ['Allow', 'Deny'], 'Allow'),
-    dryRun: entry.flag('dryRun'),
-    rules: entry.nested('rules').map((rule) => rule.map((clause) => clause.map(readMatch))),
-  };
-  entry.done();
-  return policy;
-}
-
-function readMatch(entry: YamlReader): Match {
-  const strings = (name: string): StringMatch[] => entry.list(name).map(readString);
-  const cidrs = (name: string): Cidr[] => entry.texts(name).map((text) => readCidr(text, entry.field(name)));
-  const accounts = (name: string): ServiceAccountMatch[] =>
-    entry.list(name).map((each) => ({ namespace: each.text('namespace'), serviceAccount: each.text('serviceAccount') }));
-  const match: Match = {
-    namespaces: strings('namespaces'),
-    notNamespaces: strings('notNamespaces'),
-    principals: strings('principals'),
-    notPrincipals: strings('notPrincipals'),
-    serviceAccounts: accounts('serviceAccounts'),
-    notServiceAccounts: accounts('notServiceAccounts'),
-    sourceIps: cidrs('sourceIps'),
-    notSourceIps: cidrs('notSourceIps'),
-    destinationIps: cidrs('destinationIps'),
-    notDestinationIps: cidrs('notDestinationIps'),
-    destinationPorts: entry.numbers('destinationPorts'),
-    notDestinationPorts: entry.numbers('notDestinationPorts'),
-  };
-  entry.done();
-  return match;
-}
-
-/** `Exact: text`, `Prefix: text`, `Suffix: text` or `Presence: {}` */
-function readString(entry: YamlReader): StringMatch {
-  const [[kind, value] = ['', undefined]] = entry.entries('');
-  switch (kind.toLowerCase()) {
-    case 'exact':
-    case 'prefix':
-    case 'suffix':
-      return { kind: kind.toLowerCase() as 'exact', value: String(value?.value) };
-    case 'presence':
-      return { kind: 'presence' };
-    default:
-      throw new MeshError('invalid_config', `${entry.field('')}: "${kind}" is not one of Exact, Prefix, Suffix, Presence`);
-  }
-}
-
-function readGateway(entry: YamlReader | undefined): GatewayAddress | undefined {
-  if (!entry) return undefined;
-  const destination = entry.text('destination');
-  const port = entry.number('hboneMtlsPort', 15008);
-  entry.done();
-  const slash = destination.indexOf('/');
-  const ip = canonicalIp(destination.slice(slash + 1));
-  if (ip !== undefined) return { kind: 'address', network: destination.slice(0, Math.max(slash, 0)), ip, port };
-  return { kind: 'hostname', host: hostKey(destination, entry.field('destination')), port };
-}
-
-function readPorts(entry: YamlReader | undefined): PortMap {
-  return new Map((entry?.entries('') ?? []).map(([port, target]) => [Number(port), Number(target.value)]));
-}
-
-function readIp(text: string, field: string): string {
-  const ip = canonicalIp(text);
-  if (ip === undefined) throw new MeshError('invalid_config', `${field}: "${text}" is not an IP address`);
-  return ip;
-}
-
-function readAddress(text: string, field: string): NetworkAddress {
-  const slash = text.lastIndexOf('/');
-  return networkAddress(text.slice(0, Math.max(slash, 0)), readIp(text.slice(slash + 1), field));
-}
-
-function readCidr(text: string, field: string): Cidr {
-  const [ip = '', length] = text.split('/');
-  const bytes = ipToBytes(ip);
-  const bits = length === undefined ? (bytes?.length ?? 0) * 8 : Number(length);
-  if (!bytes || !Number.isInteger(bits) || bits < 0 || bits > bytes.length * 8)
-    throw new MeshError('invalid_config', `${field}: "${text}" is not an address block`);
-  return { bytes, length: bits };
-}
-
-function hostKey(text: string, field: string): NamespacedHostname {
-  const slash = text.indexOf('/');
-  if (slash < 0) throw new MeshError('invalid_config', `${field}: "${text}" is not NAMESPACE/HOSTNAME`);
-  return namespacedHostname(text.slice(0, slash), text.slice(slash + 1));
 }

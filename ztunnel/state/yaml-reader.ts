@@ -80,7 +80,7 @@ export class YamlReader {
   entries(name: string): [string, YamlReader][] {
     const map = name === '' ? this.#map() : (this.#get(name) ?? {});
     if (!isMap(map)) throw this.#invalid(name, 'is not a mapping');
-    return Object.entries(map).map(([key, value]) => [key, new YamlReader(value, this.field(`${name}["${key}"]`))]);
+    return Object.entries(map).map(([key, value]) => [key, new YamlReader(value, `${this.field(name)}["${key}"]`)]);
   }
 
   /** Throws when the mapping has a field that was not read: a misspelt one must not pass for an absent one. */

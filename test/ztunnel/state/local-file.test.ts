@@ -1,5 +1,5 @@
 import t from 'tap';
-import { parseState, readStateFile } from '../../../ztunnel/state/local-file.ts';
+import { parseState, readLocalState } from '../../../ztunnel/state/local-file.ts';
 import { dumpState } from '../../../ztunnel/state/dump.ts';
 import { MeshStore } from '../../../ztunnel/state/store.ts';
 
@@ -51,7 +51,7 @@ t.test('the YAML of Istio’s ztunnel; what is read is what the admin page shows
       {
         vips: ['/127.10.0.1'],
         endpoints: { 'cluster1//v1/Pod/default/local': { port: { 80: 8080 }, status: 'Healthy' } },
-        loadBalancer: { mode: 'Failover', routingPreferences: ['REGION', 'ZONE'], healthPolicy: 'OnlyHealthy' },
+        loadBalancer: { mode: 'Failover', routingPreferences: ['Region', 'Zone'], healthPolicy: 'OnlyHealthy' },
       },
     ],
     policies: [
@@ -62,7 +62,7 @@ t.test('the YAML of Istio’s ztunnel; what is read is what the admin page shows
             [
               {
                 notDestinationPorts: [9999],
-                principals: [{ Exact: 'td/ns/a/sa/b' }, { Presence: {} }],
+                principals: [{ Exact: 'td/ns/a/sa/b' }, { Presence: [] }],
                 sourceIps: ['10.0.0.0/8'],
               },
             ],
@@ -83,6 +83,25 @@ for (const [yaml, message] of [
     'policies: [{name: a, rules: [[[{sourceIps: [10.0.0.0/33]}]]]}]',
     'policies[0].rules[0][0][0].sourceIps: "10.0.0.0/33" is not an address block',
   ],
+  ['workloads: [{namespace: b}]', 'workloads[0].uid: is missing'],
+  ['policies: [{name: a, rules: [[[{principals: [!Exat x]}]]]}]', 'policies[0].rules[0][0][0].principals[0]: is not a mapping'],
+  [
+    'policies: [{name: a, rules: [[[{principals: [{Exact: x, Prefix: y}]}]]]}]',
+    'policies[0].rules[0][0][0].principals[0]: "Exact" is not one of Exact, Prefix, Suffix, Presence, Never, alone',
+  ],
+  ['services: [{namespace: b, hostname: h, ports: {80: 70000}}]', 'services[0].ports["80"]: "70000" is not a port'],
+  [
+    'services: [{namespace: b, hostname: h, cidrVips: [{cidr: x/8}]}]',
+    'services[0].cidrVips[0].cidr: "x/8" is not an address block',
+  ],
+  [
+    'services: [{namespace: b, hostname: h, endpoints: {u1: {workloadUid: u2}}}]',
+    'services[0].endpoints["u1"].workloadUid: is not "u1", under which it stands',
+  ],
+  [
+    'services: [{namespace: b, hostname: h, weightedWaypoints: [{weight: 1}]}]',
+    'services[0].weightedWaypoints[0].destination: is missing',
+  ],
   ['other: 1', 'other: is not a known field'],
 ] as const) {
   t.test(`refused: ${message}`, async (t) => {
@@ -90,7 +109,138 @@ for (const [yaml, message] of [
   });
 }
 
-t.test('an error names the file', async (t) => {
+t.test('an error names the file or the variable', async (t) => {
   const path = t.testdir({ 'bad.yaml': 'services: 5' });
-  await t.rejects(readStateFile(`${path}/bad.yaml`), { code: 'invalid_config', message: /bad\.yaml: services: is not a list/u });
+  await t.rejects(readLocalState({ localXdsPath: undefined, localXds: 'services: 5' }), {
+    code: 'invalid_config',
+    message: 'LOCAL_XDS: services: is not a list',
+  });
+  await t.rejects(readLocalState({ localXdsPath: `${path}/bad.yaml`, localXds: undefined }), {
+    code: 'invalid_config',
+    message: /bad\.yaml: services: is not a list/u,
+  });
+});
+
+/** Every field that Istio's ztunnel has, each with a value that is not its default, in the form in which its loader takes it. */
+const EVERY_FIELD = `
+workloads:
+- uid: cluster1//v1/Pod/default/local
+  name: local
+  namespace: default
+  serviceAccount: sa1
+  trustDomain: td.local
+  workloadIps: ["127.0.0.1", "fd00::1"]
+  protocol: HBONE
+  networkMode: HostNetwork
+  node: local
+  network: n1
+  waypoint: { destination: default/wp.default, hboneMtlsPort: 15010 }
+  networkGateway: { destination: net2/1.2.3.4, hboneMtlsPort: 15009 }
+  workloadName: wn
+  workloadType: cronjob
+  canonicalName: cn
+  canonicalRevision: v1
+  hostname: a.b.c
+  nativeTunnel: true
+  applicationTunnel: { protocol: PROXY, port: 1234 }
+  authorizationPolicies: [default/x]
+  status: Unhealthy
+  clusterId: c1
+  locality: { region: r, zone: z, subzone: s }
+  capacity: 7
+  services:
+    "default/example.com": { 80: 8080 }
+- uid: u2
+  namespace: default
+  workloadIps: []
+  services:
+    "default/staged.com": { 81: 8181 }
+policies:
+- action: Deny
+  rules:
+  - - - notDestinationPorts: [9999]
+        principals: [!Exact td/ns/a/sa/b, !Presence []]
+        notPrincipals: [!Prefix p]
+        namespaces: [!Suffix s]
+        notNamespaces: [!Exact n]
+        serviceAccounts: [{namespace: a, serviceAccount: b}]
+        notServiceAccounts: [{namespace: c, serviceAccount: d}]
+        sourceIps: [10.0.0.0/8, "fd00::/8"]
+        notSourceIps: [10.1.0.0/16]
+        destinationIps: [10.0.0.1/32]
+        notDestinationIps: [10.1.0.7/16]
+        destinationPorts: [80]
+  name: deny-9999
+  namespace: default
+  scope: WorkloadSelector
+  dryRun: true
+services:
+- name: other-name
+  namespace: default
+  hostname: example.com
+  vips: [/127.10.0.1, n1/127.10.0.2]
+  cidrVips: [{ network: n1, cidr: 10.9.0.0/16 }, { network: n2, cidr: "fd00::/64" }]
+  ports: { 80: 8080 }
+  endpoints:
+    u2: { workloadUid: u2, port: { 80: 9091 }, status: Healthy }
+  subjectAltNames: [spiffe://td/ns/a/sa/b]
+  waypoint: { destination: n1/10.0.0.1, hboneMtlsPort: 15011 }
+  weightedWaypoints:
+  - { destination: { destination: n1/10.0.0.1, hboneMtlsPort: 15008 }, weight: 3 }
+  - { destination: { destination: default/wp2, hboneMtlsPort: 15012 }, weight: 1 }
+  loadBalancer: { mode: Failover, routingPreferences: [Region, Zone, Network], healthPolicy: AllowAll }
+  ipFamilies: IPv4
+  canonical: true
+  visibility: Namespace
+`;
+
+t.test('every field: read, shown as Istio’s ztunnel shows it, and the dump read back is the same state', async (t) => {
+  const first = new MeshStore('');
+  first.apply(parseState(EVERY_FIELD));
+  const { workloads, services, policies, stagedServices } = dumpState(first);
+  t.match(stagedServices, { 'default/staged.com': { u2: { workloadUid: 'u2', port: { 81: 8181 }, status: 'Healthy' } } });
+  t.match(services, [
+    {
+      name: 'other-name',
+      vips: ['/127.10.0.1', 'n1/127.10.0.2'],
+      cidrVips: [
+        { network: 'n1', cidr: '10.9.0.0/16' },
+        { network: 'n2', cidr: 'fd00::/64' },
+      ],
+      endpoints: {
+        'cluster1//v1/Pod/default/local': { port: { 80: 8080 }, status: 'Unhealthy' },
+        u2: { workloadUid: 'u2', port: { 80: 9091 }, status: 'Healthy' },
+      },
+      weightedWaypoints: [
+        { destination: { destination: 'n1/10.0.0.1', hboneMtlsPort: 15_008 }, weight: 3 },
+        { destination: { destination: 'default/wp2', hboneMtlsPort: 15_012 }, weight: 1 },
+      ],
+      loadBalancer: { mode: 'Failover', routingPreferences: ['Region', 'Zone', 'Network'], healthPolicy: 'AllowAll' },
+      ipFamilies: 'IPv4',
+      canonical: true,
+      visibility: 'Namespace',
+    },
+  ]);
+  t.match(policies, [
+    { rules: [[[{ principals: [{ Exact: 'td/ns/a/sa/b' }, { Presence: [] }], notDestinationIps: ['10.1.0.7/16'] }]]] },
+  ]);
+
+  const second = new MeshStore('');
+  second.apply(parseState(JSON.stringify({ workloads, services, policies })));
+  for (const kind of ['workloads', 'services', 'policies'] as const)
+    t.strictSame([...second[kind].values()], [...first[kind].values()], kind);
+});
+
+t.test('a match of no known kind stays one when its dump is read', async (t) => {
+  const policy = { name: 'a', rules: [[[{ principals: [{ Never: [] }] }]]] };
+  t.match(parseState(JSON.stringify({ policies: [policy] })), [{ policy: { rules: [[[{ principals: [{ kind: 'never' }] }]]] } }]);
+});
+
+t.test('string matches as tags and as mappings are the same', async (t) => {
+  const read = (matches: string) => parseState(`policies: [{name: a, rules: [[[{principals: [${matches}]}]]]}]`);
+  t.strictSame(
+    read('!Exact a, !Prefix b, !Suffix c, !Presence []'),
+    read('{Exact: a}, {Prefix: b}, {Suffix: c}, {Presence: {}}'),
+  );
+  t.strictSame(read('!Presence'), read('{Presence: []}'));
 });
