@@ -1,4 +1,5 @@
-// CRL_PATH: who is revoked gets no tunnel, and the tunnels that are open when the file changes end, in both directions.
+// CRL_PATH: who is revoked gets no tunnel, and the tunnels that are open when the file changes end, in both directions; the same for what
+// is joined within the node.
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -76,3 +77,55 @@ t.test('a server that is revoked: the tunnels to it are cut, and none is opened'
   );
   t.equal(await one.metric('istio_crl_policy_rejections_total', 'reporter="source"'), 2);
 });
+
+t.test(
+  'within a node: relays of a revoked end are cut, those of others are not, and none is opened until it is good again',
+  async (t) => {
+    const dir = mkdtempSync(join(tmpdir(), 'culvert-crl-'));
+    t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+    const file = join(dir, 'crl.pem');
+    writeFileSync(file, '');
+    const ca = createTestCa();
+    const certificates = certificatesOf(ca);
+    const lab = new MeshLab(t);
+    const node = await lab.node('node-1', { CRL_PATH: file }, certificates);
+    const near = aWorkload('near', { node: 'node-1', ips: ['10.1.0.2'] });
+    const other = aWorkload('other', { node: 'node-1', ips: ['10.1.0.4'] });
+    await lab.apply(web, near, other);
+    const [client, server, bystander] = [await lab.captured(web), await lab.captured(near), await lab.captured(other)];
+    await server.serve((socket) => socket.on('data', (chunk) => socket.write(chunk)), 8080);
+    const to = { ip: '10.1.0.2', port: 8080 };
+    const revoke = async (identity: typeof web.identity): Promise<void> =>
+      writeFileSync(file, revoking(ca, (await certificates.get(identity)).chain));
+    const rejected = (reporter: string) => node.metric('istio_crl_policy_rejections_total', `reporter="${reporter}"`);
+
+    const unconcerned = await bystander.connect(to);
+    let open = await client.connect(to);
+    await Promise.all([echoes(open), echoes(unconcerned)]);
+    await revoke(web.identity);
+    await closed(open);
+    for (const direction of ['inbound', 'outbound']) await node.line({ ...CUT, direction, 'src.workload': 'web' });
+    t.equal(await rejected('destination'), 1);
+    t.equal(await node.metric('istio_tcp_connections_failed_total', 'response_flags="CERT_REVOKED"'), 2, 'both ends tell it');
+    await closed(await client.connect(to));
+    await eventually('the refusal', async () => ((await rejected('destination')) === 2 ? true : undefined));
+    await echoes(unconcerned);
+
+    writeFileSync(file, '');
+    open = await eventually('a connection that is good again', async () => {
+      const again = await client.connect(to);
+      const answer = new Promise<Socket | undefined>((resolve) => {
+        again.once('data', () => resolve(again));
+        again.once('close', () => resolve(undefined)).on('error', () => undefined);
+      });
+      again.write('hi');
+      return await answer;
+    });
+
+    await revoke(near.identity);
+    await Promise.all([closed(open), closed(unconcerned)]);
+    t.equal(await rejected('source'), 2, 'each client was told of its server');
+    await closed(await client.connect(to));
+    await eventually('the refusal', async () => ((await rejected('source')) === 3 ? true : undefined));
+  },
+);

@@ -1,17 +1,22 @@
-// Tunnels that live when the revocation lists change: one whose chain has a certificate that is now listed ends at once, in both directions.
+// What lives when the revocation lists change: a tunnel whose chain has a certificate that is now listed ends at once, in both directions,
+// and so does a relay within the node one of whose ends has such a certificate (relay-revocations.ts).
 import { MeshError } from '#shared/errors.ts';
 import type { HbonePool, HboneServerSession } from '#shared/hbone/api.ts';
+import type { CertificateSource } from '#shared/identity/certificate.ts';
 import type { PeerCertificate } from '#shared/reactor/api.ts';
 import type { Revocations } from '#shared/tls/revocation.ts';
 import type { Reporter, TrafficMetrics } from '../telemetry/traffic-metrics.ts';
+import { RelayRevocations } from './relay-revocations.ts';
 
 export class LiveRevocations {
+  readonly relays: RelayRevocations;
   readonly #lists: Revocations;
   readonly #metrics: Pick<TrafficMetrics, 'revoked'>;
   readonly #sessions = new Set<HboneServerSession>();
   #pools: () => Iterable<HbonePool> = () => [];
 
-  constructor(lists: Revocations, metrics: Pick<TrafficMetrics, 'revoked'>) {
+  constructor(lists: Revocations, certificates: CertificateSource, metrics: Pick<TrafficMetrics, 'revoked'>) {
+    this.relays = new RelayRevocations(lists, certificates, metrics);
     this.#lists = lists;
     this.#metrics = metrics;
     lists.onChange(() => this.#review());
@@ -41,6 +46,7 @@ export class LiveRevocations {
       session.close(reason);
     }
     for (const pool of this.#pools()) pool.review((peer) => this.#refusal('source', peer));
+    void this.relays.review();
   }
 
   #refusal(reporter: Reporter, { chain }: PeerCertificate): MeshError | undefined {

@@ -1,4 +1,4 @@
-// A relay that another ztunnel began: its policies are asked again, and it goes on with the bytes that were on their way.
+// A relay that another ztunnel began: its policies and the revocation lists are asked again, and it goes on with the bytes that were on their way.
 import { MeshError } from '#shared/errors.ts';
 import type { CancelSignal } from '#shared/lifecycle/cancel.ts';
 import type { Conn, DetachedConn } from '#shared/reactor/api.ts';
@@ -12,16 +12,19 @@ import type { Pod, ProxyContext } from './pod.ts';
 import type { AdmissionStory, HandableRelay, HandedRelay, RelayStory } from './relay-book.ts';
 import { Stay } from './stay.ts';
 
-/** Owns the descriptors; never throws. */
-export function resumeRelay(context: ProxyContext, { story, results: told, downstream, upstream }: HandedRelay): void {
+/** Owns the descriptors; resolves once it goes on, never rejects. */
+export async function resumeRelay(
+  context: ProxyContext,
+  { story, results: told, downstream, upstream }: HandedRelay,
+): Promise<void> {
   const results = told.map((result) => context.telemetry.resume(result));
   const [down, up] = [adopt(context, downstream), adopt(context, upstream)];
   let stay: Stay | undefined;
   try {
     const pod = podOf(context, story.pod);
     stay = new Stay(placeOf(context, story.entrance), pod.drain);
-    const admission = story.admission && admit(context, story.admission);
-    new Resumed(down, up, { context, pod, story, results, stay, admission }).begin();
+    const admitted = story.admission && (await admit(context, story.admission));
+    new Resumed(down, up, { context, pod, story, results, stay, admitted }).begin();
   } catch (thrown) {
     const error = MeshError.from(thrown);
     stay?.[Symbol.dispose]();
@@ -37,7 +40,13 @@ interface ResumedParts {
   readonly story: RelayStory;
   readonly results: readonly ConnectionResult[];
   readonly stay: Stay;
-  readonly admission: Admission | undefined;
+  readonly admitted: Admitted | undefined;
+}
+
+interface Admitted {
+  readonly admission: Admission;
+  /** To be given back at its end. */
+  readonly held: Disposable;
 }
 
 class Resumed extends Carriage implements HandableRelay {
@@ -50,10 +59,10 @@ class Resumed extends Carriage implements HandableRelay {
     if (!first) throw new MeshError('protocol_error', 'a relay without its counts');
     super(downstream, upstream, first);
     for (const result of others) result.carry(this);
-    const { pod, story, admission } = parts;
+    const { pod, story, admitted } = parts;
     this.#parts = parts;
     this.#shown = story.shown && { ...story.shown, cut: (reason) => this.onCancel(reason) };
-    this.#cancels = [pod.drain.cut, ...(admission ? [admission] : [])];
+    this.#cancels = [pod.drain.cut, ...(admitted ? [admitted.admission] : [])];
   }
 
   /** Until its end. */
@@ -79,11 +88,11 @@ class Resumed extends Carriage implements HandableRelay {
   }
 
   protected override ended(error: MeshError | undefined): void {
-    const { context, admission, stay, results } = this.#parts;
+    const { context, admitted, stay, results } = this.#parts;
     if (this.#shown) context.tracker.delete(this.#shown);
     context.relays.delete(this);
     for (const cancel of this.#cancels) cancel.delete(this);
-    admission?.[Symbol.dispose]();
+    admitted?.held[Symbol.dispose]();
     stay[Symbol.dispose]();
     for (const result of results) result.end(error);
   }
@@ -109,10 +118,16 @@ function placeOf({ limit }: ProxyContext, entrance: HandedRelay['story']['entran
   }
 }
 
-/** Throws `policy_denied`, or `unknown_destination`. */
-function admit(context: ProxyContext, story: AdmissionStory): Admission {
+/** Rejects with `policy_denied`, `cert_revoked`, or `unknown_destination`. */
+async function admit(context: ProxyContext, story: AdmissionStory): Promise<Admitted> {
   const { pod, workload: uid, ...request } = story;
   const workload = context.store.workloads.get(uid);
   if (!workload) throw new MeshError('unknown_destination', `the workload ${uid} of its policies is not known here`);
-  return new Delivery(context, podOf(context, pod)).admit({ ...request, workload });
+  using cleanup = new DisposableStack();
+  const admission = cleanup.use(new Delivery(context, podOf(context, pod)).admit({ ...request, workload }));
+  if (context.revocations && request.identity !== undefined) {
+    const ends = { source: request.identity, destination: workload.identity };
+    cleanup.use(await context.revocations.relays.watch(ends, admission));
+  }
+  return { admission, held: cleanup.move() };
 }

@@ -31,7 +31,7 @@ export function serveInProcess(deps: ServingDeps): DataPlane {
     },
     connections: async () => serving.connections(),
     takeRelays: async () => serving.context.relays.take(),
-    resumeRelay: (relay) => resumeRelay(serving.context, relay),
+    resumeRelay: (relay) => void resumeRelay(serving.context, relay),
     profiles: () => undefined,
     async [Symbol.asyncDispose]() {
       serving[Symbol.dispose]();

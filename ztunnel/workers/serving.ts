@@ -57,7 +57,7 @@ export function createServing(deps: ServingDeps): Serving {
   const log = logging.scope('proxy');
   const traffic = new TrafficMetrics(metrics);
   const lists = config.crlPath === undefined ? undefined : new Revocations();
-  const revocations = lists && new LiveRevocations(lists, traffic);
+  const revocations = lists && new LiveRevocations(lists, certificates, traffic);
   const reactor = createReactor({
     tls12: config.tls12,
     postQuantum: config.postQuantum,

@@ -89,7 +89,7 @@ export class WorkerThread implements Disposable {
       case 'take-relays':
         return this.#serving.context.relays.take();
       case 'resume-relay':
-        resumeRelay(this.#serving.context, message.relay);
+        void resumeRelay(this.#serving.context, message.relay);
         return undefined;
       case 'metrics':
         return takeReport(this.#metrics);
