@@ -15,6 +15,22 @@ export function parseDuration(text: string): number | undefined {
   return total;
 }
 
+const BYTE_UNITS: Record<string, number> = {
+  '': 1,
+  k: 1e3,
+  M: 1e6,
+  G: 1e9,
+  Ki: 2 ** 10,
+  Mi: 2 ** 20,
+  Gi: 2 ** 30,
+};
+
+/** Bytes of a quantity as Kubernetes writes it: `512Mi`, `1.5Gi`, `500M`, `1048576`; undefined when it is none. */
+export function parseBytes(text: string): number | undefined {
+  const [, amount, unit] = /^(\d+(?:\.\d+)?)(|k|M|G|Ki|Mi|Gi)$/u.exec(text) ?? [];
+  return amount === undefined ? undefined : Math.floor(Number(amount) * (BYTE_UNITS[unit ?? ''] ?? 1));
+}
+
 export class EnvReader {
   readonly faults: string[] = [];
   #env: Env;
@@ -58,6 +74,10 @@ export class EnvReader {
   /** Milliseconds. */
   duration(name: string, fallback: number): number {
     return this.#read(name, fallback, 'not a duration like 250ms, 5s, 3m or 1h', parseDuration);
+  }
+
+  bytes(name: string, fallback: number): number {
+    return this.#read(name, fallback, 'not a number of bytes like 512Mi, 1Gi or 500M', parseBytes);
   }
 
   oneOf<T extends string>(name: string, values: readonly T[], fallback: T): T {

@@ -29,6 +29,7 @@ import type { PodProxy, StartPod } from './inpod/pod-manager.ts';
 import { PodManager } from './inpod/pod-manager.ts';
 import { ZdsClient } from './inpod/zds-client.ts';
 import type { HandedRelay } from './proxy/relay-book.ts';
+import { watchMemory } from './memory-watch.ts';
 import { fetchHost } from './state/fetch.ts';
 import { readLocalState } from './state/local-file.ts';
 import { OnDemand } from './state/on-demand.ts';
@@ -89,12 +90,14 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   const { certificates, dump, feed, local } = certificateSource(config, deps, { store, metrics, clock }, cleanup);
   const { openFiles = Infinity } = deps;
   const maxConnections = config.maxConnections || connectionsFor(openFiles);
-  const serving = { config, store, demand, certificates, metrics, logging, clock, maxConnections };
+  const short = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+  const serving = { config, store, demand, certificates, metrics, logging, clock, maxConnections, short };
   const plane = cleanup.use(
     config.workerThreads === 0
       ? serveInProcess(serving)
       : startWorkers({ ...serving, feed, readiness, openFiles, threads: deps.threads }, config.workerThreads),
   );
+  cleanup.use(watchMemory({ ...serving, maxMemory: config.maxMemory, plane, log }));
 
   const connections: StartPod = config.proxy
     ? async (uid, who, netns) => {

@@ -86,6 +86,8 @@ export interface ZtunnelConfig {
   readonly policyInfoLogging: boolean;
   /** Connections and tunnels served at a time; 0: as many as the limit of open descriptors allows. */
   readonly maxConnections: number;
+  /** Bytes of memory beyond which new connections are refused; 0: none. */
+  readonly maxMemory: number;
   readonly poolMaxStreams: number;
   /** ms */
   readonly poolUnusedTimeout: number;
@@ -121,7 +123,12 @@ export interface ConfigSources {
   /** The text of the mesh configuration file. */
   readonly mesh?: string | undefined;
   readonly fileExists?: (path: string) => boolean;
+  /** Bytes that the kernel lets this process and its siblings have; undefined: no less than the machine has. */
+  readonly memoryLimit?: number | undefined;
 }
+
+/** Of a limit of the kernel's, the rest is for the buffers of sockets, which count there too, and for what comes between two looks. */
+const SHARE_OF_LIMIT = 0.8;
 
 /** Throws `invalid_config` with every fault. */
 export function loadConfig(environment: Env, sources: ConfigSources = {}): ZtunnelConfig {
@@ -180,6 +187,7 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
     responseBaggage: read.boolean('ENABLE_RESPONSE_BAGGAGE', true),
     policyInfoLogging: read.boolean('AUTHZ_POLICY_INFO_LOGGING', false),
     maxConnections: read.integer('MAX_CONNECTIONS', 0),
+    maxMemory: read.bytes('MAX_MEMORY', Math.floor((sources.memoryLimit ?? 0) * SHARE_OF_LIMIT)),
     poolMaxStreams: read.integer('POOL_MAX_STREAMS_PER_CONNECTION', 100, { min: 1 }),
     poolUnusedTimeout: read.duration('POOL_UNUSED_RELEASE_TIMEOUT', 300_000),
     http2: http2Settings(read),

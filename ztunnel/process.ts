@@ -1,5 +1,6 @@
 // The life of the process of a ztunnel: its threads and the rest of its code are loaded at the same time.
 import { existsSync, readFileSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import { keepCompiled } from '#shared/lifecycle/compile-cache.ts';
 import { run } from '#shared/lifecycle/run.ts';
 import { giveBackMemory } from '#shared/os/footprint.ts';
@@ -9,6 +10,12 @@ import { istioMetadata } from '#shared/xds/node.ts';
 import { loadConfig } from './config.ts';
 import { headersOf, MESH_FILE } from './proxy-config.ts';
 import { WorkerThreads } from './workers/threads.ts';
+
+/** Of the control group; Node tells a huge number where there is none. */
+function memoryLimit(): number | undefined {
+  const limit = process.constrainedMemory();
+  return limit > 0 && limit < totalmem() ? limit : undefined;
+}
 
 /** Ends with the process. */
 export async function runZtunnel(env: NodeJS.ProcessEnv, argv: readonly string[]): Promise<void> {
@@ -20,6 +27,7 @@ export async function runZtunnel(env: NodeJS.ProcessEnv, argv: readonly string[]
         metadata: istioMetadata(env),
         xdsHeaders: headersOf(env, 'XDS_HEADER_'),
         caHeaders: headersOf(env, 'CA_HEADER_'),
+        memoryLimit: memoryLimit(),
         mesh: existsSync(MESH_FILE) ? readFileSync(MESH_FILE, 'utf8') : undefined,
       });
       logging.filter.begin(config.logLevel);

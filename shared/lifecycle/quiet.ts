@@ -1,6 +1,6 @@
 // Memory after a burst: V8 collects when something is allocated, so a thread that has become quiet would keep its garbage, up to the whole
 // young generation, until it is busy again.
-import { releaseGarbage, releaseStartMemory } from './start-memory.ts';
+import { releaseGarbage, releaseAllMemory } from './start-memory.ts';
 
 /** Between two looks, ms. */
 const LOOK = 3000;
@@ -61,7 +61,7 @@ export function releaseWhenQuiet({ cpu, looks, settled, giveBack, onError }: Qui
     else {
       started = true;
       settled?.();
-      await releaseStartMemory();
+      await releaseAllMemory();
       giveBack?.();
     }
     watch.skip(cpu());

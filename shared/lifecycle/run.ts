@@ -2,7 +2,7 @@
 import type { Log } from '../telemetry/log.ts';
 import { MeshError } from '../errors.ts';
 import { processCpu, releaseWhenQuiet } from './quiet.ts';
-import { releaseStartMemory } from './start-memory.ts';
+import { releaseAllMemory } from './start-memory.ts';
 
 /** A composed application. `stop` drains and resolves when every part has ended; it is called once. */
 export interface App {
@@ -75,7 +75,7 @@ export async function run(options: RunOptions): Promise<void> {
   const onError = (error: unknown): void => log.warn('memory that is free is kept', describe(error));
   const settle = (): void => {
     options.settled?.();
-    releaseStartMemory().catch(onError);
+    releaseAllMemory().catch(onError);
   };
   setTimeout(settle, SETTLED).unref();
   releaseWhenQuiet({ cpu: processCpu, looks: 3, giveBack: () => options.giveBack?.(), onError });

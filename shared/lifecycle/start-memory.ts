@@ -1,7 +1,10 @@
 // What was read, compiled and decoded on the way up would otherwise stay until the heap has grown again: 10 to 30 MB.
 
-/** Takes some 30 ms in a task of its own; does nothing unless Node was started with --expose-gc. Of this thread only. */
-export async function releaseStartMemory(): Promise<void> {
+/**
+ * Garbage, code that is not running and pages that became free, which V8 else keeps for some seconds more. Takes some 30 ms in a task of its
+ * own; does nothing unless Node was started with --expose-gc. Of this thread only.
+ */
+export async function releaseAllMemory(): Promise<void> {
   await globalThis.gc?.({ type: 'major', flavor: 'last-resort', execution: 'async' });
 }
 

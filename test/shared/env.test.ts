@@ -1,5 +1,5 @@
 import t from 'tap';
-import { EnvReader, parseDuration } from '#shared/env.ts';
+import { EnvReader, parseBytes, parseDuration } from '#shared/env.ts';
 
 t.test('every fault is reported at once, with variable, value and reason', async (t) => {
   const values: Record<string, string> = { WORKERS: 'x', MODE: 'odd', GRACE: '5', ON: 'maybe' };
@@ -34,4 +34,15 @@ t.test('durations add up', async (t) => {
   t.equal(parseDuration('0.5s'), 500);
   t.equal(parseDuration('5 s'), undefined);
   t.equal(parseDuration(''), undefined);
+});
+
+t.test('bytes as Kubernetes writes them', async (t) => {
+  t.equal(parseBytes('1048576'), 1_048_576);
+  t.equal(parseBytes('512Mi'), 512 * 1024 * 1024);
+  t.equal(parseBytes('1.5Gi'), 1.5 * 1024 ** 3);
+  t.equal(parseBytes('500M'), 500_000_000);
+  for (const wrong of ['', '-1', '5 Mi', '5mb', '1e3']) t.equal(parseBytes(wrong), undefined, wrong);
+  const env = new EnvReader(() => 'much');
+  t.equal(env.bytes('MAX_MEMORY', 7), 7);
+  t.throws(() => env.done(), { message: 'MAX_MEMORY="much": not a number of bytes like 512Mi, 1Gi or 500M' });
 });

@@ -43,6 +43,14 @@ t.test('how many threads serve connections', async (t) => {
     t.throws(() => threads(wrong), { code: 'invalid_config', message: /ZTUNNEL_WORKER_THREADS/u });
 });
 
+t.test('memory: as told, else most of what the kernel allows', async (t) => {
+  const limited = (env: Record<string, string>) => loadConfig((name) => env[name], { memoryLimit: 1000 }).maxMemory;
+  t.equal(config({}).maxMemory, 0, 'no limit, no budget');
+  t.equal(limited({}), 800);
+  t.equal(limited({ MAX_MEMORY: '2Ki' }), 2048);
+  t.equal(limited({ MAX_MEMORY: '0' }), 0, 'switched off');
+});
+
 t.test('derived values', async (t) => {
   t.equal(config({ TERMINATION_GRACE_PERIOD_SECONDS: '30' }).drainDeadline, 25_000);
   t.equal(config({ TERMINATION_GRACE_PERIOD_SECONDS: '8' }).drainDeadline, 7000);

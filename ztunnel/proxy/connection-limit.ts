@@ -1,5 +1,5 @@
-// How many connections this ztunnel holds at a time. Beyond that new ones are refused and counted, before descriptors or memory run out
-// and everything suffers.
+// How many connections this ztunnel holds at a time, and whether it has the memory for more. Beyond that new ones are refused and counted,
+// before descriptors or memory run out and everything suffers.
 import { MeshError } from '#shared/errors.ts';
 import { PORT } from '#shared/ports.ts';
 import type { Family, Metrics } from '#shared/telemetry/metrics.ts';
@@ -15,38 +15,45 @@ export const ENTRANCES: ReadonlyMap<number, Entrance> = new Map([
   [PORT.socks5, 'socks5'],
 ]);
 
+/** Why a connection was refused. */
+export type ShedReason = 'connections' | 'descriptors' | 'memory';
+
 /** Places taken, one cell for each thread that serves; over shared memory when there are several. */
 export interface Places {
   readonly held: Int32Array;
   /** The cell of this thread. */
   readonly own: number;
+  /** One cell, 1 while memory is short. */
+  readonly short: Int32Array;
 }
 
 export class ConnectionLimit {
   readonly #max: number;
-  readonly #shed: Family<'listener'>;
+  readonly #shed: Family<'listener' | 'reason'>;
   readonly #places: Places;
 
-  constructor(max: number, metrics: Metrics, places: Places = { held: new Int32Array(1), own: 0 }) {
+  constructor(max: number, metrics: Metrics, places: Places) {
     this.#max = max;
     this.#places = places;
-    this.#shed = metrics.counter('culvert_connections_shed_total', 'Connections refused because too many were open', [
-      'listener',
-    ]);
+    this.#shed = metrics.counter('culvert_connections_shed_total', 'Connections refused at a limit', ['listener', 'reason']);
   }
 
-  /** Counts a connection that was refused before it came here, because no descriptor was left. */
-  refused(entrance: Entrance): void {
-    this.#shed.add(1, entrance);
+  /** Counts a connection that was refused: here, or before it came here. */
+  refused(entrance: Entrance, reason: ShedReason): void {
+    this.#shed.add(1, entrance, reason);
   }
 
-  /** Takes a place; throws `limit_reached` when all are taken. */
+  /** Takes a place; throws `limit_reached` when all are taken, or memory is short. */
   enter(entrance: Entrance): void {
-    const { held, own } = this.#places;
+    const { held, own, short } = this.#places;
+    if (Atomics.load(short, 0) !== 0) {
+      this.refused(entrance, 'memory');
+      throw new MeshError('limit_reached', 'memory is short, no new connections are taken (MAX_MEMORY)');
+    }
     let open = 0;
     for (let i = 0; i < held.length; i++) open += Atomics.load(held, i);
     if (open >= this.#max) {
-      this.refused(entrance);
+      this.refused(entrance, 'connections');
       throw new MeshError('limit_reached', `too many connections: ${open} are open (MAX_CONNECTIONS)`);
     }
     Atomics.add(held, own, 1);

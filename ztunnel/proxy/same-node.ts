@@ -2,13 +2,6 @@
 // CNI agent says lives in its namespace, and the destination's policies are evaluated as for a tunnel.
 import type { HostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
-    if (context.revocations) {
-      const ends = { source: source.identity, destination: workload.identity };
-      cleanup.use(await context.revocations.relays.watch(ends, admission));
-    }
-    const app = await delivery.connect(to, from, admission);
-    const held = cleanup.move();
-    return { app, result, admission, [Symbol.dispose]: () => held.dispose() };
 import type { Conn } from '#shared/reactor/api.ts';
 import type { Workload } from '../state/model.ts';
 import type { ConnectionResult } from '../telemetry/connection-result.ts';
@@ -80,23 +73,13 @@ export async function openSameNode(context: ProxyContext, request: SameNodeReque
       protocol: 'TCP' as const,
     };
     const admission = cleanup.use(delivery.admit({ ...request, workload }));
-<<<<<<< HEAD
+    if (context.revocations) {
+      const ends = { source: source.identity, destination: workload.identity };
+      cleanup.use(await context.revocations.relays.watch(ends, admission));
+    }
     const app = await delivery.connect(to, from, admission);
     const held = cleanup.move();
     return { app, result, admission, [Symbol.dispose]: () => held.dispose() };
-=======
-    let { cancel }: { cancel: CancelSignal } = admission;
-    if (context.revocations) {
-      const scope = cleanup.use(new CancelScope(cancel));
-      const ends = { source: source.identity, destination: workload.identity };
-      cleanup.use(await context.revocations.relays.watch(ends, scope));
-      cancel = scope;
-    }
-    const app = await delivery.connect(to, from, cancel);
-    const held = cleanup.move();
-    const story = { ...request, pod: pod.uid, workload: workload.uid };
-    return { app, result, cancel, admission: story, [Symbol.dispose]: () => held.dispose() };
->>>>>>> 53db83a (Revocation lists count within the node too: the certificates of both ends are looked up when a relay is opened or taken over, and when the lists change)
   } catch (thrown) {
     const error = MeshError.from(thrown);
     result.end(error);

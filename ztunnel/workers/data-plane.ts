@@ -25,4 +25,6 @@ export interface DataPlane extends AsyncDisposable {
   resumeRelay(relay: HandedRelay): void;
   /** Profiles of a worker; undefined when there is none of the number. */
   profiles(worker: number): ProfileSource | undefined;
+  /** Of all threads but that of the caller. `all`: and what else they could do without. */
+  collectGarbage(all: boolean): void;
 }

@@ -6,8 +6,8 @@ import type { ServingDeps } from './serving.ts';
 import { createServing } from './serving.ts';
 import { SocketKeeper } from './socket-keeper.ts';
 
-export function serveInProcess(deps: ServingDeps): DataPlane {
-  const serving = createServing(deps);
+export function serveInProcess({ short, ...deps }: Omit<ServingDeps, 'places'> & { readonly short: Int32Array }): DataPlane {
+  const serving = createServing({ ...deps, places: { held: new Int32Array(1), own: 0, short } });
   const keeper = new SocketKeeper(deps.config, 1);
   return {
     started: Promise.resolve(),
@@ -33,6 +33,8 @@ export function serveInProcess(deps: ServingDeps): DataPlane {
     takeRelays: async () => serving.context.relays.take(),
     resumeRelay: (relay) => void resumeRelay(serving.context, relay),
     profiles: () => undefined,
+    // There is no other thread than that of who asks.
+    collectGarbage: () => undefined,
     async [Symbol.asyncDispose]() {
       serving[Symbol.dispose]();
       keeper[Symbol.dispose]();

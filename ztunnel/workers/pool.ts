@@ -40,6 +40,8 @@ export interface WorkerPoolDeps {
   readonly readiness: Readiness;
   readonly clock: Clock;
   readonly maxConnections: number;
+  /** One cell over shared memory, 1 while memory is short. */
+  readonly short: Int32Array;
   /** The limit of open descriptors. */
   readonly openFiles: number;
   /** Some may be loading already. */
@@ -154,6 +156,10 @@ class WorkerPool implements DataPlane {
     );
   }
 
+  collectGarbage(all: boolean): void {
+    this.#tellAll({ kind: 'collect-garbage', all });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#follow.dispose();
     this.#deps.logging.filter.onChange = () => undefined;
@@ -199,11 +205,12 @@ class WorkerPool implements DataPlane {
   }
 
   #startOf(index: number): WorkerStart {
-    const { config, logging, maxConnections, store } = this.#deps;
+    const { config, logging, maxConnections, short, store } = this.#deps;
     return {
       config,
       index,
       held: this.#held,
+      short,
       maxConnections,
       ledger: new Uint8Array(new SharedArrayBuffer(Math.min(this.#deps.openFiles, MAX_NOTED))),
       logFormat: logging.format,

@@ -18,6 +18,8 @@ export interface WorkerStart {
   readonly index: number;
   /** Places of connections over shared memory, one cell for each worker. */
   readonly held: Int32Array;
+  /** One cell, 1 while memory is short. */
+  readonly short: Int32Array;
   readonly maxConnections: number;
   /** Descriptors of open sockets, over shared memory: the main thread closes what a worker could not. */
   readonly ledger: Uint8Array;
@@ -48,6 +50,7 @@ export type ToWorker =
   | { readonly kind: 'metrics' }
   | { readonly kind: 'cpu-profile'; readonly seconds: number; readonly frequency: number }
   | { readonly kind: 'heap-snapshot' }
+  | { readonly kind: 'collect-garbage'; readonly all: boolean }
   /** Ends the thread. */
   | { readonly kind: 'exit' };
 

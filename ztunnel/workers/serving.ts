@@ -39,8 +39,7 @@ export interface ServingDeps {
   readonly logging: Logging;
   readonly clock: Clock;
   readonly maxConnections: number;
-  /** Default: this thread's alone. */
-  readonly places?: Places;
+  readonly places: Places;
   /** Where open sockets are noted, when another thread wants to know. */
   readonly ledger?: Uint8Array;
 }
@@ -64,7 +63,7 @@ export function createServing(deps: ServingDeps): Serving {
     ...(lists ? { revocations: lists } : {}),
     ...(config.backend ? { backend: config.backend } : {}),
     ...(deps.ledger ? { ledger: deps.ledger } : {}),
-    onShed: ({ port }) => limit.refused(ENTRANCES.get(port) ?? 'outbound'),
+    onShed: ({ port }) => limit.refused(ENTRANCES.get(port) ?? 'outbound', 'descriptors'),
     onFault: (error) => log.error('a fault of this process closed a connection', faultFields(error)),
   });
   const tracker = new ConnectionTracker();

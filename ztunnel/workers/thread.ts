@@ -1,6 +1,7 @@
 // The inside of a data worker: its own reactor, its own view of the mesh, and the pods that it serves, as the main thread says.
 import { systemClock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
+import { releaseAllMemory, releaseGarbage } from '#shared/lifecycle/start-memory.ts';
 import type { LogSink } from '#shared/telemetry/log.ts';
 import { Logging } from '#shared/telemetry/log.ts';
 import { takeReport } from '#shared/telemetry/metric-report.ts';
@@ -33,7 +34,7 @@ export class WorkerThread implements Disposable {
 
   /** `exit` ends the thread. */
   constructor(start: WorkerStart, port: Port, exit: () => void) {
-    const { config, maxConnections, held, index, ledger } = start;
+    const { config, maxConnections, held, short, index, ledger } = start;
     this.#exit = exit;
     this.#channel = new Channel(port, (message) => this.#serve(message));
     this.#logging = new Logging({
@@ -54,7 +55,7 @@ export class WorkerThread implements Disposable {
       logging: this.#logging,
       clock: systemClock,
       maxConnections,
-      places: { held, own: index },
+      places: { held, own: index, short },
       ledger,
     });
     this.#store.apply(start.state);
@@ -97,6 +98,8 @@ export class WorkerThread implements Disposable {
         return thisThread.cpu(message.seconds, message.frequency);
       case 'heap-snapshot':
         return thisThread.heap();
+      case 'collect-garbage':
+        return (message.all ? releaseAllMemory() : releaseGarbage()).then(() => undefined);
       case 'exit':
         this.#exit();
         return undefined;

@@ -1,0 +1,43 @@
+// The budget of memory of a ztunnel (MAX_MEMORY): while it is used up, new connections are refused in all threads and what is open goes on.
+import type { Clock } from '#shared/clock.ts';
+import { MemoryBudget } from '#shared/lifecycle/memory-budget.ts';
+import { releaseAllMemory, releaseGarbage } from '#shared/lifecycle/start-memory.ts';
+import { OwnMemory } from '#shared/os/own-memory.ts';
+import type { Log } from '#shared/telemetry/log.ts';
+import type { DataPlane } from './workers/data-plane.ts';
+
+export interface MemoryWatchDeps {
+  /** Bytes; 0: none. */
+  readonly maxMemory: number;
+  /** Its cell is 1 while memory is short (ConnectionLimit). */
+  readonly short: Int32Array;
+  readonly plane: Pick<DataPlane, 'collectGarbage'>;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Dispose to stop. Without a budget it does nothing. */
+export function watchMemory({ maxMemory, short, plane, clock, log }: MemoryWatchDeps): Disposable {
+  const held = new DisposableStack();
+  if (maxMemory === 0) return held;
+  const memory = held.use(new OwnMemory());
+  held.use(
+    new MemoryBudget({
+      budget: maxMemory,
+      used: () => memory.anonymous(),
+      clock,
+      collect(all) {
+        plane.collectGarbage(all);
+        (all ? releaseAllMemory() : releaseGarbage()).catch((thrown: unknown) =>
+          log.warn('no garbage could be collected', { error: String(thrown) }),
+        );
+      },
+      onChange(isShort, used) {
+        Atomics.store(short, 0, isShort ? 1 : 0);
+        if (isShort) log.warn('memory is short, new connections are refused', { used, max_memory: maxMemory });
+        else log.info('there is memory again, new connections are taken', { used, max_memory: maxMemory });
+      },
+    }),
+  );
+  return held;
+}
