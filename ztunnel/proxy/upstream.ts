@@ -100,7 +100,7 @@ function viaServiceWaypoint(view: MeshView, request: RouteRequest): Route | Name
   if (view.workloads.byAddress(network, to.ip)) return undefined;
   const service = view.services.byVip(network, to.ip, source.namespace);
   const gateway = service && chooseWaypoint(service, random());
-  if (!service || !gateway || comesFrom(view, gateway, request)) return undefined;
+  if (!service || !gateway || waypointsOf(service).some((each) => comesFrom(view, each, request))) return undefined;
   return toWaypoint(view, gateway, request, service);
 }
 
@@ -214,6 +214,12 @@ function chooseWaypoint(service: Service, random: number): GatewayAddress | unde
     if (left < 0) return waypoint;
   }
   return service.waypoint;
+}
+
+/** Traffic from any of them has passed a waypoint of the service: to another one, which may be drawn, it must not go either. */
+function waypointsOf({ waypoint, weightedWaypoints }: Service): readonly GatewayAddress[] {
+  if (weightedWaypoints.length === 0) return waypoint ? [waypoint] : [];
+  return [...weightedWaypoints.map((weighted) => weighted.waypoint), ...(waypoint ? [waypoint] : [])];
 }
 
 /** A waypoint's own traffic must not be sent back to it. */

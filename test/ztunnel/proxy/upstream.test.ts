@@ -121,6 +121,29 @@ t.test('a waypoint that nobody is: refused, never past it', async (t) => {
   t.throws(() => route(empty, '10.96.0.1'), { code: 'no_healthy_upstream' });
 });
 
+t.test(
+  'traffic of any waypoint of a service goes to none of its siblings, whichever is drawn and however little it weighs',
+  async (t) => {
+    const canary = aWorkload('canary', { ips: ['10.0.0.8'], nativeTunnel: true, services: { canary: {} } });
+    const old = aWorkload('old', { ips: ['10.0.0.7'], nativeTunnel: true, services: { old: {} } });
+    const services = ['canary', 'old'].map((name, i) =>
+      aService(name, { vips: [`10.96.0.${7 + i}`], ports: { 15_008: 15_008 } }),
+    );
+    const gateways = [waypoint, ...services].map(({ key }): GatewayAddress => ({ kind: 'hostname', host: key, port: 15_008 }));
+    const weightedWaypoints = gateways.slice(0, 2).map((each, i) => ({ waypoint: each, weight: [9, 0][i] ?? 0 }));
+    const bound = aService('cart', { weightedWaypoints, waypoint: gateways[2] ?? byHostname });
+    const store = aStore(web, cart, waypointPod, canary, old, waypoint, ...services, bound);
+    for (const source of [waypointPod, canary, old])
+      for (const random of [0, 0.99])
+        t.match(
+          route(store, '10.96.0.1', 80, { source, sourceIp: source.ips[0] ?? '', random: () => random }),
+          { via: 'workload', workload: { name: 'cart' } },
+          `from ${source.name}`,
+        );
+    t.match(route(store, '10.96.0.1'), { via: 'waypoint', workload: { name: 'waypoint' } });
+  },
+);
+
 t.test('weighted waypoints are sampled', async (t) => {
   const canary = aWorkload('canary', { ips: ['10.0.0.10'], services: { canary: {} } });
   const canaryService = aService('canary', { vips: ['10.96.0.10'], ports: { 15_008: 15_008 } });
