@@ -1,8 +1,7 @@
 // Services, found by name, virtual address, address block and host name. Their endpoints come with the workloads and may arrive before them.
-import { ipToBytes } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { NamespacedHostname } from '#shared/ids.ts';
-import { contains } from './cidr.ts';
+import { CidrVips } from './cidr-vips.ts';
 import type { AddressKeys, EncodedBatch } from './encoded.ts';
 import { addHashes, bytesAt, decodeAddress, hostAt, idAt, isPinnedAt, serviceKeys, textHash } from './encoded.ts';
 import { HashIndex } from './hash-index.ts';
@@ -16,7 +15,7 @@ export class ServiceIndex {
   readonly #byKey = new HashIndex();
   readonly #byVip = new HashIndex();
   readonly #byHostname = new HashIndex();
-  readonly #withCidrs = new Set<Service>();
+  readonly #cidrVips = new CidrVips();
   readonly #workloads: WorkloadIndex;
   readonly #seed: number;
 
@@ -44,7 +43,7 @@ export class ServiceIndex {
   byVip(network: string, ip: string, clientNamespace: string): Service | undefined {
     const vip = networkAddress(network, ip);
     const exact = this.#prefer(this.#byVip, vip, clientNamespace, ({ vips }) => vips.includes(vip));
-    return exact ?? this.#byCidr(network, ip, clientNamespace);
+    return exact ?? this.#cidrVips.find(network, ip, clientNamespace);
   }
 
   /** The service that a client of the namespace means by the host name. */
@@ -67,7 +66,7 @@ export class ServiceIndex {
   set(service: Service): void {
     this.delete(service.key);
     this.#add(this.#places.keep(service), serviceKeys(service, this.#seed));
-    if (service.cidrVips.length > 0) this.#withCidrs.add(service);
+    this.#cidrVips.add(service);
   }
 
   setEncoded(batch: EncodedBatch, entry: number): void {
@@ -77,7 +76,7 @@ export class ServiceIndex {
     this.#byKey.add(id, place);
     this.#byHostname.add(hostAt(batch, entry), place);
     addHashes(batch, entry, 'addresses', this.#byVip, place);
-    if (pinned) this.#withCidrs.add(this.#places.at(place));
+    if (pinned) this.#cidrVips.add(this.#places.at(place));
   }
 
   /** The entry is the new place of a service that is here. */
@@ -94,7 +93,7 @@ export class ServiceIndex {
     this.#byKey.remove(id, place);
     this.#byHostname.remove(host, place);
     for (const address of addresses) this.#byVip.remove(address, place);
-    this.#withCidrs.delete(service);
+    this.#cidrVips.delete(service);
     this.#places.release(place);
     return true;
   }
@@ -138,23 +137,6 @@ export class ServiceIndex {
       first ??= service;
     }
     return canonical ?? first;
-  }
-
-  #byCidr(network: string, ip: string, clientNamespace: string): Service | undefined {
-    if (this.#withCidrs.size === 0) return undefined;
-    const bytes = ipToBytes(ip);
-    if (!bytes) return undefined;
-    let best: { service: Service; rank: number } | undefined;
-    for (const service of this.#withCidrs) {
-      if (!visible(service, clientNamespace)) continue;
-      for (const block of service.cidrVips) {
-        const base = ipToBytes(block.ip);
-        if (block.network !== network || !base || !contains({ bytes: base, length: block.length }, bytes)) continue;
-        const rank = (service.namespace === clientNamespace ? 1024 : 0) + block.length * 2 + (service.canonical ? 1 : 0);
-        if (!best || rank > best.rank) best = { service, rank };
-      }
-    }
-    return best?.service;
   }
 }
 
