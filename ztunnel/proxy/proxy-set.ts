@@ -103,12 +103,13 @@ function serveWithin({ context: { limit, telemetry }, entrance, drain, serve }: 
   });
 }
 
-/** Peers of 15008 are kept alive by HTTP/2 PING, so only the captured ports ask the kernel to. */
+/**
+ * The kernel watches silent peers of all ports, as accepted sockets inherit it from the listening one. On 15008 HTTP/2 does so too, but only
+ * from the end of the handshake.
+ */
 export function podListenOptions(config: ZtunnelConfig, netns: NetnsFd, port: number): ListenOptions {
-  const { keepalive, ...socket } = podSocket({ netns }, { config });
   return {
-    ...socket,
-    ...(keepalive && port !== PORT.hbone ? { keepalive } : {}),
+    ...podSocket({ netns }, { config }),
     address: { ip: addressFor(port, config), port },
     transparent: port === PORT.socks5 ? 'no' : config.originalSource,
     reusePort: config.inpodPortReuse,
