@@ -88,6 +88,8 @@ export interface ZtunnelConfig {
   readonly maxConnections: number;
   /** Bytes of memory beyond which new connections are refused; 0: none. */
   readonly maxMemory: number;
+  /** Handshakes that a thread begins in a second for peers; 0: as many as come. */
+  readonly maxHandshakeRate: number;
   readonly poolMaxStreams: number;
   /** ms */
   readonly poolUnusedTimeout: number;
@@ -188,6 +190,7 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
     policyInfoLogging: read.boolean('AUTHZ_POLICY_INFO_LOGGING', false),
     maxConnections: read.integer('MAX_CONNECTIONS', 0),
     maxMemory: read.bytes('MAX_MEMORY', Math.floor((sources.memoryLimit ?? 0) * SHARE_OF_LIMIT)),
+    maxHandshakeRate: read.integer('MAX_HANDSHAKE_RATE', 1000),
     poolMaxStreams: read.integer('POOL_MAX_STREAMS_PER_CONNECTION', 100, { min: 1 }),
     poolUnusedTimeout: read.duration('POOL_UNUSED_RELEASE_TIMEOUT', 300_000),
     http2: http2Settings(read),

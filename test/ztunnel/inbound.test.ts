@@ -8,7 +8,7 @@ import type { SpiffeId } from '#shared/ids.ts';
 import { spiffeId } from '#shared/ids.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import { aService, aWorkload } from '../fixtures/mesh.ts';
-import { MeshLab } from '../harness/mesh-lab.ts';
+import { eventually, MeshLab } from '../harness/mesh-lab.ts';
 import { createTestCa } from '../harness/test-ca.ts';
 import type { TestCa } from '../harness/test-ca.ts';
 
@@ -21,7 +21,8 @@ async function setUp(t: Test, env: Record<string, string> = {}) {
   await lab.apply(cart, aService('cart'));
   const server = await lab.captured(cart);
   await server.serve((socket) => socket.on('data', (chunk) => socket.end(chunk)), 8080);
-  const { netns } = lab.net.pod('stranger', '10.1.0.9');
+  const stranger = lab.net.pod('stranger', '10.1.0.9');
+  const { netns } = stranger;
   const reactor = createReactor();
   t.teardown(() => reactor.close());
   const pools = new Map<TestCa, ConnectionPool>();
@@ -41,7 +42,7 @@ async function setUp(t: Test, env: Record<string, string> = {}) {
       socket: { netns: netns.fd },
     });
   };
-  return { node, open, pool: () => poolOf(lab.ca) };
+  return { node, open, pool: () => poolOf(lab.ca), dial: () => stranger.dial({ ip: '10.1.0.3', port: 15_008 }) };
 }
 
 t.test('a tunnel to the pod: 200 with its baggage; the line has what the peer says of itself', async (t) => {
@@ -132,3 +133,31 @@ t.test('no more than the limit: the rest is refused and counted, and served when
   await node.line({ message: 'connection complete' });
   await open('10.1.0.3:8080');
 });
+
+t.test(
+  'no more handshakes in a second than the rate: the rest is refused and counted, and what comes later is served',
+  async (t) => {
+    const { node, open, dial } = await setUp(t, { MAX_HANDSHAKE_RATE: '3' });
+    const { stream } = await open('10.1.0.3:8080');
+    const dialled = Array.from({ length: 20 }, dial);
+    const refused = await eventually('refusals', () => {
+      const closed = dialled.filter((socket) => socket.resume().closed);
+      return closed.length >= 12 ? closed.length : undefined;
+    });
+    t.ok(refused < 20, 'six at once have their turn, and what comes meanwhile');
+    t.equal(await node.metric('culvert_connections_shed_total', 'listener="hbone",reason="handshakes"'), refused);
+    await node.line({ message: 'connection failed', error: 'too many handshakes at a time (MAX_HANDSHAKE_RATE)' });
+    stream.start({ onData: () => undefined, onEnd: () => stream.end(), onDrain: () => undefined, onClose: () => undefined });
+    stream.write(Buffer.from('still served'));
+    await node.line({ message: 'connection complete', direction: 'inbound' });
+
+    await eventually('a handshake that is served', async () => {
+      // Another identity has a connection of its own.
+      const late = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'late' });
+      return await open('10.1.0.3:8080', late).then(
+        () => true,
+        () => undefined,
+      );
+    });
+  },
+);

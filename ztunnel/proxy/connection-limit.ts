@@ -1,6 +1,7 @@
-// How many connections this ztunnel holds at a time, and whether it has the memory for more. Beyond that new ones are refused and counted,
-// before descriptors or memory run out and everything suffers.
+// How many connections this ztunnel holds at a time, whether it has the memory for more, and how many handshakes it begins in a second.
+// Beyond that new ones are refused and counted, before descriptors, memory or time run out and everything suffers.
 import { MeshError } from '#shared/errors.ts';
+import type { TokenBucket } from '#shared/lifecycle/token-bucket.ts';
 import { PORT } from '#shared/ports.ts';
 import type { Family, Metrics } from '#shared/telemetry/metrics.ts';
 
@@ -16,7 +17,7 @@ export const ENTRANCES: ReadonlyMap<number, Entrance> = new Map([
 ]);
 
 /** Why a connection was refused. */
-export type ShedReason = 'connections' | 'descriptors' | 'memory';
+export type ShedReason = 'connections' | 'descriptors' | 'memory' | 'handshakes';
 
 /** Places taken, one cell for each thread that serves; over shared memory when there are several. */
 export interface Places {
@@ -27,13 +28,20 @@ export interface Places {
   readonly short: Int32Array;
 }
 
+export interface ConnectionLimits {
+  /** Connections and tunnels open at a time, in all threads. */
+  readonly max: number;
+  /** A token for each handshake that this thread begins; default: as many as come. */
+  readonly handshakes?: TokenBucket | undefined;
+}
+
 export class ConnectionLimit {
-  readonly #max: number;
+  readonly #limits: ConnectionLimits;
   readonly #shed: Family<'listener' | 'reason'>;
   readonly #places: Places;
 
-  constructor(max: number, metrics: Metrics, places: Places) {
-    this.#max = max;
+  constructor(limits: ConnectionLimits, metrics: Metrics, places: Places) {
+    this.#limits = limits;
     this.#places = places;
     this.#shed = metrics.counter('culvert_connections_shed_total', 'Connections refused at a limit', ['listener', 'reason']);
   }
@@ -43,16 +51,21 @@ export class ConnectionLimit {
     this.#shed.add(1, entrance, reason);
   }
 
-  /** Takes a place; throws `limit_reached` when all are taken, or memory is short. */
+  /** Takes a place; throws `limit_reached` when there is none, or no memory or time for it. */
   enter(entrance: Entrance): void {
     const { held, own, short } = this.#places;
     if (Atomics.load(short, 0) !== 0) {
       this.refused(entrance, 'memory');
       throw new MeshError('limit_reached', 'memory is short, no new connections are taken (MAX_MEMORY)');
     }
+    const { max, handshakes } = this.#limits;
+    if (handshakes && entrance === 'hbone' && !handshakes.take()) {
+      this.refused(entrance, 'handshakes');
+      throw new MeshError('limit_reached', 'too many handshakes at a time (MAX_HANDSHAKE_RATE)');
+    }
     let open = 0;
     for (let i = 0; i < held.length; i++) open += Atomics.load(held, i);
-    if (open >= this.#max) {
+    if (open >= max) {
       this.refused(entrance, 'connections');
       throw new MeshError('limit_reached', `too many connections: ${open} are open (MAX_CONNECTIONS)`);
     }

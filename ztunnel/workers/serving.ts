@@ -4,6 +4,7 @@ import { ConnectionPool } from '#shared/hbone/pool.ts';
 import { BufferPool } from '#shared/http2/output.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
 import { TrustDomains } from '#shared/identity/trust-domains.ts';
+import { TokenBucket } from '#shared/lifecycle/token-bucket.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import { followCrlFile } from '#shared/tls/crl-file.ts';
 import { Revocations } from '#shared/tls/revocation.ts';
@@ -52,7 +53,11 @@ export interface Serving extends Disposable {
 /** A change of what is in force for its pods asks the thread's connections again. Dispose it to close them all. */
 export function createServing(deps: ServingDeps): Serving {
   const { config, store, certificates, metrics, logging, clock } = deps;
-  const limit = new ConnectionLimit(deps.maxConnections, metrics, deps.places);
+  const limit = new ConnectionLimit(
+    { max: deps.maxConnections, handshakes: handshakeBucket(config, clock) },
+    metrics,
+    deps.places,
+  );
   const log = logging.scope('proxy');
   const traffic = new TrafficMetrics(metrics);
   const lists = config.crlPath === undefined ? undefined : new Revocations();
@@ -115,6 +120,11 @@ export function createServing(deps: ServingDeps): Serving {
       crl?.[Symbol.dispose]();
     },
   };
+}
+
+/** Two seconds' worth at once: a rollout of peers comes in bursts. */
+function handshakeBucket({ maxHandshakeRate: rate }: ZtunnelConfig, clock: Clock): TokenBucket | undefined {
+  return rate === 0 ? undefined : new TokenBucket({ rate, burst: 2 * rate, clock });
 }
 
 function viewOf({ pod, direction, source, originalDestination, actualDestination, protocol }: ConnectionView): ConnectionView {
