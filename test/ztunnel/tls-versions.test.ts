@@ -1,23 +1,19 @@
 // TLS12_ENABLED: peers that speak no TLS 1.3, as clients and as servers. Without it they are refused; with it the tunnel works, and they
 // say themselves which version and cipher it has.
 import { once } from 'node:events';
-import { connect as http2Connect, createSecureServer, type ServerHttp2Stream } from 'node:http2';
-import { connect as tlsConnect, type TLSSocket } from 'node:tls';
+import type { TLSSocket } from 'node:tls';
 import t from 'tap';
 import type { Test } from 'tap';
-import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
 import { BACKENDS, type Backend } from '#shared/reactor/create.ts';
 import { aWorkload } from '../fixtures/mesh.ts';
 import { Endpoint } from '../harness/endpoint.ts';
 import { type LabNode, MeshLab } from '../harness/mesh-lab.ts';
+import { dialTls, serveHttp2, sessionOver, type TlsVersion } from '../harness/node-http2.ts';
 import type { TestPod } from '../harness/pod-net.ts';
 
 const web = aWorkload('web', { node: 'node-1', ips: ['10.1.0.1'] });
 const cart = aWorkload('cart', { node: 'node-2', ips: ['10.1.0.3'] });
-const HBONE = 15_008;
 const CIPHERS = /^ECDHE-(ECDSA|RSA)-AES(128|256)-GCM-SHA(256|384)$/u;
-
-type Version = 'TLSv1.2' | 'TLSv1.3';
 
 async function labOf(t: Test, node: 'node-1' | 'node-2', backend: Backend, tls12: boolean): Promise<[MeshLab, LabNode]> {
   const lab = new MeshLab(t);
@@ -26,25 +22,14 @@ async function labOf(t: Test, node: 'node-1' | 'node-2', backend: Backend, tls12
   return [lab, started];
 }
 
-function tlsOptions({ chain, key, roots }: WorkloadCertificate, maxVersion: Version) {
-  return { cert: chain, key, ca: roots, maxVersion, ALPNProtocols: ['h2'] };
-}
-
-/** Calls the cart's ztunnel; rejects with what TLS says. */
-async function call(lab: MeshLab, pod: TestPod, maxVersion: Version): Promise<TLSSocket> {
-  const options = tlsOptions(lab.ca.issue(web.identity), maxVersion);
-  const socket = pod.dial({ ip: '10.1.0.3', port: HBONE });
-  // Names of hosts are of no account here.
-  const tls = tlsConnect({ ...options, socket, checkServerIdentity: () => undefined });
-  await once(tls, 'secureConnect');
-  return tls;
+/** Calls the cart's ztunnel as the web. */
+function call(lab: MeshLab, pod: TestPod, maxVersion: TlsVersion): Promise<TLSSocket> {
+  return dialTls(pod, cart.ips[0] ?? '', lab.ca.issue(web.identity), maxVersion);
 }
 
 /** Five bytes there and back through a CONNECT. */
 async function tunnelOver(t: Test, socket: TLSSocket): Promise<string> {
-  const session = http2Connect('https://cart', { createConnection: () => socket });
-  t.teardown(() => session.destroy());
-  const stream = session.request({ ':method': 'CONNECT', ':authority': '10.1.0.3:8080' });
+  const stream = sessionOver(t, socket).request({ ':method': 'CONNECT', ':authority': '10.1.0.3:8080' });
   const [headers] = (await once(stream, 'response')) as [Record<string, unknown>];
   t.equal(headers[':status'], 200);
   stream.write('hello');
@@ -52,20 +37,8 @@ async function tunnelOver(t: Test, socket: TLSSocket): Promise<string> {
   return answer.toString();
 }
 
-/** A server of HBONE in the cart's pod; gathers what its connections are. */
-async function serve(t: Test, lab: MeshLab, maxVersion: Version): Promise<TLSSocket[]> {
-  const options = tlsOptions(lab.ca.issue(cart.identity), maxVersion);
-  const server = createSecureServer({ ...options, requestCert: true });
-  const sessions: TLSSocket[] = [];
-  server.on('secureConnection', (socket) => void sessions.push(socket));
-  server.on('stream', (stream: ServerHttp2Stream) => {
-    stream.respond({ ':status': 200 });
-    stream.pipe(stream);
-  });
-  await lab.pod(cart).serve((socket) => void server.emit('connection', socket), HBONE);
-  t.teardown(() => sessions.forEach((socket) => socket.destroy()));
-  return sessions;
-}
+const serve = async (t: Test, lab: MeshLab, maxVersion: TlsVersion): Promise<TLSSocket[]> =>
+  (await serveHttp2(t, lab.pod(cart), lab.ca.issue(cart.identity), maxVersion)).sockets;
 
 for (const backend of BACKENDS) {
   t.test(`${backend}: a client of TLS 1.2 is refused`, async (t) => {
