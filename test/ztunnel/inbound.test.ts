@@ -1,12 +1,15 @@
 // A peer that speaks HBONE itself, from a pod that is not enrolled: what it gets from port 15008, and what it does not.
+import { once } from 'node:events';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { HeaderList } from '#shared/hbone/api.ts';
 import { spiffeId } from '#shared/ids.ts';
+import { BACKENDS } from '#shared/reactor/create.ts';
 import { aService, aWorkload } from '../fixtures/mesh.ts';
 import type { TunnelRequest } from '../harness/hbone-peer.ts';
 import { hbonePeer, PEER } from '../harness/hbone-peer.ts';
 import { MeshLab } from '../harness/mesh-lab.ts';
+import { dialTls, sessionOver } from '../harness/node-http2.ts';
 import { createTestCa } from '../harness/test-ca.ts';
 
 const cart = aWorkload('cart', { node: 'node-2', ips: ['10.1.0.3'], services: { cart: { 80: 8080 } } });
@@ -65,6 +68,31 @@ for (const [authority, status, error] of [
     await node.line({ message: 'connection failed', level: 'warn', error });
   });
 }
+
+for (const backend of BACKENDS)
+  t.test(`${backend}: what is no CONNECT is answered 400, and the connection serves on`, async (t) => {
+    const lab = new MeshLab(t);
+    const node = await lab.node('node-2', { CULVERT_BACKEND: backend });
+    await lab.apply(cart, aService('cart'));
+    const server = await lab.captured(cart);
+    let connections = 0;
+    await server.serve((socket) => void (connections++, socket.end()), 8080);
+    const session = sessionOver(t, await dialTls(lab.net.pod('stranger', '10.1.0.9'), '10.1.0.3', lab.ca.issue(PEER)));
+    const status = async (headers: Record<string, string>, ends: boolean): Promise<unknown> => {
+      const stream = session.request(headers, { endStream: ends });
+      const [answer] = (await once(stream, 'response')) as [Record<string, unknown>];
+      stream.resume();
+      if (!stream.closed) await once(stream, 'close');
+      return answer[':status'];
+    };
+    const common = { ':scheme': 'https', ':authority': '10.1.0.3:8080', ':path': '/' };
+    for (const method of ['GET', 'POST', 'OPTIONS']) t.equal(await status({ ...common, ':method': method }, true), 400, method);
+    t.equal(await status({ ...common, ':method': 'POST' }, false), 400, 'a request whose body is still to come');
+    t.equal(connections, 0);
+    t.equal(await status({ ':method': 'CONNECT', ':authority': '10.1.0.3:8080' }, true), 200);
+    t.equal(connections, 1);
+    t.equal(await node.metric('istio_tcp_connections_opened_total'), 1, 'nor were they connections');
+  });
 
 t.test('who is not of the mesh does not get past the handshake', async (t) => {
   const { node, open } = await setUp(t);
