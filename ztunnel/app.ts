@@ -47,7 +47,8 @@ import type { WorkerThreads } from './workers/threads.ts';
 
 export interface AppDeps {
   readonly logging: Logging;
-  readonly requestStop: (why: string) => void;
+  /** An error: what must be served cannot be. */
+  readonly requestStop: (why: string | Error) => void;
   readonly clock?: Clock;
   /** The limit of open descriptors. */
   readonly openFiles?: number;
@@ -154,7 +155,7 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   void synced.then(() => {
     waiting[Symbol.dispose]();
     own = startOwn(config, plane, log);
-    return source.run().catch((thrown: unknown) => requestStop(MeshError.from(thrown).message));
+    return source.run().catch((thrown: unknown) => requestStop(MeshError.from(thrown)));
   });
   const giver = cleanup.use(
     new TakeoverGiver({

@@ -110,7 +110,10 @@ export class ConnectionPool implements HbonePool {
           },
           onClose: () => this.#open.delete(inner),
         },
-      );
+      ).catch((thrown: unknown) => {
+        this.#options.events?.onConnectFailed?.({ ...peer, accepted }, MeshError.from(thrown, 'connect_failed'));
+        throw thrown;
+      });
       this.#open.add(inner);
       try {
         const answer = inner.open(authority, headers, cancel);

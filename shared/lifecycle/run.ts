@@ -10,8 +10,8 @@ export interface App {
 }
 
 export interface RunControl {
-  /** Asks for the same shutdown as SIGTERM does (/quitquitquit). */
-  readonly requestStop: (why: string) => void;
+  /** Asks for the same shutdown as SIGTERM does (/quitquitquit). An error, because the app cannot do what it is for, makes it exit 1. */
+  readonly requestStop: (why: string | Error) => void;
   /** Aborted when a stop was asked for, also while the app still starts. */
   readonly stopping: AbortSignal;
 }
@@ -35,7 +35,7 @@ const SETTLED = 1000;
 
 /**
  * Runs an app until SIGTERM, SIGINT or `requestStop`, then stops it and exits 0. A second SIGINT exits at once. A failed start,
- * an uncaught error or a failed stop is logged and exits 1.
+ * an uncaught error, an error to stop for, or a failed stop is logged and exits 1.
  */
 export async function run(options: RunOptions): Promise<void> {
   const { log } = options;
@@ -52,9 +52,14 @@ export async function run(options: RunOptions): Promise<void> {
   // From here on the process ends by exit() only, also while everything it waits for is unref'd.
   setInterval(() => undefined, 2 ** 30);
   const stopping = new AbortController();
-  const requestStop = (why: string): void => {
+  let code = 0;
+  const requestStop = (why: string | Error): void => {
     if (stopping.signal.aborted) return;
-    log.info('shutting down', { reason: why });
+    if (typeof why === 'string') log.info('shutting down', { reason: why });
+    else {
+      log.error('shutting down', describe(why));
+      code = 1;
+    }
     stopping.abort(why);
   };
   host.on('SIGTERM', () => requestStop('SIGTERM'));
@@ -69,7 +74,7 @@ export async function run(options: RunOptions): Promise<void> {
   try {
     app = await options.start({ requestStop, stopping: stopping.signal });
   } catch (error) {
-    if (stopping.signal.aborted) return exit(0);
+    if (stopping.signal.aborted) return exit(code);
     return crash('start failed', error);
   }
   const onError = (error: unknown): void => log.warn('memory that is free is kept', describe(error));
@@ -86,7 +91,7 @@ export async function run(options: RunOptions): Promise<void> {
     return crash('stop failed', error);
   }
   log.info('stopped');
-  exit(0);
+  exit(code);
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -8,6 +8,7 @@ export const SOL = { SOCKET: 1, IP: 0, TCP: 6, IPV6: 41 } as const;
 export const SO = {
   REUSEADDR: 2,
   ERROR: 4,
+  RCVBUF: 8,
   KEEPALIVE: 9,
   LINGER: 13,
   REUSEPORT: 15,

@@ -92,7 +92,7 @@ export function bindUdp(options: UdpOptions): BoundSocket {
     const fd = createSocket(SOCK.DGRAM, familyOf(address.ip), options, what);
     return orClose(fd, () => {
       if (options.reusePort) setOption(fd, SOL.SOCKET, SO.REUSEPORT, 1, what);
-      if (options.receiveBuffer !== undefined) setOption(fd, SOL.SOCKET, SO.RCVBUFFORCE, options.receiveBuffer, what);
+      if (options.receiveBuffer !== undefined) setReceiveBuffer(fd, options.receiveBuffer, what);
       check(libc().bind(fd, ...sockaddr(address)), what, 'bind');
       return { fd, address: localAddress(fd) ?? address };
     });
@@ -194,6 +194,13 @@ function setKeepalive(fd: number, { time, interval, retries }: Keepalive, what: 
   setOption(fd, SOL.TCP, TCP.KEEPIDLE, seconds(time), what);
   setOption(fd, SOL.TCP, TCP.KEEPINTVL, seconds(interval), what);
   setOption(fd, SOL.TCP, TCP.KEEPCNT, retries, what);
+}
+
+/** Beyond what the system lets anybody have, where the process may; elsewhere as much as that. */
+function setReceiveBuffer(fd: number, bytes: number, what: string): void {
+  VALUE.writeInt32LE(bytes);
+  if (libc().setsockopt(fd, SOL.SOCKET, SO.RCVBUFFORCE, VALUE, VALUE.length) === 0) return;
+  setOption(fd, SOL.SOCKET, SO.RCVBUF, bytes, what);
 }
 
 /** A dual-stack socket needs it on the IPv6 level alone: the kernel keeps one flag for both. */

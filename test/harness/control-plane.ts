@@ -15,7 +15,8 @@ import { AuthorizationSchema } from '#shared/gen/istio/security/authorization_pb
 import { AddressSchema, TunnelProtocol, WorkloadStatus } from '#shared/gen/istio/workload/workload_pb.ts';
 import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
 import { readSigningRequest } from '../../controlplane/ca/signing-request.ts';
-import type { Workload } from '../../ztunnel/state/model.ts';
+import type { Service, Workload } from '../../ztunnel/state/model.ts';
+import { ipOf } from '../../ztunnel/state/model.ts';
 import type { TestCa } from './test-ca.ts';
 
 const ADDRESS = 'type.googleapis.com/istio.workload.Address';
@@ -30,9 +31,20 @@ interface Resource {
   readonly bytes: Uint8Array;
 }
 
+export interface CertificateRequest {
+  /** In whose name it was asked for; undefined: in the caller's own. */
+  readonly impersonated: unknown;
+  readonly authorization: unknown;
+  readonly clusterId: unknown;
+}
+
 export class TestControlPlane implements Disposable {
   /** Certificate requests answered so far. */
   issued = 0;
+  /** What each certificate request said besides its key, answered or not. */
+  readonly requests: CertificateRequest[] = [];
+  /** Whom the token of a caller stands for that asks in nobody else's name. */
+  holder: string | undefined;
   /** Whether the CA answers; otherwise it says that it is unavailable. */
   signs = true;
   /** The time by which it dates certificates. */
@@ -87,6 +99,13 @@ export class TestControlPlane implements Disposable {
     this.#set(ADDRESS, workload.uid, toBinary(AddressSchema, addressOf(workload)));
   }
 
+  setService({ name, namespace, hostname, vips, ports, key }: Service): void {
+    const addresses = vips.map((vip) => ({ network: '', address: ipToBytes(ipOf(vip)) ?? new Uint8Array(4) }));
+    const list = Array.from(ports, ([servicePort, targetPort]) => ({ servicePort, targetPort }));
+    const value = { name, namespace, hostname, addresses, ports: list };
+    this.#set(ADDRESS, key, toBinary(AddressSchema, create(AddressSchema, { type: { case: 'service', value } })));
+  }
+
   setPolicy(key: string, policy: Authorization): void {
     this.#set(AUTHORIZATION, key, toBinary(AuthorizationSchema, policy));
   }
@@ -138,7 +157,10 @@ export class TestControlPlane implements Disposable {
 
   readonly #sign = (call: ServerUnaryCall<IstioCertificateRequest, Buffer>, answer: sendUnaryData<Buffer>): void => {
     const { csr, metadata, validityDuration } = call.request;
-    const identity = metadata?.['ImpersonatedIdentity'];
+    const impersonated = metadata?.['ImpersonatedIdentity'];
+    const [authorization, clusterId] = ['authorization', 'clusterid'].map((name) => call.metadata.get(name)[0]);
+    this.requests.push({ impersonated, authorization, clusterId });
+    const identity = impersonated ?? this.holder;
     if (!this.signs || typeof identity !== 'string') return answer({ code: status.UNAVAILABLE, details: 'as the test wants' });
     this.issued++;
     const life = Number(validityDuration) * 1000;

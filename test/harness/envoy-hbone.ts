@@ -11,26 +11,42 @@ export type EnvoyRole =
   /** HBONE in, plain TCP out, to the address that is listed for the authority; '*' for any. */
   | { kind: 'server'; upstreams: Readonly<Record<string, HostPort>> };
 
-/** See jsonEnvoy(). */
-export function hboneEnvoy(role: EnvoyRole, certificate: WorkloadCertificate, place?: EnvoyPlace): Promise<JsonEnvoy> {
-  return jsonEnvoy((listen) => bootstrap(role, listen, certificate), place);
+export interface EnvoyOptions {
+  /** How the peer's SPIFFE ID must begin; by default anybody of the trust domain will do. */
+  readonly peers?: string;
+  /** The port of its admin page, at the address that it listens on. */
+  readonly adminPort?: number;
 }
 
-function bootstrap(role: EnvoyRole, { ip, port }: HostPort, certificate: WorkloadCertificate): object {
+/** See jsonEnvoy(). A line `FLAGS|TLS FAILURE OF THE PEER|TLS FAILURE OF THE CLIENT` goes to its log at the end of each connection. */
+export function hboneEnvoy(
+  role: EnvoyRole,
+  certificate: WorkloadCertificate,
+  place?: EnvoyPlace,
+  options: EnvoyOptions = {},
+): Promise<JsonEnvoy> {
+  const admin = (ip: string): object =>
+    options.adminPort === undefined ? {} : { admin: { address: socketAddress({ ip, port: options.adminPort }) } };
+  const tls = tlsContext(certificate, options.peers ?? 'spiffe://cluster.local/');
+  return jsonEnvoy((listen) => ({ ...bootstrap(role, listen, tls), ...admin(listen.ip) }), place);
+}
+
+function bootstrap(role: EnvoyRole, { ip, port }: HostPort, tls: object): object {
   const listener = (at: number, chain: object): object => ({
     name: `in-${at}`,
     address: socketAddress({ ip, port: port + at }),
     filter_chains: [chain],
+    access_log: [accessLog()],
   });
   if (role.kind === 'client')
     return {
       static_resources: {
         listeners: role.authorities.map((authority, i) => listener(i, { filters: [tunnelOut(authority)] })),
-        clusters: [hbonePeer(role.peer, certificate)],
+        clusters: [hbonePeer(role.peer, tls)],
       },
     };
   const inboundTls = typed('tls', 'transport_sockets.tls.v3.DownstreamTlsContext', {
-    common_tls_context: tlsContext(certificate),
+    common_tls_context: tls,
     require_client_certificate: true,
   });
   const filters = [connectIn(Object.keys(role.upstreams))];
@@ -42,6 +58,7 @@ function tunnelOut(authority: string): object {
   return typed('tcp_proxy', 'filters.network.tcp_proxy.v3.TcpProxy', {
     stat_prefix: 'out',
     cluster: 'peer',
+    access_log: [accessLog()],
     tunneling_config: {
       hostname: authority,
       headers_to_add: [{ header: { key: 'baggage', value: 'k8s.namespace.name=envoy' } }],
@@ -70,9 +87,9 @@ function connectIn(authorities: readonly string[]): object {
   });
 }
 
-function hbonePeer(peer: HostPort, certificate: WorkloadCertificate): object {
+function hbonePeer(peer: HostPort, tls: object): object {
   const outboundTls = typed('tls', 'transport_sockets.tls.v3.UpstreamTlsContext', {
-    common_tls_context: tlsContext(certificate),
+    common_tls_context: tls,
   });
   const options = {
     '@type': `${ENVOY}${HTTP_OPTIONS}`,
@@ -90,8 +107,15 @@ function cluster(name: string, endpoint: HostPort): object {
   return { name, type: 'STATIC', connect_timeout: '5s', load_assignment: { cluster_name: name, endpoints } };
 }
 
-function tlsContext(certificate: WorkloadCertificate): object {
-  const san = { san_type: 'URI', matcher: { prefix: 'spiffe://cluster.local/' } };
+function accessLog(): object {
+  const text = '%RESPONSE_FLAGS%|%UPSTREAM_TRANSPORT_FAILURE_REASON%|%DOWNSTREAM_TRANSPORT_FAILURE_REASON%\n';
+  return typed('stdout', 'access_loggers.stream.v3.StdoutAccessLog', {
+    log_format: { text_format_source: { inline_string: text } },
+  });
+}
+
+function tlsContext(certificate: WorkloadCertificate, peers: string): object {
+  const san = { san_type: 'URI', matcher: { prefix: peers } };
   return {
     alpn_protocols: ['h2'],
     tls_params: { tls_minimum_protocol_version: 'TLSv1_3', tls_maximum_protocol_version: 'TLSv1_3' },

@@ -32,7 +32,7 @@ export async function jsonEnvoy(configure: (listen: HostPort) => object, place?:
   const address = place?.address ?? { ip: '127.0.0.1', port: await freePort() };
   const file = path.join(folder, 'envoy.json');
   writeFileSync(file, JSON.stringify(configure(address)));
-  const args = ['-c', file, '-l', 'warning', '--concurrency', '1', '--use-dynamic-base-id'];
+  const args = ['-c', file, '-l', 'warning', '--concurrency', '1', '--use-dynamic-base-id', '--drain-strategy', 'immediate'];
   const [program = binary, ...before] = place ? ['ip', 'netns', 'exec', place.netns, binary] : [binary];
   const child = spawn(program, [...before, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';

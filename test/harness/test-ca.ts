@@ -17,9 +17,12 @@ export interface LeafOptions {
 }
 
 export interface TestCa {
-  /** PEM. */
+  readonly organization: string;
+  /** What its holders trust, PEM. */
   readonly root: string;
-  /** Of the root. */
+  /** Its own certificate, PEM: the root, or one below that. */
+  readonly certificate: string;
+  /** Of its own certificate. */
   readonly key: KeyObject;
   /** `identity` is usually a SPIFFE ID; any text may be given to make a wrong one. */
   issue(identity: string, options?: LeafOptions): WorkloadCertificate;
@@ -37,13 +40,14 @@ const OID = {
 };
 const HOUR = 3_600_000;
 
-export function createTestCa(organization = 'culvert test'): TestCa {
+/** A root, or an authority below `parent`, whose chains have its own certificate behind the leaf. */
+export function createTestCa(organization = 'culvert test', parent?: TestCa): TestCa {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  const root = certificate({
-    issuer: organization,
+  const own = certificate({
+    issuer: parent?.organization ?? organization,
     subject: organization,
     publicKey,
-    signer: privateKey,
+    signer: parent?.key ?? privateKey,
     notBefore: new Date(Date.now() - 24 * HOUR),
     notAfter: new Date(Date.now() + 24 * HOUR),
     extensions: [
@@ -51,8 +55,11 @@ export function createTestCa(organization = 'culvert test'): TestCa {
       extension(OID.keyUsage, der(0x03, Buffer.from([1, 0x06])), true),
     ],
   });
+  const root = parent?.root ?? own.toString();
   return {
-    root: root.toString(),
+    organization,
+    root,
+    certificate: own.toString(),
     key: privateKey,
     issue(identity, options = {}) {
       const leafKey = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -75,9 +82,9 @@ export function createTestCa(organization = 'culvert test'): TestCa {
       });
       return {
         identity: identity as SpiffeId,
-        chain: leaf.toString(),
+        chain: parent ? `${leaf.toString()}${own.toString()}` : leaf.toString(),
         key: leafKey.privateKey.export({ type: 'pkcs8', format: 'pem' }),
-        roots: options.roots ?? root.toString(),
+        roots: options.roots ?? root,
         notBefore: leaf.validFromDate.getTime(),
         notAfter: leaf.validToDate.getTime(),
         serial: BigInt(`0x${leaf.serialNumber}`).toString(),

@@ -51,6 +51,25 @@ t.test('memory: as told, else most of what the kernel allows', async (t) => {
   t.equal(limited({ MAX_MEMORY: '0' }), 0, 'switched off');
 });
 
+t.test('no more threads than the container may use processors, and as many as it asks for', async (t) => {
+  const cores = availableParallelism();
+  const threads = (env: Record<string, string>) => config(env).workerThreads;
+  const whole = threads({});
+  t.equal(threads({ ZTUNNEL_CPU_LIMIT: String(cores) }), whole, 'a limit that is none');
+  t.equal(threads({ ZTUNNEL_CPU_LIMIT: String(cores + 1) }), whole);
+  t.throws(() => threads({ ZTUNNEL_CPU_LIMIT: '0' }), { message: /ZTUNNEL_CPU_LIMIT="0"/u });
+  t.throws(() => threads({ ZTUNNEL_RESOURCE_CPU_LIMIT: 'half' }), { message: /ZTUNNEL_RESOURCE_CPU_LIMIT="half"/u });
+  if (cores < 2) return t.comment('with one core there is nothing to limit');
+  const most = String(cores - 1);
+  t.equal(threads({ ZTUNNEL_CPU_LIMIT: most }), cores - 1, 'all of the limit, not half of it');
+  const [all, request] = [String(cores), { ZTUNNEL_RESOURCE_CPU_REQUEST: String(cores) }];
+  t.equal(threads({ ZTUNNEL_RESOURCE_CPU_LIMIT: '1', ...request }), cores, 'by its other name');
+  t.equal(threads({ ZTUNNEL_CPU_LIMIT: all, ZTUNNEL_RESOURCE_CPU_LIMIT: '1', ...request }), whole, 'the first name counts');
+  t.equal(threads({ ZTUNNEL_CPU_LIMIT: '1', ...request }), cores, 'at least the request');
+  t.equal(threads({ ZTUNNEL_CPU_LIMIT: '1', ZTUNNEL_RESOURCE_CPU_REQUEST: String(cores * 4) }), cores, 'of what there is');
+  t.equal(threads({ ZTUNNEL_CPU_LIMIT: '1', ZTUNNEL_WORKER_THREADS: '7' }), 7, 'a number of threads is meant as it is');
+});
+
 t.test('derived values', async (t) => {
   t.equal(config({ TERMINATION_GRACE_PERIOD_SECONDS: '30' }).drainDeadline, 25_000);
   t.equal(config({ TERMINATION_GRACE_PERIOD_SECONDS: '8' }).drainDeadline, 7000);

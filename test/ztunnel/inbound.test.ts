@@ -1,19 +1,18 @@
 // A peer that speaks HBONE itself, from a pod that is not enrolled: what it gets from port 15008, and what it does not.
+import { once } from 'node:events';
 import t from 'tap';
 import type { Test } from 'tap';
-import { systemClock } from '#shared/clock.ts';
 import type { HeaderList } from '#shared/hbone/api.ts';
-import { ConnectionPool } from '#shared/hbone/pool.ts';
-import type { SpiffeId } from '#shared/ids.ts';
 import { spiffeId } from '#shared/ids.ts';
-import { createReactor } from '#shared/reactor/create.ts';
+import { BACKENDS } from '#shared/reactor/create.ts';
 import { aService, aWorkload } from '../fixtures/mesh.ts';
+import type { TunnelRequest } from '../harness/hbone-peer.ts';
+import { hbonePeer, PEER } from '../harness/hbone-peer.ts';
 import { eventually, MeshLab } from '../harness/mesh-lab.ts';
+import { dialTls, sessionOver } from '../harness/node-http2.ts';
 import { createTestCa } from '../harness/test-ca.ts';
-import type { TestCa } from '../harness/test-ca.ts';
 
 const cart = aWorkload('cart', { node: 'node-2', ips: ['10.1.0.3'], services: { cart: { 80: 8080 } } });
-const peer = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'peer' });
 
 async function setUp(t: Test, env: Record<string, string> = {}) {
   const lab = new MeshLab(t);
@@ -21,28 +20,9 @@ async function setUp(t: Test, env: Record<string, string> = {}) {
   await lab.apply(cart, aService('cart'));
   const server = await lab.captured(cart);
   await server.serve((socket) => socket.on('data', (chunk) => socket.end(chunk)), 8080);
-  const stranger = lab.net.pod('stranger', '10.1.0.9');
-  const { netns } = stranger;
-  const reactor = createReactor();
-  t.teardown(() => reactor.close());
-  const pools = new Map<TestCa, ConnectionPool>();
-  const poolOf = (ca: TestCa): ConnectionPool => {
-    const certificates = { get: async (identity: SpiffeId) => ca.issue(identity, { roots: lab.ca.root }) };
-    const pool = pools.get(ca) ?? new ConnectionPool({ reactor, certificates, clock: systemClock });
-    pools.set(ca, pool);
-    return pool;
-  };
-  t.teardown(() => pools.forEach((pool) => pool.close()));
-  /** Opens a tunnel as the identity, certified by the CA, whose holder trusts the lab's. */
-  const open = (authority: string, identity: SpiffeId = peer, ca: TestCa = lab.ca, headers: HeaderList = []) => {
-    return poolOf(ca).open({
-      peer: { source: identity, accepted: [cart.identity], to: { ip: '10.1.0.3', port: 15_008 }, sourceIp: '10.1.0.9' },
-      authority,
-      headers,
-      socket: { netns: netns.fd },
-    });
-  };
-  return { node, open, pool: () => poolOf(lab.ca), dial: () => stranger.dial({ ip: '10.1.0.3', port: 15_008 }) };
+  const stranger = hbonePeer(t, lab, cart, '10.1.0.9');
+  const open = (authority: string, more: Omit<TunnelRequest, 'authority'> = {}) => stranger.open({ authority, ...more });
+  return { node, open, pool: () => stranger.pool, dial: () => stranger.dial() };
 }
 
 t.test('a tunnel to the pod: 200 with its baggage; the line has what the peer says of itself', async (t) => {
@@ -51,7 +31,7 @@ t.test('a tunnel to the pod: 200 with its baggage; the line has what the peer sa
     ['baggage', 'k8s.namespace.name=far,k8s.deployment.name=dep,service.name=svc,k8s.cluster.name=c2'],
     ['forwarded', 'for="10.9.9.9:1";host=cart.shop.svc.cluster.local'],
   ];
-  const tunnel = await open('10.1.0.3:8080', peer, undefined, baggage);
+  const tunnel = await open('10.1.0.3:8080', { headers: baggage });
   t.match(new Map(tunnel.headers).get('baggage'), /k8s\.deployment\.name=cart/u);
   const answer = Promise.withResolvers<string>();
   tunnel.stream.start({
@@ -63,7 +43,7 @@ t.test('a tunnel to the pod: 200 with its baggage; the line has what the peer sa
   tunnel.stream.write(Buffer.from('hello'));
   t.equal(await answer.promise, 'hello');
   t.match(await node.line({ direction: 'inbound' }), {
-    'src.identity': peer,
+    'src.identity': PEER,
     'src.workload': 'svc',
     'src.namespace': 'far',
     'src.cluster': 'c2',
@@ -89,17 +69,42 @@ for (const [authority, status, error] of [
   });
 }
 
+for (const backend of BACKENDS)
+  t.test(`${backend}: what is no CONNECT is answered 400, and the connection serves on`, async (t) => {
+    const lab = new MeshLab(t);
+    const node = await lab.node('node-2', { CULVERT_BACKEND: backend });
+    await lab.apply(cart, aService('cart'));
+    const server = await lab.captured(cart);
+    let connections = 0;
+    await server.serve((socket) => void (connections++, socket.end()), 8080);
+    const session = sessionOver(t, await dialTls(lab.net.pod('stranger', '10.1.0.9'), '10.1.0.3', lab.ca.issue(PEER)));
+    const status = async (headers: Record<string, string>, ends: boolean): Promise<unknown> => {
+      const stream = session.request(headers, { endStream: ends });
+      const [answer] = (await once(stream, 'response')) as [Record<string, unknown>];
+      stream.resume();
+      if (!stream.closed) await once(stream, 'close');
+      return answer[':status'];
+    };
+    const common = { ':scheme': 'https', ':authority': '10.1.0.3:8080', ':path': '/' };
+    for (const method of ['GET', 'POST', 'OPTIONS']) t.equal(await status({ ...common, ':method': method }, true), 400, method);
+    t.equal(await status({ ...common, ':method': 'POST' }, false), 400, 'a request whose body is still to come');
+    t.equal(connections, 0);
+    t.equal(await status({ ':method': 'CONNECT', ':authority': '10.1.0.3:8080' }, true), 200);
+    t.equal(connections, 1);
+    t.equal(await node.metric('istio_tcp_connections_opened_total'), 1, 'nor were they connections');
+  });
+
 t.test('who is not of the mesh does not get past the handshake', async (t) => {
   const { node, open } = await setUp(t);
   const foreign = spiffeId({ trustDomain: 'elsewhere', namespace: 'shop', serviceAccount: 'peer' });
-  await t.rejects(open('10.1.0.3:8080', foreign));
+  await t.rejects(open('10.1.0.3:8080', { identity: foreign }));
   t.match(await node.line({ message: 'connection failed' }), {
     error:
       'identity verification error: peer did not present the expected trustdomain (cluster.local), got spiffe://elsewhere/ns/shop/sa/peer',
     'src.identity': foreign,
     'dst.identity': cart.identity,
   });
-  await t.rejects(open('10.1.0.3:8080', peer, createTestCa('another root')));
+  await t.rejects(open('10.1.0.3:8080', { ca: createTestCa('another root') }));
   t.match(await node.line({ message: 'connection failed' }), { 'src.addr': /^10\.1\.0\.9:/u, direction: 'inbound' });
   t.equal(await node.metric('istio_tcp_connections_opened_total'), 0);
 });
@@ -154,7 +159,7 @@ t.test(
     await eventually('a handshake that is served', async () => {
       // Another identity has a connection of its own.
       const late = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'late' });
-      return await open('10.1.0.3:8080', late).then(
+      return await open('10.1.0.3:8080', { identity: late }).then(
         () => true,
         () => undefined,
       );

@@ -2,16 +2,20 @@
 // neither who calls nor what is said. The gateway is a stand-in that takes tunnels and passes their bytes on to the pod's port 15008.
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Test } from 'tap';
 import t from 'tap';
 import { systemClock } from '#shared/clock.ts';
 import type { IncomingTunnel } from '#shared/hbone/api.ts';
+import type { CertificateSource } from '#shared/identity/certificate.ts';
 import { relay } from '#shared/hbone/relay.ts';
 import { serveHbone } from '#shared/hbone/server.ts';
 import type { Conn } from '#shared/reactor/api.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import { networkAddress } from '../../ztunnel/state/model.ts';
 import { aMatch, aPolicy, aService, aWorkload, exact } from '../fixtures/mesh.ts';
+import { revoking } from '../harness/crl.ts';
 import type { LabNode } from '../harness/mesh-lab.ts';
 import { certificatesOf, eventually, MeshLab } from '../harness/mesh-lab.ts';
 import type { TestPod } from '../harness/pod-net.ts';
@@ -62,6 +66,8 @@ async function serveGateway(t: Test, lab: MeshLab): Promise<Gateway> {
 
 interface Networks {
   readonly lab: MeshLab;
+  /** Of both ztunnels. */
+  readonly certificates: CertificateSource;
   readonly near: LabNode;
   readonly far: LabNode;
   readonly client: TestPod;
@@ -69,13 +75,15 @@ interface Networks {
   readonly beyond: Gateway;
 }
 
-async function setUp(t: Test, CULVERT_BACKEND: string): Promise<Networks> {
+/** `env`: of the near ztunnel. */
+async function setUp(t: Test, CULVERT_BACKEND: string, env: Record<string, string> = {}): Promise<Networks> {
   const lab = new MeshLab(t);
-  const near = await lab.node('node-1', { NETWORK: 'near', CULVERT_BACKEND });
-  const far = await lab.node('node-2', { NETWORK: 'far', CULVERT_BACKEND });
+  const certificates = certificatesOf(lab.ca);
+  const near = await lab.node('node-1', { NETWORK: 'near', CULVERT_BACKEND, ...env }, certificates);
+  const far = await lab.node('node-2', { NETWORK: 'far', CULVERT_BACKEND }, certificates);
   await lab.apply(web, cart, gateway, service);
   const beyond = await serveGateway(t, lab);
-  return { lab, near, far, beyond, client: await lab.captured(web), server: await lab.captured(cart) };
+  return { lab, certificates, near, far, beyond, client: await lab.captured(web), server: await lab.captured(cart) };
 }
 
 for (const backend of ['native', 'portable']) {
@@ -190,3 +198,32 @@ t.test('a host that the mesh knows by name only', async (t) => {
     'dst.service': 'lost.shop.svc.cluster.local',
   });
 });
+
+for (const backend of ['native', 'portable'])
+  t.test(
+    `${backend}: who answers inside is revoked: the tunnel inside ends, and the connection to the gateway stays`,
+    async (t) => {
+      const file = join(t.testdir({ 'crl.pem': '' }), 'crl.pem');
+      const { lab, near, client, server, beyond, certificates } = await setUp(t, backend, { CRL_PATH: file });
+      await server.serve((socket) => void socket.pipe(socket), 8080);
+      const socket = await client.connect(VIP);
+      socket.on('error', () => undefined);
+      socket.write('hello');
+      await once(socket, 'data');
+      writeFileSync(file, revoking(lab.ca, (await certificates.get(cart.identity)).chain));
+      await eventually('the end of the connection', () => socket.closed || undefined);
+      await near.line({
+        direction: 'outbound',
+        error: 'connection closed: peer certificate revoked by CRL',
+        'dst.identity': cart.identity,
+      });
+      t.equal(await near.metric('istio_crl_policy_rejections_total', 'reporter="source"'), 1);
+      await eventually('the end of the tunnel at the gateway', () => (beyond.counts.open === 0 ? true : undefined));
+      const next = await client.connect(VIP);
+      next.on('error', () => undefined).resume();
+      await eventually('the refusal', () => next.closed || undefined);
+      t.match(await near.line({ direction: 'outbound' }), { error: /beyond the network gateway: .*revoked by CRL/u });
+      t.equal(await near.metric('istio_crl_policy_rejections_total', 'reporter="source"'), 2);
+      t.equal(beyond.counts.connections, 1, 'the gateway itself is trusted all the while');
+    },
+  );

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { Test } from 'tap';
 import { aService, aWorkload } from '../fixtures/mesh.ts';
@@ -17,12 +18,11 @@ t.setTimeout(60_000);
 const web = aWorkload('web', { node: 'node-1', ips: ['10.1.0.1'] });
 const cart = aWorkload('cart', { node: 'node-2', ips: ['10.1.0.3'], services: { cart: { 80: 8080 } } });
 
-async function setUp(t: Test, follower: 'node-1' | 'node-2') {
+async function setUp(t: Test, follower: 'node-1' | 'node-2', ca = createTestCa()) {
   const dir = mkdtempSync(join(tmpdir(), 'culvert-crl-'));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   const file = join(dir, 'crl.pem');
   writeFileSync(file, '');
-  const ca = createTestCa();
   const certificates = certificatesOf(ca);
   const lab = new MeshLab(t);
   const start = (name: 'node-1' | 'node-2') => lab.node(name, name === follower ? { CRL_PATH: file } : {}, certificates);
@@ -32,7 +32,8 @@ async function setUp(t: Test, follower: 'node-1' | 'node-2') {
   await server.serve((socket) => socket.on('data', (chunk) => socket.write(chunk)), 8080);
   const revoke = async (identity: typeof web.identity): Promise<void> =>
     writeFileSync(file, revoking(ca, (await certificates.get(identity)).chain));
-  return { one, two, client, revoke };
+  const publish = (list: Uint8Array): void => writeFileSync(file, list);
+  return { one, two, client, revoke, publish };
 }
 
 async function echoes(socket: Socket): Promise<void> {
@@ -129,3 +130,29 @@ t.test(
     await eventually('the refusal', async () => ((await rejected('source')) === 3 ? true : undefined));
   },
 );
+
+for (const [follower, direction, reporter] of [
+  ['node-1', 'outbound', 'source'],
+  ['node-2', 'inbound', 'destination'],
+] as const)
+  t.test(`an issuer between leaf and root that is revoked: ${direction} tunnels are cut, and none is opened`, async (t) => {
+    const root = createTestCa();
+    const issuer = createTestCa('an authority below', root);
+    const { one, two, client, publish } = await setUp(t, follower, issuer);
+    const node = follower === 'node-1' ? one : two;
+    const open = await client.connect({ ip: '10.1.0.3', port: 8080 });
+    await echoes(open);
+    const bystander = createTestCa('another one below', root);
+    publish(revoking(root, bystander.certificate));
+    await sleep(3000);
+    await echoes(open);
+    t.notOk(open.closed, 'a list without it changes nothing');
+    publish(revoking(root, issuer.certificate));
+    await closed(open);
+    await node.line({ ...CUT, direction });
+    t.equal(await node.metric('istio_crl_policy_rejections_total', `reporter="${reporter}"`), 1);
+    await closed(await client.connect({ ip: '10.1.0.3', port: 8080 }));
+    await eventually('the refusal', async () =>
+      (await node.metric('istio_crl_policy_rejections_total', `reporter="${reporter}"`)) === 2 ? true : undefined,
+    );
+  });

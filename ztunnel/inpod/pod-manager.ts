@@ -47,6 +47,7 @@ export class PodManager {
   readonly #deps: PodManagerDeps;
   readonly #started: Family;
   readonly #stopped: Family;
+  readonly #retries: Family;
   #pods = new Map<string, ServedPod>();
   /** Pods named since the session began; undefined once the snapshot is complete. */
   #snapshot: Set<string> | undefined = new Set();
@@ -63,6 +64,10 @@ export class PodManager {
     const { metrics } = deps;
     this.#started = metrics.counter('workload_manager_proxies_started_total', 'Pods whose listeners were started');
     this.#stopped = metrics.counter('workload_manager_proxies_stopped_total', 'Pods whose listeners were stopped');
+    this.#retries = metrics.counter(
+      'culvert_pod_start_retries_total',
+      'Further attempts to start listeners that could not be started',
+    );
     const count = (up: boolean) => (family: Family) => {
       family.cell().value = this.list().filter(({ state }) => (state === 'Up') === up).length;
     };
@@ -222,6 +227,7 @@ export class PodManager {
   async #retryPending(): Promise<void> {
     for (const [uid, pod] of this.#pods) {
       if (pod.proxy) continue;
+      this.#retries.add(1);
       try {
         await this.#startPod(uid, pod);
       } catch (thrown) {

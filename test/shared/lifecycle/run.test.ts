@@ -74,6 +74,15 @@ t.test('stays up with nothing but the wait for a signal', async (t) => {
   t.match(output, /reason="SIGINT"/u);
 });
 
+t.test('an error to stop for: stops in order, and exits 1', async (t) => {
+  const { code, output } = await runProgram(t, {
+    start: "setTimeout(() => requestStop(new MeshError('internal', 'nothing can be served')), 10);",
+    stop: "log.info('closing');",
+  });
+  t.equal(code, 1, output);
+  t.match(output, /error\tmain\tshutting down\terror="nothing can be served" code="internal"\n.*closing\n.*stopped\n$/su);
+});
+
 t.test('gives back the memory of the start when Node lets it', async (t) => {
   const { code, output } = await runProgram(t, {
     start: "globalThis.gc = (how) => log.info('stopping now', how);",

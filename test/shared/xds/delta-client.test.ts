@@ -245,6 +245,53 @@ t.test('an unreadable response ends the stream, and the next one works', async (
   t.match((await metrics.render()).body, 'istio_xds_connection_terminations_total{reason="Error"} 1');
 });
 
+t.test('responses are counted by type with their bytes, ends of streams by what ended them', async (t) => {
+  await using server = new AdsServer();
+  await server.listen();
+  const { client, metrics } = clientOf(server);
+  using _closing = client;
+  client.watchAll(addresses().type);
+  client.watchAll(authorizations());
+  client.start();
+  const bodies = [['n1', ['a', 'b']] as const, ['n2', ['c']] as const].map(([nonce, names]) => {
+    const resources = names.map((name) => ({ name, version: '1', resource: { typeUrl: ADDRESS, value: workload(name) } }));
+    const response = create(DeltaDiscoveryResponseSchema, { typeUrl: ADDRESS, nonce, resources });
+    return toBinary(DeltaDiscoveryResponseSchema, response);
+  });
+  const first = await server.stream(0);
+  for (const bytes of bodies) first.sendBytes(bytes);
+  await first.request(({ responseNonce }) => responseNonce === 'n2');
+  const value = async (name: string): Promise<string | undefined> =>
+    (await metrics.render()).body
+      .split('\n')
+      .find((line) => line.startsWith(`${name} `))
+      ?.slice(name.length + 1);
+  const bytes = bodies.reduce((sum, { length }) => sum + length, 0);
+  t.equal(await value(`istio_xds_message_total{url="${ADDRESS}"}`), '2');
+  t.equal(await value(`istio_xds_message_bytes_total{url="${ADDRESS}"}`), String(bytes));
+  t.equal(await value(`istio_xds_message_bytes_total{url="${AUTHORIZATION}"}`), undefined, 'nothing came of the other');
+
+  const ended = (reason: string) => value(`istio_xds_connection_terminations_total{reason="${reason}"}`);
+  first.end();
+  const second = await server.stream(1);
+  t.equal(await ended('Complete'), '1', 'a server that has no more to say');
+  for (const [index, code, reason, count] of [
+    [2, status.UNAVAILABLE, 'Reconnect', '1'],
+    [3, status.CANCELLED, 'Reconnect', '2'],
+    [4, status.INVALID_ARGUMENT, 'Error', '1'],
+  ] as const) {
+    const stream = index === 2 ? second : await server.stream(index - 1);
+    stream.send(ADDRESS, `n${index}`, []);
+    await stream.request(({ responseNonce }) => responseNonce === `n${index}`);
+    stream.fail(code);
+    await server.stream(index);
+    t.equal(await ended(reason), count, status[code]);
+  }
+  (await server.stream(4)).fail(status.UNAVAILABLE);
+  await server.stream(5);
+  t.equal(await ended('ConnectionError'), '1', 'before the first response it is no server that comes back');
+});
+
 t.test('a missing token file is named and retried', async (t) => {
   await using server = new AdsServer();
   await server.listen();

@@ -125,6 +125,7 @@ t.test('a pod that cannot be served is refused, kept, tried again, and makes the
   clock.advance(5000);
   await readiness.whenReady();
   t.strictSame(events, ['start a']);
+  t.match((await metrics.render()).body, /culvert_pod_start_retries_total 2/u);
 });
 
 const violations: [name: string, act: (agent: ZdsAgent, pod: (uid: string) => AgentPod) => Promise<unknown>][] = [

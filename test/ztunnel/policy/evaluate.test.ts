@@ -100,3 +100,14 @@ t.test('dry run never affects the verdict, and tells', async (t) => {
   t.equal(verdict.allowed, true);
   t.strictSame(dryRun, ['dry-run: deny policy match: shop/d', 'dry-run: no allow policies match']);
 });
+
+t.test('a service account is meant whatever its trust domain, a principal with its own', async (t) => {
+  const abroad = connection(spiffeId({ trustDomain: 'elsewhere', namespace: 'shop', serviceAccount: 'web' }));
+  const own = { serviceAccounts: [{ namespace: 'shop', serviceAccount: 'web' }] };
+  t.ok(allowed([aPolicy('a', { matches: [aMatch(own)] })], abroad));
+  t.notOk(allowed([aPolicy('d', { action: 'Deny', matches: [aMatch(own)] })], abroad));
+  const others = { notServiceAccounts: own.serviceAccounts };
+  t.notOk(allowed([aPolicy('a', { matches: [aMatch(others)] })], abroad), 'nor is it one of the others');
+  t.notOk(allowed([aPolicy('a', { matches: [aMatch({ principals: [exact('cluster.local/ns/shop/sa/web')] })] })], abroad));
+  t.ok(allowed([aPolicy('a', { matches: [aMatch({ principals: [exact('elsewhere/ns/shop/sa/web')] })] })], abroad));
+});

@@ -3,7 +3,7 @@ import t from 'tap';
 import { namespacedHostname, spiffeId, workloadUid } from '#shared/ids.ts';
 import { decideRoute } from '../../../ztunnel/proxy/upstream.ts';
 import type { NamedRoute, Route } from '../../../ztunnel/proxy/upstream.ts';
-import type { GatewayAddress } from '../../../ztunnel/state/model.ts';
+import type { GatewayAddress, Service } from '../../../ztunnel/state/model.ts';
 import { networkAddress } from '../../../ztunnel/state/model.ts';
 import type { MeshStore } from '../../../ztunnel/state/store.ts';
 import { aService, aStore, aWorkload } from '../../fixtures/mesh.ts';
@@ -214,6 +214,43 @@ t.test('address blocks count where no exact address does, the tightest first', a
   t.match(route(store, '10.96.0.77'), { service: { name: 'tight' } });
   t.match(route(store, '10.96.9.9'), { service: { name: 'wide' } });
 });
+
+t.test('of several blocks: the own namespace’s, then the tightest, then the canonical one; hidden ones are none', async (t) => {
+  const block = (name: string, length: number, init: Parameters<typeof aService>[1] = {}) =>
+    aService(name, { vips: [], cidrVips: [{ network: '', ip: '10.96.0.0', length }], ...init });
+  const meant = (...services: readonly Service[]) => aStore(web, ...services).services.byVip('', '10.96.0.77', 'shop')?.name;
+  const [own, tight] = [block('own', 16), block('tight', 24, { namespace: 'other' })];
+  t.equal(meant(tight, own), 'own', 'the own namespace before the length');
+  const canonical = block('canonical', 16, { namespace: 'a', canonical: true });
+  t.equal(meant(canonical, tight), 'tight', 'the length before the canonical one');
+  t.equal(meant(block('first', 16, { namespace: 'b' }), canonical), 'canonical', 'at the same length the canonical one');
+  const host = [{ network: '', ip: '10.96.0.77', length: 32 }];
+  const hidden = block('hidden', 32, { namespace: 'other', visibility: 'Namespace', canonical: true, cidrVips: host });
+  t.equal(meant(tight, hidden), 'tight', 'whatever its rank');
+  t.equal(aStore(hidden).services.byVip('', '10.96.0.77', 'other')?.name, 'hidden');
+  t.equal(meant(hidden), undefined);
+  t.equal(
+    meant(block('exact', 24), aService('vip', { vips: ['10.96.0.77'], namespace: 'other' })),
+    'vip',
+    'an address before all',
+  );
+  t.equal(meant(block('elsewhere', 24, { cidrVips: [{ network: 'other', ip: '10.96.0.0', length: 24 }] })), undefined);
+});
+
+t.test(
+  'an address that is a workload’s and a service’s: no waypoint of the service, and its endpoints all the same',
+  async (t) => {
+    const same = aWorkload('same', { ips: ['10.96.0.1'] });
+    const store = aStore(web, cart, same, waypointPod, waypoint, aService('cart', { waypoint: byHostname }));
+    t.match(route(store, '10.96.0.1'), { kind: 'hbone', via: 'workload', workload: { name: 'cart' }, service: { name: 'cart' } });
+    const bound = aWorkload('same', { ips: ['10.96.0.1'], waypoint: byHostname });
+    t.match(
+      route(aStore(web, cart, bound, waypointPod, waypoint, aService('cart')), '10.96.0.1'),
+      { via: 'workload', workload: { name: 'cart' } },
+      'nor that of the workload',
+    );
+  },
+);
 
 const eastWest = aWorkload('east-west', { network: 'far', ips: ['192.0.2.9'], services: { 'east-west': {} } });
 const peer = spiffeId({ trustDomain: 'far.example', namespace: 'shop', serviceAccount: 'cart' });

@@ -96,6 +96,48 @@ t.test('FAILOVER with NETWORK first: own network before all, the other scopes am
   t.strictSame(picked(service, [far]), ['far']);
 });
 
+t.test(
+  'FAILOVER with NETWORK first: an endpoint of another network takes what none of the own can, the nearest of them',
+  async (t) => {
+    const service = balanced('Failover', ['NETWORK', 'REGION', 'ZONE']);
+    const networkGateway = { kind: 'address', network: 'other', ip: '192.0.2.9', port: 15_008 } as const;
+    const other = (name: string, zone: string) =>
+      endpoint(name, { network: 'other', networkGateway, locality: { region: 'eu', zone, subzone: '' } });
+    const own = endpoint('own', { locality: { region: 'us', zone: 'us-1', subzone: '' } });
+    const [near, far] = [other('near', 'eu-1'), other('far', 'eu-2')];
+    t.strictSame(picked(service, [near, far, own]), ['own'], 'whatever else it matches');
+    t.strictSame(picked(service, [near, far]), ['near'], 'the other scopes count where the network does not match');
+    t.strictSame(picked(service, [far]), ['far']);
+    t.strictSame(
+      picked(balanced('Failover', ['REGION', 'NETWORK']), [far, own]),
+      ['far'],
+      'in second place it is like the others',
+    );
+  },
+);
+
+t.test('FAILOVER: the subzone decides where region and zone are the same', async (t) => {
+  const service = balanced('Failover', ['REGION', 'ZONE', 'SUBZONE']);
+  const within = (name: string, subzone: string) => endpoint(name, { locality: { region: 'eu', zone: 'eu-1', subzone } });
+  t.strictSame(picked(service, [within('same', 'a'), within('next', 'b')]), ['same']);
+  t.strictSame(picked(service, [within('next', 'b'), within('last', 'c')]), ['last', 'next']);
+  const elsewhere = endpoint('elsewhere', { locality: { region: 'eu', zone: 'eu-2', subzone: 'a' } });
+  t.strictSame(picked(service, [within('next', 'b'), elsewhere]), ['next'], 'a subzone of the same name in another zone is none');
+});
+
+t.test('STRICT with several scopes: each of them must match', async (t) => {
+  const service = balanced('Strict', ['REGION', 'ZONE', 'CLUSTER']);
+  const all = endpoint('all', { locality: { region: 'eu', zone: 'eu-1', subzone: 'z' }, node: 'node-9' });
+  const locality = all.locality;
+  const wrong = [
+    endpoint('region', { locality: { ...locality, region: 'us' } }),
+    endpoint('zone', { locality: { ...locality, zone: 'eu-2' } }),
+    endpoint('cluster', { locality, clusterId: 'other' }),
+  ];
+  t.strictSame(picked(service, [all, ...wrong]), ['all']);
+  t.strictSame(picked(service, wrong), ['none'], 'one that does not match is enough');
+});
+
 t.test('FAILOVER: by node and cluster; a zone of the same name in another region counts only without the region', async (t) => {
   const here = endpoint('here', { node: 'node-1' });
   const there = endpoint('there', { node: 'node-2', clusterId: 'other' });
