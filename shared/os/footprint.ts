@@ -1,8 +1,7 @@
 // What the start of a process leaves mapped and free, given back to the kernel.
 import { readFileSync } from 'node:fs';
 import koffi, { type LibraryHandle } from 'koffi';
-
-const MADV_DONTNEED = 4;
+import { MADV_DONTNEED } from './layout.ts';
 
 interface Mapping {
   readonly start: number;
