@@ -14,12 +14,11 @@ export function formatRows(rows: readonly Row[]): string {
     },
     { title: 'BAR', value: (row) => row.bar },
     { title: 'OK', value: (row) => (row.ok ? 'yes' : 'NO') },
+    { title: 'LIMIT', value: ({ limit }) => limit.split(': ', 1)[0] ?? limit },
   ]);
   const short = rows.filter(({ ok }) => !ok);
   if (short.length === 0) return `${table}\n\n${rows.length} rows, all at their bar`;
-  const limits = short.map(
-    ({ name, limit = 'unknown', error }) => `  ${name}: ${error === undefined ? limit : `not measured: ${error}`}`,
-  );
+  const limits = short.map(({ name, limit, error }) => `  ${name}: ${error === undefined ? limit : `not measured: ${error}`}`);
   return [table, '', `${rows.length} rows, ${short.length} short of their bar; what limits them:`, ...limits].join('\n');
 }
 

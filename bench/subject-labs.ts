@@ -43,6 +43,6 @@ export function durationRow(name: string, most: number, value: number, peerValue
     ...(peerValue !== undefined && { peer: 'ztunnel', peerValue }),
     bar: `<= ${most}`,
     ok,
-    ...(!ok && { limit }),
+    limit,
   };
 }

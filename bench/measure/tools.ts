@@ -44,6 +44,15 @@ export function parseWrk(text: string): Requests {
   };
 }
 
+/** Share of requests that may fail before the others say nothing either. */
+export const MOST_ERRORS = 0.001;
+
+/** Throws when too many failed: an error costs a proxy less than an answer, so a rate with errors in it is too good. */
+export function requireAnswers({ requests, errors }: Pick<Requests, 'requests' | 'errors'>, what: string, report: string): void {
+  if (errors > requests * MOST_ERRORS)
+    throw new MeshError('internal', `${what}: ${errors} of ${requests} requests failed:\n${report.trim().slice(-800)}`);
+}
+
 /** `380.00us`, `1.27ms`, `2.00s`. */
 export function microseconds(text: string): number {
   const [, value = '', unit = ''] = /^([\d.]+)(us|ms|s|m)$/u.exec(text) ?? [];

@@ -52,6 +52,7 @@ export const PEER_ROWS: readonly RowSpec[] = [
   peerRow('hbone', 'requests-16', 'rps', { peerMin: 1.8 }),
   peerRow('hbone', 'requests-64', 'rps', { peerMin: 1.8 }),
   peerRow('hbone', 'requests-16', 'cpuPerRequest', { peerMax: 0.5 }),
+  peerRow('hbone', 'requests-64', 'cpuPerRequest', { peerMax: 0.5 }),
   peerRow('hbone', 'connections', 'rps', { peerMin: 1.7 }),
   peerRow('same-node', 'stream-1', 'gbps', { peerMin: 2 }),
   peerRow('same-node', 'requests-16', 'rps', { peerMin: 2 }),

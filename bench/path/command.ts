@@ -1,6 +1,7 @@
 // `npm run bench -- path`: the data path beside its peers, in one run on this machine.
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
 import { Command, Option } from 'commander';
 import { MeshError } from '#shared/errors.ts';
 import { requirePrograms } from '../../cli/lab/preflight.ts';
@@ -9,7 +10,8 @@ import { print } from '../../cli/output.ts';
 import { formatRows, rowsSvg } from '../report.ts';
 import { runWaypointRows, WAYPOINT_ROWS, type WaypointRow } from '../waypoint/rows.ts';
 import { PEER_ROWS, ROWS } from './bars.ts';
-import { measurementsOf, rowOf } from './rows.ts';
+import { ROOT } from './lab.ts';
+import { exitCodeOf, measurementsOf, rowOf } from './rows.ts';
 import type { RowSpec } from './rows.ts';
 import { runPath } from './run.ts';
 import { describeSubject } from './subjects.ts';
@@ -22,8 +24,12 @@ interface PathOptions {
   backend: 'native' | 'portable';
   workers: string;
   peerZtunnel?: string;
-  svg?: string;
+  /** False: none. */
+  svg?: string | false;
 }
+
+/** Of the picture, when no file was named. */
+const PICTURE = join(ROOT, 'node_modules', '.cache', 'bench', 'path.svg');
 
 const PROGRAMS: readonly [string, string][] = [
   ['wrk', 'wrk'],
@@ -46,7 +52,8 @@ export function pathCommand(): Command {
     .addOption(new Option('--backend <name>', 'of our ztunnels').choices(['native', 'portable']).default('native'))
     .option('--workers <main|n>', 'which threads of our ztunnels serve connections', workerThreads, defaultWorkers())
     .option('--peer-ztunnel <path>', 'binary of another ztunnel, measured beside ours')
-    .option('--svg <file>', 'write the rows as a picture')
+    .option('--svg <file>', 'where the rows go as a picture (default: a file below node_modules/.cache, named at the end)')
+    .option('--no-svg', 'no picture')
     .addHelpText(
       'after',
       `
@@ -77,9 +84,15 @@ async function benchPath(options: PathOptions): Promise<void> {
   const rows = [...specs.flatMap((spec) => rowOf(spec, samples, faults) ?? []), ...waypoint];
   const still = bystanders === undefined ? '' : `; the lab beside used ${(bystanders * 100).toFixed(1)} % of a core`;
   const title = `Culvert data path, ${describeSubject(options)}: medians of ${rounds} rounds of ${seconds} s, load average before ${load}${still}`;
-  if (options.svg !== undefined) await writeFile(options.svg, rowsSvg(rows, title));
+  if (options.svg !== false) await writePicture(options.svg ?? PICTURE, rowsSvg(rows, title));
   print(options.json === true ? JSON.stringify(rows, undefined, 2) : `${title}\n\n${formatRows(rows)}`);
-  if (rows.length < wanted.length || rows.some(({ ok }) => !ok)) process.exitCode = 1;
+  process.exitCode = exitCodeOf(rows, wanted.length);
+}
+
+async function writePicture(file: string, picture: string): Promise<void> {
+  await mkdir(dirname(file), { recursive: true });
+  await writeFile(file, picture);
+  process.stderr.write(`the rows as a picture: ${file}\n`);
 }
 
 /** Aborted by the signals that end a program; a second one must not interrupt the cleaning up. */

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { cpuBetween, readCpu } from '../measure/cpu.ts';
 import type { Sample } from '../measured.ts';
-import { parseIperf, parseWrk } from '../measure/tools.ts';
+import { parseIperf, parseWrk, requireAnswers } from '../measure/tools.ts';
 import { ROOT } from './lab.ts';
 import type { PathLab } from './lab.ts';
 import { HTTP_PORT, IPERF_PORT } from './topology.ts';
@@ -27,7 +27,8 @@ export interface Path {
 
 /**
  * Of traffic any of: gbps; rps; p50 and p99 (us); errors; cpuPerGb (s); cpuPerRequest (us, of a connection where each request opens one).
- * Always: cores (that the proxies used), user (share of their CPU in user mode), machine (share of all cores in use).
+ * Always: cores (that the proxies used), user (share of their CPU in user mode), machine (share of all cores in use). Of a run also threads (that carry
+ * connections on this way, of all proxies).
  */
 export type { Sample };
 
@@ -49,6 +50,7 @@ export async function measureTraffic(path: Path, load: Traffic, seconds: number)
     case 'requests-64':
     case 'connections': {
       const { requests, perSecond, p50, p99, errors } = parseWrk(output);
+      requireAnswers({ requests, errors }, `${load} to ${path.to}/${path.target}`, output);
       return { ...common, rps: perSecond, cpuPerRequest: (use.cpu * 1e6) / requests, p50, p99, errors };
     }
     case 'new-connection': {

@@ -18,6 +18,23 @@ const ENDS: Record<LabRoute, { from: Namespace; to: Namespace; target: PodName }
   http2: { from: 'plain', to: 'plain', target: 'far' },
 };
 
+/** Threads of all proxies on this way that carry its connections, when each ztunnel has so many. The `node:http2` pair has one each. */
+export function threadsOn(route: LabRoute, workers: number): number {
+  switch (route) {
+    case 'direct':
+    case 'direct-near':
+      return 0;
+    case 'http2':
+      return 2;
+    case 'hbone':
+      return 2 * workers;
+    case 'same-node':
+    case 'passthrough':
+    case 'plaintext':
+      return workers;
+  }
+}
+
 export function pathOf(route: LabRoute, lab: PathLab, http2: Http2Pair | undefined): Path {
   const ends = { lab, ...ENDS[route] };
   switch (route) {

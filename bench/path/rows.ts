@@ -25,8 +25,8 @@ export interface Row {
   peerValue?: number;
   bar: string;
   ok: boolean;
-  /** What kept it from its bar. */
-  limit?: string;
+  /** What keeps it from being better; a row at its bar has one too. */
+  limit: string;
   /** Why it could not be measured. */
   error?: string;
 }
@@ -80,6 +80,8 @@ export function keyOf({ route, load, subject }: Measurement): string {
   return `${route} ${load} ${subject}`;
 }
 
+/** The limit of a row that has an error instead. */
+export const NOT_MEASURED = 'not measured';
 const NO_FAULTS: ReadonlyMap<string, string> = new Map();
 
 /** The row, or undefined when one of its numbers was not to be measured. `samples` has the medians by key, `faults` why others failed. */
@@ -93,7 +95,15 @@ export function rowOf(
   const error = faults.get(key) ?? ('max' in bar || 'min' in bar ? undefined : faults.get(keyBeside(spec)));
   const own = samples.get(key);
   if (error !== undefined)
-    return { name, unit: UNITS[metric], value: own?.[metric] ?? null, bar: describeBar(bar), ok: false, error };
+    return {
+      name,
+      unit: UNITS[metric],
+      value: own?.[metric] ?? null,
+      bar: describeBar(bar),
+      ok: false,
+      limit: NOT_MEASURED,
+      error,
+    };
   const peer = peerOf(spec, samples);
   const value = own?.[metric];
   if (!own || value === undefined) return undefined;
@@ -106,7 +116,7 @@ export function rowOf(
     ...(peer && { peer: peer.name, peerValue: peer.value }),
     bar: describeBar(bar),
     ok,
-    ...(!ok && { limit: limitOf(metric, own) }),
+    limit: limitOf(metric, own),
   };
 }
 
@@ -134,4 +144,9 @@ function judge(value: number, bar: Bar, peer: number | undefined): boolean | und
   if (peer === undefined) return undefined;
   if ('peerMax' in bar) return value <= bar.peerMax * peer;
   return value >= ('peerMin' in bar ? bar.peerMin : bar.minTimes) * peer;
+}
+
+/** Of a run in which so many rows were wanted: 0 only when each of them is there and at its bar. */
+export function exitCodeOf(rows: readonly Row[], wanted: number): 0 | 1 {
+  return rows.length < wanted || rows.some(({ ok }) => !ok) ? 1 : 0;
 }

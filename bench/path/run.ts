@@ -11,11 +11,11 @@ import type { PathLab } from './lab.ts';
 import { measureTraffic } from './loads.ts';
 import type { Sample } from './loads.ts';
 import { Bystanders } from './bystanders.ts';
-import { pathOf } from './paths.ts';
+import { pathOf, threadsOn } from './paths.ts';
 import { keyOf } from './rows.ts';
 import type { Measurement, Subject } from './rows.ts';
 import { measureStalled } from './stalled.ts';
-import { ztunnelOf } from './subjects.ts';
+import { servingThreads, ztunnelOf } from './subjects.ts';
 import type { Subjects } from './subjects.ts';
 
 export interface RunOptions extends Subjects {
@@ -81,9 +81,14 @@ async function measureInLabs(options: RunOptions, measured: Measured): Promise<n
   const http2 = own && pairs.length > 0 ? await measured.attempt(pairs, () => startHttp2Pair(own)) : undefined;
   if (http2) cleanup.use(http2);
   const bystanders = new Bystanders(labs);
+  // A peer takes as many as it likes; only of ours a row tells what limits them.
+  const threads = servingThreads(options);
   const one = (measurement: Measurement, length: number): Promise<Sample> => {
     const deadline = { ms: length * 1000 + PATIENCE, what: keyOf(measurement) };
-    return bystanders.beside(measurement.subject, orAborted(measure(measurement, labs, http2, length), signal, deadline));
+    return bystanders.beside(
+      measurement.subject,
+      orAborted(measure(measurement, { labs, http2, threads }, length), signal, deadline),
+    );
   };
 
   for (const measurement of wanted.filter(({ load }) => load === 'stalled'))
@@ -97,15 +102,18 @@ async function measureInLabs(options: RunOptions, measured: Measured): Promise<n
   return bystanders.average;
 }
 
-async function measure(
-  { route, load, subject }: Measurement,
-  labs: ReadonlyMap<Subject, PathLab>,
-  http2: Http2Pair | undefined,
-  seconds: number,
-): Promise<Sample> {
+interface Ways {
+  readonly labs: ReadonlyMap<Subject, PathLab>;
+  readonly http2: Http2Pair | undefined;
+  /** Of each ztunnel. */
+  readonly threads: number;
+}
+
+async function measure({ route, load, subject }: Measurement, { labs, http2, threads }: Ways, seconds: number): Promise<Sample> {
   if (load === 'handshake') return await measureHandshakes(seconds);
   const lab = labs.get(subject);
   if (!lab || load === 'idle' || load === 'held' || route === 'tls') throw new Error(`${route} ${load} is not measured in a lab`);
-  if (load === 'stalled') return await measureStalled(lab, seconds);
-  return await measureTraffic(pathOf(route, lab, http2), load, seconds);
+  const sample =
+    load === 'stalled' ? await measureStalled(lab, seconds) : await measureTraffic(pathOf(route, lab, http2), load, seconds);
+  return { ...sample, threads: threadsOn(route, threads) };
 }

@@ -16,6 +16,11 @@ export function ztunnelOf(subject: Subject, { backend, workers, peerZtunnel }: S
   return { argv: [peerZtunnel ?? 'ztunnel'], env: { ISTIO_META_DNS_CAPTURE: 'false' } };
 }
 
+/** Threads of one of our ztunnels that serve connections. */
+export function servingThreads({ workers }: Pick<Subjects, 'workers'>): number {
+  return workers === 'main' ? 1 : Number(workers);
+}
+
 /** For the title. */
 export function describeSubject({ backend, workers }: Subjects): string {
   const served = workers === 'main' ? 'the main thread' : workers === '1' ? 'one worker' : `${workers} workers`;

@@ -9,8 +9,10 @@ import { print } from '../../cli/output.ts';
 import { stopSignal } from '../path/command.ts';
 import type { PathLab } from '../path/lab.ts';
 import { startPathLab } from '../path/lab.ts';
+import { limitOf } from '../path/limits.ts';
+import type { Sample } from '../measured.ts';
 import { measureTraffic } from '../path/loads.ts';
-import { pathOf } from '../path/paths.ts';
+import { pathOf, threadsOn } from '../path/paths.ts';
 import type { Row } from '../path/rows.ts';
 import { ztunnelOf } from '../path/subjects.ts';
 import { formatRows } from '../report.ts';
@@ -66,7 +68,7 @@ async function benchPolicies(options: PoliciesOptions): Promise<void> {
 }
 
 function atMost(name: string, unit: string, value: number, most: number, peerValue: number): Row {
-  return { name, unit, value, peer: 'none', peerValue, bar: `<= ${most}`, ok: value <= most };
+  return { name, unit, value, peer: 'none', peerValue, bar: `<= ${most}`, ok: value <= most, limit: 'CPU: one thread decides' };
 }
 
 async function connectionsRow({ policies, rounds, seconds }: PoliciesOptions): Promise<Row> {
@@ -83,8 +85,11 @@ async function connectionsRow({ policies, rounds, seconds }: PoliciesOptions): P
   const guarded = cleanup.use(await startPathLab({ ztunnel, files, progress, signal }));
   await requirePolicies(guarded, policies);
   const [with_, without] = [[] as number[], [] as number[]];
-  const measure = async (lab: PathLab): Promise<number> =>
-    (await measureTraffic(pathOf('hbone', lab, undefined), 'connections', seconds))['rps'] ?? 0;
+  let last: Sample = {};
+  const measure = async (lab: PathLab): Promise<number> => {
+    last = { ...(await measureTraffic(pathOf('hbone', lab, undefined), 'connections', seconds)), threads: threadsOn('hbone', 1) };
+    return last['rps'] ?? 0;
+  };
   await measure(plain);
   await measure(guarded);
   for (let round = 1; round <= rounds; round += 1) {
@@ -101,6 +106,7 @@ async function connectionsRow({ policies, rounds, seconds }: PoliciesOptions): P
     peerValue,
     bar: `>= ${MIN_SHARE} x none`,
     ok: value >= MIN_SHARE * peerValue,
+    limit: limitOf('rps', last),
   };
 }
 

@@ -69,18 +69,29 @@ function added(taken: ReadonlyMap<string, readonly Sample[]>, subject: Subject):
 
 function rowsOf(of: (subject: Subject) => Record<keyof typeof MOST, number>, peer: boolean): Row[] {
   const [own, other] = [of('culvert'), peer ? of('ztunnel') : undefined];
-  const row = (name: string, unit: string, field: keyof typeof MOST): Row => ({
+  const row = (name: string, unit: string, field: keyof typeof MOST, limit: string): Row => ({
     name,
     unit,
     value: own[field],
     ...(other ? { peer: 'ztunnel', peerValue: other[field] } : {}),
     bar: `<= ${MOST[field]}`,
     ok: own[field] <= MOST[field],
+    limit,
   });
   return [
-    row('memory that the mesh adds, settled', 'MB', 'settled'),
-    row('the same at the peak', 'MB', 'peak'),
-    row('first full sync', 'ms', 'sync'),
-    row('a change of one workload', 'ms', 'change'),
+    row(
+      'memory that the mesh adds, settled',
+      'MB',
+      'settled',
+      'objects of the mesh: once on the main thread and once in each data worker',
+    ),
+    row(
+      'the same at the peak',
+      'MB',
+      'peak',
+      'the first response: it is there whole, encoded and decoded, before what it says is kept',
+    ),
+    row('first full sync', 'ms', 'sync', 'CPU: one thread decodes the response, each data worker takes what it says'),
+    row('a change of one workload', 'ms', 'change', 'waiting: for the answer of each data worker'),
   ];
 }

@@ -4,12 +4,11 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { formatHostPort } from '#shared/address.ts';
-import { MeshError } from '#shared/errors.ts';
 import type { Backend } from '#shared/reactor/create.ts';
 import { cpuBetween, readCpu } from '../measure/cpu.ts';
-import { parseH2load, parseWrk } from '../measure/tools.ts';
+import { parseH2load, parseWrk, requireAnswers } from '../measure/tools.ts';
 import { limitOf } from '../path/limits.ts';
-import type { Row } from '../path/rows.ts';
+import { NOT_MEASURED, type Row } from '../path/rows.ts';
 import type { RunResult } from '../path/run.ts';
 import { Measured, type Sample } from '../measured.ts';
 import { startWaypointLab, type Subject, SUBJECTS, type WaypointLab } from './lab.ts';
@@ -40,8 +39,6 @@ export interface WaypointRun {
 
 /** Warm-up, s: the optimising compiler needs some ten thousand requests. */
 const WARM_UP = 2;
-/** Share of requests that may fail. */
-const MOST_ERRORS = 0.001;
 
 export async function runWaypointRows(run: WaypointRun): Promise<Row[]> {
   const { rows, backend, progress } = run;
@@ -78,9 +75,9 @@ function rowOf(row: WaypointRow, { samples, faults }: Pick<RunResult, 'samples' 
   const peer = peerValue === undefined ? {} : { peer: 'envoy', peerValue };
   const error = faults.get(own) ?? faults.get(envoy);
   if (!ours || value === null || peerValue === undefined || error !== undefined)
-    return { ...common, ...peer, value, ok: false, error: error ?? 'not measured' };
+    return { ...common, ...peer, value, ok: false, limit: NOT_MEASURED, error: error ?? 'not measured' };
   const ok = value <= most * peerValue;
-  return { ...common, ...peer, value, ok, ...(!ok && { limit: limitOf('cpuPerRequest', ours) }) };
+  return { ...common, ...peer, value, ok, limit: limitOf('cpuPerRequest', ours) };
 }
 
 async function measure(lab: WaypointLab, { name, route }: WaypointRow, subject: Subject, seconds: number): Promise<Sample> {
@@ -91,10 +88,9 @@ async function measure(lab: WaypointLab, { name, route }: WaypointRow, subject: 
   const use = cpuBetween(before, await readCpu(pids));
   await lab.check();
   const { requests, perSecond, p50, p99, errors } = route === 'grpc' ? parseH2load(stdout) : parseWrk(stdout);
-  if (errors > requests * MOST_ERRORS)
-    throw new MeshError('internal', `${name}, ${subject}: ${errors} of ${requests} requests failed:\n${stdout.slice(-800)}`);
+  requireAnswers({ requests, errors }, `${name}, ${subject}`, stdout);
   const { cores, user, machine } = use;
-  return { cpuPerRequest: (use.cpu * 1e6) / requests, rps: perSecond, p50, p99, cores, user, machine };
+  return { cpuPerRequest: (use.cpu * 1e6) / requests, rps: perSecond, p50, p99, cores, user, machine, threads: 1 };
 }
 
 /** 64 connections that keep alive; or four connections with 16 requests at a time on each. */

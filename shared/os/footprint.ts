@@ -1,8 +1,12 @@
 // What the start of a process leaves mapped and free, given back to the kernel.
 import { readFileSync } from 'node:fs';
 import koffi, { type LibraryHandle } from 'koffi';
+import { overlapsKnown } from './known-memory.ts';
+import { MADV_DONTNEED } from './layout.ts';
+import { checked } from './pointer-check.ts';
 
-const MADV_DONTNEED = 4;
+/** The smallest that either architecture has. */
+const PAGE = 4096;
 
 interface Mapping {
   readonly start: number;
@@ -18,9 +22,29 @@ export function giveBackMemory(): void {
   const library = koffi.load(null);
   // Another libc than glibc has no such call and keeps less.
   if (hasSymbol(library, 'malloc_trim')) library.func('int malloc_trim(size_t)')(0);
-  const madvise = library.func('int madvise(size_t, size_t, int)');
+  const { madvise } = memoryCalls(library);
   for (const { start, end } of unwrittenMappings(readFileSync('/proc/self/smaps', 'utf8')))
     madvise(start, end - start, MADV_DONTNEED);
+}
+
+interface MemoryCalls {
+  readonly madvise: (start: number, length: number, advice: number) => number;
+}
+
+/** With what the pointers are checked for: advice to drop pages means whole ones, and none of memory that is in use. */
+export function memoryCalls(library: LibraryHandle = koffi.load(null)): MemoryCalls {
+  const calls: MemoryCalls = { madvise: library.func('int madvise(size_t, size_t, int)') };
+  return checked(
+    calls,
+    { madvise: 'address' },
+    {
+      madvise(fail, _call, start, length) {
+        if (start % PAGE !== 0) fail(1, `${start} is not the start of a page`);
+        if (!Number.isSafeInteger(length) || length <= 0) fail(2, `${length} is no length`);
+        if (overlapsKnown(start, length)) fail(1, `there are arrays in the ${length} bytes at ${start}`);
+      },
+    },
+  );
 }
 
 /**

@@ -37,8 +37,23 @@ export const TCP_INFO = {
 } as const;
 export const MSG = { CTRUNC: 0x8, TRUNC: 0x20, DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x40000000 } as const;
 export const EPOLL = { IN: 0x1, OUT: 0x4, ERR: 0x8, HUP: 0x10, CTL_ADD: 1, CTL_DEL: 2, CTL_MOD: 3, CLOEXEC: 0x80000 } as const;
-/** struct epoll_event is packed on x86-64 only. */
-export const EPOLL_EVENT = process.arch === 'x64' ? ({ size: 12, data: 4 } as const) : ({ size: 16, data: 8 } as const);
+/** struct epoll_event: packed on x86-64 only, where C code of 32 bits had it so; elsewhere its 64 bits of data stand where they are aligned. */
+export function epollEventOf(arch: NodeJS.Architecture): { readonly size: number; readonly data: number } {
+  return arch === 'x64' ? { size: 12, data: 4 } : { size: 16, data: 8 };
+}
+export const EPOLL_EVENT = epollEventOf(process.arch);
+/** struct iovec: a pointer and a size_t. */
+export const IOVEC = { size: 16, base: 0, length: 8 } as const;
+/** struct msghdr: pointers and sizes of 8 octets; the length of the name and the flags have 4 and padding. */
+export const MSGHDR = { size: 56, iovecs: 16, iovecCount: 24, control: 32, controlLength: 40, flags: 48 } as const;
+/** struct cmsghdr, and its data behind it. Messages begin at multiples of 8. */
+export const CMSG = { length: 0, level: 8, type: 12, data: 16, align: 8 } as const;
+/** struct ucred, which SO_PEERCRED fills in. */
+export const UCRED = { size: 12, pid: 0, uid: 4, gid: 8 } as const;
+/** struct linger. */
+export const LINGER = { size: 8, on: 0, seconds: 4 } as const;
+/** struct rlimit: two rlim_t. */
+export const RLIMIT = { size: 16, soft: 0, hard: 8 } as const;
 export const ERRNO = {
   EINTR: 4,
   EAGAIN: 11,
@@ -54,6 +69,7 @@ export const ERRNO = {
 export const CLONE_NEWNET = 0x40000000;
 export const SCM_RIGHTS = 1;
 export const RLIMIT_NOFILE = 7;
+export const MADV_DONTNEED = 4;
 export const SHUT_RD = 0;
 export const SHUT_WR = 1;
 

@@ -1,6 +1,7 @@
 // Node's own loop as libuv lets others embed it: a descriptor that is readable when the loop has something to do, and the time until it
 // has in any case. With these two another loop can block for both (uv_backend_fd, uv_backend_timeout; each thread has its own loop).
 import koffi from 'koffi';
+import { checked } from './pointer-check.ts';
 
 export interface NodeLoop {
   /** An epoll descriptor. */
@@ -12,18 +13,42 @@ export interface NodeLoop {
   timeout(): number;
 }
 
+interface LoopCalls {
+  isolate(): unknown;
+  loopOf(isolate: unknown): unknown;
+  updateTime(loop: unknown): void;
+  backendTimeout(loop: unknown): number;
+  backendFd(loop: unknown): number;
+}
+
 /** The loop of the calling thread. */
 export function nodeLoop(): NodeLoop {
-  const library = koffi.load(null);
-  const isolate: unknown = library.func('void *_ZN2v87Isolate10GetCurrentEv()')();
-  const loop: unknown = library.func('void *_ZN4node19GetCurrentEventLoopEPN2v87IsolateE(void *)')(isolate);
-  const updateTime = library.func('void uv_update_time(void *)');
-  const backendTimeout = library.func('int uv_backend_timeout(void *)');
+  const calls = loopCalls();
+  const loop = calls.loopOf(calls.isolate());
   return {
-    fd: library.func('int uv_backend_fd(void *)')(loop),
+    fd: calls.backendFd(loop),
     timeout: () => {
-      updateTime(loop);
-      return backendTimeout(loop);
+      calls.updateTime(loop);
+      return calls.backendTimeout(loop);
     },
   };
+}
+
+/** With what the pointers are checked for: a thread that runs no isolate has NULL for one, and Node none for its loop. */
+export function loopCalls(): LoopCalls {
+  const library = koffi.load(null);
+  const calls: LoopCalls = {
+    isolate: library.func('void *_ZN2v87Isolate10GetCurrentEv()'),
+    loopOf: library.func('void *_ZN4node19GetCurrentEventLoopEPN2v87IsolateE(void *)'),
+    updateTime: library.func('void uv_update_time(void *)'),
+    backendTimeout: library.func('int uv_backend_timeout(void *)'),
+    backendFd: library.func('int uv_backend_fd(void *)'),
+  };
+  return checked(calls, {
+    isolate: '-> isolate',
+    loopOf: 'isolate -> loop',
+    updateTime: 'loop',
+    backendTimeout: 'loop',
+    backendFd: 'loop',
+  });
 }

@@ -1,5 +1,5 @@
 // Who is at the other end of a Unix socket, as the kernel noted it at connect time (SO_PEERCRED).
-import { i32, SO, SOL } from './layout.ts';
+import { i32, SO, SOL, UCRED } from './layout.ts';
 import { check, libc } from './syscalls.ts';
 
 export interface PeerCredentials {
@@ -9,11 +9,11 @@ export interface PeerCredentials {
 }
 
 export function peerCredentials(fd: number): PeerCredentials {
-  const bytes = Buffer.alloc(12);
+  const bytes = Buffer.alloc(UCRED.size);
   check(
     libc().getsockopt(fd, SOL.SOCKET, SO.PEERCRED, bytes, i32(bytes.length)),
     'read the credentials of a Unix socket peer',
     'getsockopt',
   );
-  return { pid: bytes.readInt32LE(0), uid: bytes.readUInt32LE(4), gid: bytes.readUInt32LE(8) };
+  return { pid: bytes.readInt32LE(UCRED.pid), uid: bytes.readUInt32LE(UCRED.uid), gid: bytes.readUInt32LE(UCRED.gid) };
 }

@@ -12,6 +12,7 @@ import {
   familyOf,
   IP,
   IPV6,
+  LINGER,
   SHUT_RD,
   SO,
   SOCK,
@@ -31,8 +32,9 @@ const BEYOND_ATTEMPTS = 4;
 const VALUE = Buffer.alloc(4);
 const LENGTH = Buffer.alloc(4);
 const ADDRESS = Buffer.alloc(SOCKADDR_SIZE);
-/** onoff = 1, seconds = 0. */
-const LINGER_ZERO = Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]);
+/** On, for no seconds. */
+const LINGER_ZERO = Buffer.alloc(LINGER.size);
+LINGER_ZERO.writeInt32LE(1, LINGER.on);
 
 export interface BoundSocket {
   readonly fd: number;

@@ -2,6 +2,8 @@
 // Pointers stay in this folder: callers above pass typed arrays, which koffi keeps in place for the time of the call.
 import koffi from 'koffi';
 import { systemError } from './errno.ts';
+import { EPOLL_EVENT, MSGHDR, RLIMIT } from './layout.ts';
+import { checkMessage } from './message-check.ts';
 import { checked, type Shape } from './pointer-check.ts';
 
 type Bytes = Uint8Array | null;
@@ -40,18 +42,18 @@ const SHAPES: Partial<Record<keyof Libc, Shape>> = {
   getpeername: 'fd array sizeIn',
   getsockopt: 'fd - - array sizeIn',
   setsockopt: 'fd - - array size',
-  sendmsg: 'fd array',
-  recvmsg: 'fd array',
+  sendmsg: `fd >=${MSGHDR.size}`,
+  recvmsg: `fd >=${MSGHDR.size}`,
   shutdown: 'fd',
   fcntl: 'fd',
   close: 'fd',
   setns: 'fd',
-  epoll_ctl: 'fd - fd array',
+  epoll_ctl: `fd - fd >=${EPOLL_EVENT.size}`,
   epoll_wait: 'fd array events',
   read: 'fd array size',
   send: 'fd array size',
-  getrlimit: '- array',
-  setrlimit: '- array',
+  getrlimit: `- >=${RLIMIT.size}`,
+  setrlimit: `- >=${RLIMIT.size}`,
 };
 
 let bound: Libc | undefined;
@@ -88,7 +90,7 @@ function bind(): Libc {
     getrlimit: library.func('int getrlimit(int, void *)'),
     setrlimit: library.func('int setrlimit(int, const void *)'),
   };
-  return checked(calls, SHAPES);
+  return checked(calls, SHAPES, { sendmsg: checkMessage, recvmsg: checkMessage });
 }
 
 /** errno of the call before; anything in between may overwrite it. */

@@ -4,6 +4,7 @@ import { isMainThread } from 'node:worker_threads';
 import koffi from 'koffi';
 import { MeshError } from '../errors.ts';
 import { systemError } from './errno.ts';
+import { checked, checkRange, type Shape } from './pointer-check.ts';
 
 export const READABLE = 1;
 export const WRITABLE = 2;
@@ -23,6 +24,15 @@ interface Uv {
   onClose: bigint;
 }
 
+const SHAPES: Partial<Record<keyof Uv, Shape>> = {
+  init: 'loop +handle fd',
+  start: 'handle - -',
+  stop: 'handle',
+  ref: 'handle',
+  unref: 'handle',
+  close: '~handle -',
+};
+
 let bound: Uv | undefined;
 /** By the address of the handle's memory, which must not be freed before libuv has closed the handle. */
 const handles = new Map<bigint, UvPoll>();
@@ -38,8 +48,12 @@ function bind(): Uv {
   const library = koffi.load(null);
   const pollCallback = koffi.pointer(koffi.proto('void', ['uintptr_t', 'int', 'int']));
   const closeCallback = koffi.pointer(koffi.proto('void', ['uintptr_t']));
-  return {
-    loop: library.func('void *uv_default_loop()')(),
+  const { defaultLoop } = checked(
+    { defaultLoop: library.func('void *uv_default_loop()') as () => unknown },
+    { defaultLoop: '-> loop' },
+  );
+  const calls: Uv = {
+    loop: defaultLoop(),
     handleSize: library.func('size_t uv_handle_size(int)')(POLL_TYPE),
     init: library.func('int uv_poll_init(void *, void *, int)'),
     start: library.func('uv_poll_start', 'int', ['void *', 'int', pollCallback]),
@@ -50,6 +64,16 @@ function bind(): Uv {
     onPoll: koffi.register((handle: number | bigint) => handles.get(BigInt(handle))?.ready(), pollCallback),
     onClose: koffi.register((handle: number | bigint) => handles.delete(BigInt(handle)), closeCallback),
   };
+  return checked(calls, SHAPES, {
+    init: (_fail, _call, _loop, handle) => checkRange('a poll handle', handle, calls.handleSize),
+    start(fail, _call, _handle, events, callback) {
+      if (events < READABLE || events > (READABLE | WRITABLE)) fail(2, `${events} are no events`);
+      if (callback !== calls.onPoll) fail(3, 'not the callback of this thread');
+    },
+    close(fail, _call, _handle, callback) {
+      if (callback !== calls.onClose) fail(2, 'not the callback of this thread');
+    },
+  });
 }
 
 /** One per descriptor. It does not own the descriptor, and must be closed before it. */

@@ -4,6 +4,7 @@ import koffi from 'koffi';
 import { MeshError } from '../errors.ts';
 import { checked, type Shape } from '../os/pointer-check.ts';
 import { alpnType, selectAlpn } from './alpn.ts';
+import { OPENSSL_RULES } from './openssl-check.ts';
 
 export type Pointer = number;
 type Bytes = Uint8Array | null;
@@ -21,6 +22,7 @@ export const SSL_CTRL = {
   MIN_PROTO: 123,
   MAX_PROTO: 124,
 } as const;
+export const BIO_C_SET_BUF_MEM = 114;
 /** MOVING_WRITE_BUFFER | NO_AUTO_CHAIN (else each handshake looks for our own chain, and verifies it) | RELEASE_BUFFERS. */
 export const SSL_MODE = 0x2 | 0x8 | 0x10;
 /** No TLS 1.2 tickets, no compression, no renegotiation, and no certificate compression, which would triple a handshake's cost. */
@@ -104,8 +106,8 @@ const SHAPES: Partial<Record<keyof OpenSsl, Shape>> = {
   SSL_CTX_get_cert_store: 'context',
   SSL_CTX_set_alpn_select_cb: 'context - context',
   X509_STORE_add_cert: 'address certificate',
-  d2i_X509: '- array - -> certificate',
-  d2i_AutoPrivateKey: '- array - -> key',
+  d2i_X509: '- >=8 - -> certificate',
+  d2i_AutoPrivateKey: '- >=8 - -> key',
   X509_free: '~certificate',
   EVP_PKEY_free: '~key',
   SSL_new: 'context -> session',
@@ -114,7 +116,7 @@ const SHAPES: Partial<Record<keyof OpenSsl, Shape>> = {
   SSL_set_accept_state: 'session',
   SSL_set_connect_state: 'session',
   SSL_set_alpn_protos: 'session array size',
-  SSL_get0_alpn_selected: 'session array array',
+  SSL_get0_alpn_selected: 'session >=8 >=4',
   SSL_do_handshake: 'session',
   SSL_read: 'session array size',
   SSL_write: 'session array size',
@@ -136,6 +138,7 @@ const SHAPES: Partial<Record<keyof OpenSsl, Shape>> = {
   BIO_up_ref: 'bio',
   BIO_ctrl: 'bio',
   BIO_set_flags: 'bio',
+  CRYPTO_malloc: '- - - -> memory',
 };
 
 let bound: OpenSsl | undefined;
@@ -227,5 +230,5 @@ function bind(): OpenSsl {
     X509_verify_cert_error_string: func('const char *', 'X509_verify_cert_error_string', 'long'),
     alpnCallback: koffi.register(selectAlpn, alpn),
   };
-  return checked(calls, SHAPES);
+  return checked(calls, SHAPES, OPENSSL_RULES);
 }

@@ -6,7 +6,7 @@
 // memory, so their state is set and seen without a call. A read-only memory BIO moves `data` on and `length` down as it is read.
 import { checkRange, pointersAreChecked } from '../os/pointer-check.ts';
 import { addressOf, detach, viewOf, type Address } from '../os/memory.ts';
-import { must, openssl, type Pointer } from './openssl.ts';
+import { BIO_C_SET_BUF_MEM, must, openssl, type Pointer } from './openssl.ts';
 
 /**
  * Ciphertext that one read(2) brings, as much as one send(2) of a peer like us, and so the most that a session whose reader has paused can
@@ -24,7 +24,6 @@ const REWIND_AT = 16 * 1024;
 const RECORDS_SIZE = PLAINTEXT_SIZE + 8 * 1024;
 /** OpenSSL makes it larger when it is not enough. */
 const OUTGOING_SIZE = RECORDS_SIZE + 2 * REWIND_AT;
-const BIO_C_SET_BUF_MEM = 114;
 const BIO_FLAGS_MEM_RDONLY = 0x200;
 /** Indices into a BUF_MEM seen as 32-bit words. */
 const [LENGTH, DATA, MAX, WORDS] = [0, 2, 4, 8];

@@ -1,22 +1,53 @@
 import t from 'tap';
 import { ROWS } from '../../bench/path/bars.ts';
 import { limitOf } from '../../bench/path/limits.ts';
+import { threadsOn } from '../../bench/path/paths.ts';
 import { measurementsOf, rowOf } from '../../bench/path/rows.ts';
 import type { RowSpec } from '../../bench/path/rows.ts';
-import { describeSubject, ztunnelOf } from '../../bench/path/subjects.ts';
+import { describeSubject, servingThreads, ztunnelOf } from '../../bench/path/subjects.ts';
+import { formatRows } from '../../bench/report.ts';
 
 t.test('each kind of row says what limits it', (t) => {
-  t.match(limitOf('rps', { cores: 1, user: 0.5, machine: 0.99 }), /machine had none left/);
-  t.match(limitOf('gbps', { cores: 1.9, user: 0.25, machine: 0.9 }), /both proxies at one full core.*25 % of it in user mode/);
+  t.match(limitOf('rps', { cores: 1, user: 0.5, machine: 0.99 }), /^CPU of the machine: it had none left/);
+  t.match(
+    limitOf('gbps', { cores: 1.9, threads: 2, user: 0.25, machine: 0.9 }),
+    /^CPU of the proxies: all 2 threads that serve are at a full core.*25 % of it in user mode/,
+  );
   t.match(limitOf('p50', { cores: 0.3, user: 0.5, machine: 0.4 }), /waiting: the machine was 40 % busy/);
   t.match(
     limitOf('worst', { worstKept: 12, worstNew: 71.25, failures: 2, requests: 900 }),
-    /new one 71\.3 ms; 2 of 900 requests/,
+    /^waiting: .*new one 71\.3 ms; 2 of 900 requests/,
   );
   t.match(limitOf('held', { taken: 6.5 }), /6\.5 MiB before it was blocked/);
-  t.match(limitOf('idle', { idleAnonymous: 41 }), /41\.0 MB of it anonymous/);
+  t.match(limitOf('idle', { idle: 60, idleAnonymous: 41 }), /^heap: 41\.0 MB of it anonymous/);
+  t.match(limitOf('idle', { idle: 60, idleAnonymous: 20 }), /^mapped files: /);
   t.match(limitOf('perConnection', { outboundEnd: 2, inboundEnd: 3 }), /2\.0 KB at the client's end, 3\.0 KB/);
   for (const metric of ['perEndpoint', 'cpuPerPair', 'perSecond'] as const) t.not(limitOf(metric, {}), '');
+  t.end();
+});
+
+t.test('a full core is counted by the threads that serve, not by the processes', (t) => {
+  const limit = (cores: number, threads: number): string => limitOf('rps', { cores, threads, user: 0.5, machine: 0.9 });
+  t.match(limit(0.9, 1), /^CPU of the proxies: the thread that serves is at a full core/, 'a waypoint');
+  t.match(limit(1.9, 4), /^waiting: /, 'two ztunnels of two workers each have two more cores to use');
+  t.match(limit(3.6, 4), /^CPU of the proxies: all 4 threads/);
+  t.match(limit(0, 0), /^waiting: /, 'without a proxy');
+  t.equal(threadsOn('hbone', 2), 4);
+  t.equal(threadsOn('same-node', 2), 2);
+  t.equal(threadsOn('http2', 2), 2);
+  t.equal(threadsOn('direct', 2), 0);
+  t.equal(servingThreads({ workers: 'main' }), 1);
+  t.equal(servingThreads({ workers: '3' }), 3);
+  t.end();
+});
+
+t.test('a row at its bar names what limits it, and so does one that failed', (t) => {
+  const spec: RowSpec = { name: 'x', route: 'hbone', load: 'requests-16', metric: 'rps', bar: { min: 10 } };
+  const sample = { rps: 20, cores: 1.9, threads: 2, user: 0.5, machine: 0.9 };
+  const good = rowOf(spec, new Map([['hbone requests-16 culvert', sample]]));
+  t.match(good, { ok: true, limit: /^CPU of the proxies: / });
+  t.match(rowOf(spec, new Map(), new Map([['hbone requests-16 culvert', 'no lab']])), { limit: 'not measured', error: 'no lab' });
+  t.match(formatRows(good ? [good] : []), /LIMIT\n.* yes +CPU of the proxies\n/, 'the table shows it');
   t.end();
 });
 

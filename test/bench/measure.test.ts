@@ -1,7 +1,9 @@
 import t from 'tap';
 import { cpuBetween, parseMachine, parseTicks, readCpu } from '../../bench/measure/cpu.ts';
 import { parseMemory } from '../../bench/measure/memory.ts';
-import { microseconds, parseH2load, parseIperf, parseWrk } from '../../bench/measure/tools.ts';
+import { microseconds, parseH2load, parseIperf, parseWrk, requireAnswers } from '../../bench/measure/tools.ts';
+import type { PathLab } from '../../bench/path/lab.ts';
+import { measureTraffic } from '../../bench/path/loads.ts';
 
 t.test('the machine: idle and iowait are not busy', (t) => {
   t.same(parseMachine('cpu  10 1 20 100 5 2 3 4 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n'), { busy: 40, total: 145 });
@@ -70,4 +72,24 @@ Transfer/sec:      5.66MB
   t.equal(microseconds('1.50s'), 1_500_000);
   t.equal(microseconds('x'), 0);
   t.end();
+});
+
+t.test('errors of a generator: one of a thousand requests may fail, two fail the measurement', async (t) => {
+  requireAnswers({ requests: 10_000, errors: 10 }, 'x', '');
+  t.throws(() => requireAnswers({ requests: 10_000, errors: 11 }, 'x', 'report'), /x: 11 of 10000 requests failed:\nreport/);
+
+  const measured = (errors: number): Promise<unknown> => {
+    const report = `  1000 requests in 1.00s, 1MB read\n  Socket errors: connect 0, read ${errors}, write 0, timeout 0\nRequests/sec:  1000.00\n`;
+    const lab: PathLab = {
+      ztunnels: [],
+      programs: [],
+      runDir: '',
+      pod: () => ({ ip: '127.0.0.1', pid: 0 }),
+      exec: async () => report,
+      [Symbol.asyncDispose]: async () => undefined,
+    };
+    return measureTraffic({ lab, from: 'mesh', to: 'mesh', target: 'far', proxies: [] }, 'connections', 1);
+  };
+  t.match(await measured(1), { rps: 1000, errors: 1 });
+  await t.rejects(measured(2), /connections to mesh\/far: 2 of 1000 requests failed/);
 });

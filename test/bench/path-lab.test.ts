@@ -1,7 +1,8 @@
-// The benchmark on a lab: a row comes out of it, and nothing stays of a run that was interrupted while it started.
+// The benchmark as a command: rows, a picture and an exit code come out of it, and nothing stays of a run that was interrupted while it
+// started.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -63,11 +64,58 @@ t.test('stalled readers: rows, a picture, and nothing left', async (t) => {
     rows.map(({ name }) => name),
     ['stalled readers slowest probe', 'stalled readers held each'],
   );
-  for (const { value, bar, ok, limit } of rows) {
+  for (const { value, bar, limit } of rows) {
     t.ok(value !== null && value > 0 && value < 5000, `${value}`);
     t.match(bar, /^<= /u);
-    t.equal(limit === undefined, ok, 'what is short says why');
+    t.match(limit, /\S: \S/u, 'each says what limits it');
   }
   t.match(await readFile(join(tmpdir(), `culvert-bench-${process.pid}.svg`), 'utf8'), /^<svg /u);
+  t.same(await readdir(folder), []);
+});
+
+t.test('the exit code is that of the rows; a picture is written unasked, and not with --no-svg', async (t) => {
+  const run = async (args: readonly string[]): Promise<{ rows: Row[]; code: number; said: string }> => {
+    const { child } = await startBench(t, ['--rows', 'tls handshake', '--rounds', '1', '--seconds', '1', '--json', ...args]);
+    const exit = once(child, 'exit');
+    const [said, json] = await Promise.all([text(child.stderr!), text(child.stdout!)]);
+    return { rows: JSON.parse(json) as Row[], code: ((await exit) as [number])[0], said };
+  };
+  const { rows, code, said } = await run([]);
+  t.equal(rows.length, 2);
+  t.equal(code, rows.every(({ ok }) => ok) ? 0 : 1);
+  const file = /the rows as a picture: (\S+)/u.exec(said)?.[1] ?? '';
+  t.ok(file.endsWith(join('node_modules', '.cache', 'bench', 'path.svg')), file);
+  t.match(await readFile(file, 'utf8'), /^<svg /u);
+  const without = await run(['--no-svg']);
+  t.notMatch(without.said, /picture/u);
+});
+
+t.test('beside another ztunnel: a second lab with the program that was named', async (t) => {
+  const base = await mkdtemp(join(tmpdir(), 'culvert-bench-peer-'));
+  t.teardown(() => rm(base, { recursive: true, force: true }));
+  // Our own takes the part of the other one, started by a program of another name that leaves a trace.
+  const [peer, trace] = [join(base, 'ztunnel'), join(base, 'started')];
+  const ztunnel = resolve(import.meta.dirname, '..', '..', 'ztunnel', 'main.ts');
+  await writeFile(peer, `#!/bin/sh\necho "$NODE_NAME" >> ${trace}\nexec ${process.execPath} --expose-gc ${ztunnel}\n`);
+  await chmod(peer, 0o755);
+  const { folder, child } = await startBench(t, [
+    '--rows', 'same-node requests-16', '--peer-ztunnel', peer, '--rounds', '1', '--seconds', '1', '--json', '--no-svg',
+  ]); // prettier-ignore
+  child.stderr!.resume();
+  const rows = JSON.parse(await text(child.stdout!)) as Row[];
+  t.same(
+    rows.map(({ name, peer }) => [name, peer]),
+    [
+      ['same-node requests-16', 'ztunnel'],
+      ['same-node requests-16 against ztunnel', 'ztunnel'],
+    ],
+  );
+  for (const { name, value, peerValue } of rows)
+    t.ok((value ?? 0) > 100 && (peerValue ?? 0) > 100, `${name} ${value} ${peerValue}`);
+  t.same(
+    (await readFile(trace, 'utf8')).trim().split('\n').toSorted(),
+    ['node-1', 'node-2'],
+    'one on each node of its lab alone',
+  );
   t.same(await readdir(folder), []);
 });

@@ -1,7 +1,8 @@
 import t from 'tap';
 import type { Sample } from '../../bench/path/loads.ts';
 import { PEER_ROWS, ROWS } from '../../bench/path/bars.ts';
-import { keyOf, measurementsOf, rowOf } from '../../bench/path/rows.ts';
+import { limitOf } from '../../bench/path/limits.ts';
+import { exitCodeOf, keyOf, measurementsOf, rowOf } from '../../bench/path/rows.ts';
 import type { RowSpec } from '../../bench/path/rows.ts';
 import { formatRows, rowsSvg, shortNumber } from '../../bench/report.ts';
 
@@ -14,7 +15,7 @@ const against = (minTimes: number): RowSpec => ({
 });
 
 const samples = new Map<string, Sample>([
-  ['hbone stream-1 culvert', { gbps: 5, cpuPerGb: 1.2, cores: 1.9, user: 0.25, machine: 0.8 }],
+  ['hbone stream-1 culvert', { gbps: 5, cpuPerGb: 1.2, cores: 1.9, threads: 2, user: 0.25, machine: 0.8 }],
   ['hbone stream-1 ztunnel', { gbps: 4, cpuPerGb: 2 }],
   ['direct stream-1 culvert', { gbps: 10 }],
 ]);
@@ -28,10 +29,11 @@ t.test('a row against the direct path', (t) => {
     peerValue: 10,
     bar: '>= 0.40 x peer',
     ok: true,
+    limit: limitOf('gbps', samples.get('hbone stream-1 culvert') ?? {}),
   });
   const short = rowOf(against(0.6), samples);
   t.equal(short?.ok, false);
-  t.match(short?.limit, /both proxies at one full core/);
+  t.match(short?.limit, /all 2 threads that serve are at a full core/);
   t.end();
 });
 
@@ -85,5 +87,14 @@ t.test('the table and the picture', (t) => {
   t.equal(svg.match(/<rect /g)?.length, 5);
   t.equal(shortNumber(12_345.6), '12346');
   t.equal(shortNumber(0.123_45), '0.123');
+  t.end();
+});
+
+t.test('the exit code: 0 only when every wanted row is there and at its bar', (t) => {
+  const rows = [rowOf(against(0.4), samples), rowOf(against(0.6), samples)].filter((row) => row !== undefined);
+  t.equal(exitCodeOf(rows.slice(0, 1), 1), 0);
+  t.equal(exitCodeOf(rows, 2), 1, 'one is short');
+  t.equal(exitCodeOf(rows.slice(0, 1), 2), 1, 'one is missing');
+  t.equal(exitCodeOf([], 0), 0);
   t.end();
 });

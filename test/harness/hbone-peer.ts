@@ -37,7 +37,8 @@ export interface HbonePeer {
 
 /** Dials `server`; has these addresses itself. */
 export function hbonePeer(t: Test, lab: MeshLab, server: Workload, ...ips: string[]): HbonePeer {
-  const { netns, ip, dial } = lab.net.pod('stranger', ...ips);
+  const pod = lab.net.pod('stranger', ...ips);
+  const { netns, ip } = pod;
   const reactor = createReactor();
   t.teardown(() => reactor.close());
   const pools = new Map<TestCa, ConnectionPool>();
@@ -51,7 +52,7 @@ export function hbonePeer(t: Test, lab: MeshLab, server: Workload, ...ips: strin
   return {
     ip,
     pool: poolOf(lab.ca),
-    dial: () => dial({ ip: server.ips[0] ?? '', port: HBONE }),
+    dial: () => pod.dial({ ip: server.ips[0] ?? '', port: HBONE }),
     open({ authority, ip: at = server.ips[0] ?? '', identity = PEER, ca = lab.ca, headers = [] }) {
       const to: HostPort = { ip: at, port: HBONE };
       return poolOf(ca).open({

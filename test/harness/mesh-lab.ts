@@ -32,8 +32,8 @@ export interface LabNode {
   readonly agent: ZdsAgent;
   /** Lines of the scope `access` that tell an end, oldest first. */
   readonly lines: AccessLine[];
-  /** Lines of all other scopes, oldest first. */
-  readonly others: AccessLine[];
+  /** Every line of the log, oldest first. */
+  readonly log: AccessLine[];
   /** The next line that has these fields (since the last call that returned it). */
   line(fields: AccessLine): Promise<AccessLine>;
   /** The exposition's value of a metric summed over label sets that contain `labels`. */
@@ -76,8 +76,8 @@ export class MeshLab {
       ...env,
     };
     const lines: AccessLine[] = [];
-    const others: AccessLine[] = [];
-    const sink = { write: (line: string): void => collect(lines, others, line) };
+    const log: AccessLine[] = [];
+    const sink = { write: (line: string): void => collect(lines, log, line) };
     const app = await buildApp(
       loadConfig((variable) => variables[variable]),
       {
@@ -96,7 +96,7 @@ export class MeshLab {
       app,
       agent,
       lines,
-      others,
+      log,
       line: (fields) =>
         eventually(`a line with ${JSON.stringify(fields)} on ${name}; have ${JSON.stringify(lines)}`, () => {
           const found = lines.find(
@@ -177,11 +177,11 @@ export async function eventually<T>(what: string, ask: () => T | undefined | Pro
   }
 }
 
-function collect(lines: AccessLine[], others: AccessLine[], text: string): void {
+function collect(lines: AccessLine[], log: AccessLine[], text: string): void {
   if (process.env['TEST_LOG']) process.stderr.write(text);
   const line = JSON.parse(text) as AccessLine;
-  if (line['scope'] !== 'access') others.push(line);
-  else if (line['message'] !== 'connection opened') lines.push(line);
+  log.push(line);
+  if (line['scope'] === 'access' && line['message'] !== 'connection opened') lines.push(line);
 }
 
 function sumOf(body: string, metric: string, labels: string): number {

@@ -38,13 +38,21 @@ export const REQUEST: HeaderList = [
 export const SETTINGS: Buffer = frame(FrameType.settings, 0, 0);
 export const OPENING: Buffer = Buffer.concat([PREFACE, SETTINGS]);
 
-export class RawPeer {
+/** HEADERS frames of one connection, for who writes to a socket of its own. */
+export class HeaderMaker {
+  #encoder = new HpackEncoder();
+
+  headers(id: number, headers: HeaderList, flags: number = Flag.endHeaders): Buffer {
+    return frame(FrameType.headers, flags, id, this.#encoder.encode(headers));
+  }
+}
+
+export class RawPeer extends HeaderMaker {
   readonly session: Http2Session;
   readonly streams: Http2Stream[] = [];
   readonly frames: Frame[] = [];
   closed: CloseReason | undefined;
   #wire: MemoryStream;
-  #encoder = new HpackEncoder();
   #rest = Buffer.alloc(0);
   #waiting: (() => void)[] = [];
   ended = false;
@@ -52,6 +60,7 @@ export class RawPeer {
   #preface: number;
 
   constructor(options: Partial<Http2Options> = {}) {
+    super();
     const [ours, theirs] = streamPair({ highWater: 1e9 });
     this.#wire = theirs;
     this.#preface = options.role === 'client' ? PREFACE.length : 0;
@@ -84,10 +93,6 @@ export class RawPeer {
   /** Ends its own direction. */
   leave(): void {
     this.#wire.end();
-  }
-
-  headers(id: number, headers: HeaderList, flags: number = Flag.endHeaders): Buffer {
-    return frame(FrameType.headers, flags, id, this.#encoder.encode(headers));
   }
 
   /** Resolves when `ready` holds; fails after two seconds. */

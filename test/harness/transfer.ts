@@ -18,15 +18,19 @@ export interface Lane {
   accepted(): Promise<Socket>;
 }
 
-/** Who ends first: the other one holds its own end back until it has seen that. */
-type First = 'client' | 'server' | 'either';
+/**
+ * Who ends first: the other one holds its own end back until it has seen that. `either`: each ends behind its own bytes, whatever the other
+ * does. `together`: each ends once all of the other's bytes have come, so that the two ends cross and nothing is behind either. `answered`:
+ * the client ends once all of the answer has come, the server behind that end.
+ */
+type First = 'client' | 'server' | 'either' | 'together' | 'answered';
 
 export interface TransferOptions {
   /** Which orders may be chosen. */
   readonly orders?: readonly First[];
 }
 
-const ORDERS: readonly First[] = ['client', 'server', 'either'];
+export const ORDERS: readonly First[] = ['client', 'server', 'either', 'together', 'answered'];
 
 /** One connection both ways. Throws what is wrong with it; resolves when both ends have closed in order. */
 export async function transfer(lane: Lane, below: Below, { orders = ORDERS }: TransferOptions = {}): Promise<void> {
@@ -39,8 +43,8 @@ export async function transfer(lane: Lane, below: Below, { orders = ORDERS }: Tr
     const closes = [client, server].map((socket) => once(socket, 'close'));
     await within(
       Promise.all([
-        exchange(client, { name: 'client', out: up, expected: down, waits: first === 'server' }, below),
-        exchange(server, { name: 'server', out: down, expected: up, waits: first === 'client' }, below),
+        exchange(client, { name: 'client', out: up, expected: down, waits: WAITS[first].client }, below),
+        exchange(server, { name: 'server', out: down, expected: up, waits: WAITS[first].server }, below),
       ]),
       'transfer',
     );
@@ -80,13 +84,31 @@ interface Part {
   readonly name: string;
   readonly out: Buffer;
   readonly expected: Buffer;
-  /** Its end comes behind the other's. */
-  readonly waits: boolean;
+  /** What of the other's its own end comes behind. */
+  readonly waits: 'end' | 'bytes' | 'nothing';
 }
 
+const WAITS: Record<First, Record<'client' | 'server', Part['waits']>> = {
+  client: { client: 'nothing', server: 'end' },
+  server: { client: 'end', server: 'nothing' },
+  either: { client: 'nothing', server: 'nothing' },
+  together: { client: 'bytes', server: 'bytes' },
+  answered: { client: 'bytes', server: 'end' },
+};
+
 async function exchange(socket: Socket, { name, out, expected, waits }: Part, below: Below): Promise<void> {
-  const received = receive(socket, below);
-  await Promise.all([received, send(socket, out, below, waits ? received : Promise.resolve())]);
+  const complete = Promise.withResolvers<void>();
+  let seen = 0;
+  const received = receive(socket, below, (length) => {
+    seen = length;
+    if (length >= expected.length) complete.resolve();
+  });
+  const mayEnd = { end: received, bytes: Promise.race([received, complete.promise]), nothing: Promise.resolve() }[waits];
+  // Told by who awaits it; a sender that fails before does not.
+  mayEnd.catch(() => undefined);
+  await Promise.all([received, send(socket, out, below, mayEnd)]).catch((thrown: unknown) => {
+    throw new Error(`the ${name}, ${seen} of ${expected.length} bytes received: ${String(thrown)}`, { cause: thrown });
+  });
   const { length, digest } = await received;
   if (length !== expected.length) throw new Error(`${length} of ${expected.length} bytes arrived at the ${name}`);
   if (digest !== createHash('sha256').update(expected).digest('hex')) throw new Error(`other bytes arrived at the ${name}`);
@@ -103,12 +125,18 @@ async function send(socket: Socket, bytes: Buffer, below: Below, mayEnd: Promise
   socket.end();
 }
 
-async function receive(socket: Socket, below: Below): Promise<{ length: number; digest: string }> {
+async function receive(
+  socket: Socket,
+  below: Below,
+  onBytes: (length: number) => void,
+): Promise<{ length: number; digest: string }> {
   const hash = createHash('sha256');
   let length = 0;
+  onBytes(length);
   for await (const chunk of socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     hash.update(chunk);
     length += chunk.length;
+    onBytes(length);
     if (below(30) === 0) await sleep(below(5));
   }
   return { length, digest: hash.digest('hex') };

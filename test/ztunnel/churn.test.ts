@@ -1,15 +1,25 @@
-// Connections of every way come and go, and end in every manner: nothing of them stays. `CHURN_SECONDS=600` looks for ten minutes, and
-// `CHURN_LANES` says how many there are at a time.
+// Connections of every way come and go, and end in every manner: nothing of them stays.
+//   CHURN_SECONDS=600 CHURN_BACKENDS=native npm test -- test/ztunnel/churn.test.ts
+// looks for ten minutes at one backend (both, one after the other, without CHURN_BACKENDS). `CHURN_LANES` says how many connections there
+// are at a time, `CHURN_REST` how many milliseconds a lane rests between two, and `TEST_SEED` gives another course of events.
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import type { Test } from 'tap';
 import { aWorkload } from '../fixtures/mesh.ts';
 import { random } from '../harness/mutate.ts';
 import { eventually } from '../harness/mesh-lab.ts';
 import type { TestPod } from '../harness/pod-net.ts';
 import { ZtunnelProcesses, type ZtunnelNode } from '../harness/ztunnel-processes.ts';
 
+/** Of one backend. */
 const SECONDS = Number(process.env['CHURN_SECONDS'] ?? 16);
+/** Names of backends, separated by commas. */
+const BACKENDS = (process.env['CHURN_BACKENDS'] ?? 'native,portable').split(',');
+/** What the start, the ends and the last looks take beyond it, s. */
+const AROUND = 60;
+// For the file as a whole: the runner would end it after the two minutes of .taprc.
+t.setTimeout(BACKENDS.length * (SECONDS + AROUND) * 1000);
 const LANES = Number(process.env['CHURN_LANES'] ?? 12);
 /** Milliseconds between the connections of a lane. */
 const REST = Number(process.env['CHURN_REST'] ?? 0);
@@ -59,9 +69,12 @@ interface Sample {
 
 const MB = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
 
-t.test(`${SECONDS} s of churn`, { timeout: (SECONDS + 60) * 1000 }, async (t) => {
+for (const backend of BACKENDS)
+  t.test(`${SECONDS} s of churn, ${backend} backend`, { timeout: (SECONDS + AROUND) * 1000 }, (t) => churns(t, backend));
+
+async function churns(t: Test, backend: string): Promise<void> {
   const lab = new ZtunnelProcesses(t, [web, api, cart]);
-  const nodes = [await lab.node('node-1'), await lab.node('node-2')];
+  const nodes = [await lab.node('node-1', { CULVERT_BACKEND: backend }), await lab.node('node-2', { CULVERT_BACKEND: backend })];
   const pods = { web: await lab.captured(web), api: await lab.captured(api), cart: await lab.captured(cart) };
   const stranger = lab.net.pod('stranger', '10.1.0.9');
   const below = random(Number(process.env['TEST_SEED'] ?? 1));
@@ -123,7 +136,7 @@ t.test(`${SECONDS} s of churn`, { timeout: (SECONDS + 60) * 1000 }, async (t) =>
       `${MB(anonymous)} of anonymous memory, ${MB(half.anonymous)} in the middle`,
     );
   }
-});
+}
 
 /** As many connections have closed as were opened, and none is open. */
 async function isIdle(node: ZtunnelNode): Promise<true | undefined> {

@@ -42,7 +42,7 @@ for (const told of [true, false])
     await peer.open({ authority: '10.1.0.3:8080' });
     await t.rejects(peer.open({ authority: '10.1.0.3:9000' }), { message: /401/u }, 'dry-run policies decide nothing');
     const fields = ({ message, policy, ...rest }: LabNode['others'][number]) => [message, policy, rest['dst.addr']];
-    const lines = () => node.others.filter(({ scope }) => scope === 'proxy').map(fields);
+    const lines = () => node.log.filter(({ scope }) => scope === 'proxy').map(fields);
     const expected = [
       ['dry-run: deny policy match: shop/would-deny', undefined, '10.1.0.3:8080'],
       ['dry-run: no allow policies match', undefined, '10.1.0.3:8080'],

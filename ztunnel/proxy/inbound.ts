@@ -5,7 +5,7 @@ import { parseAuthority } from '#shared/hbone/authority.ts';
 import { serveHbone } from '#shared/hbone/server.ts';
 import { parseSpiffeId } from '#shared/ids.ts';
 import { CancelScope, type CancelSignal } from '#shared/lifecycle/cancel.ts';
-import type { Conn, PeerCertificate, TlsConn } from '#shared/reactor/api.ts';
+import type { CloseReason, Conn, PeerCertificate, TlsConn } from '#shared/reactor/api.ts';
 import { faultFields } from '#shared/reactor/fault.ts';
 import type { Workload } from '../state/model.ts';
 import type { ConnectionFacts, ConnectionResult, HandshakeEnds } from '../telemetry/connection-result.ts';
@@ -92,7 +92,8 @@ export class Inbound {
         clock,
         buffers,
         settings: config.http2,
-        onClose: () => {
+        onClose: (reason) => {
+          this.#tell(peer, reason);
           draining.removeEventListener('abort', drain);
           force.removeEventListener('abort', close);
           watched?.[Symbol.dispose]();
@@ -110,6 +111,14 @@ export class Inbound {
     force.addEventListener('abort', close, { once: true });
     if (draining.aborted) drain();
     return closed.promise;
+  }
+
+  /** What a peer did wrong is told also when it had no tunnel whose line could say so. */
+  #tell({ conn, workload }: PeerConnection, reason: CloseReason): void {
+    if (reason.kind !== 'error' || reason.error.code !== 'protocol_error') return;
+    const [identity] = conn.peer.uris;
+    const ends: HandshakeEnds = { own: workload.identity, ...(identity === undefined ? {} : { peer: identity }) };
+    this.#context.telemetry.refusedEarly(conn.remote, conn.local, 'inbound', reason.error, ends);
   }
 
   /** One tunnel: understand, admit, connect, answer, relay. Nothing answers 200 before the application is connected. */

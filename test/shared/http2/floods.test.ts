@@ -3,36 +3,13 @@ import { test } from 'tap';
 import { FakeClock } from '#shared/clock.ts';
 import { Flag, FrameType } from '#shared/http2/frames.ts';
 import { Budget } from '#shared/http2/limits.ts';
-import { frame, OPENING, RawPeer, REQUEST, SETTINGS, uint32 } from '../../harness/raw-http2.ts';
-
-const repeat = (count: number, make: (i: number) => Uint8Array): Buffer =>
-  Buffer.concat(Array.from({ length: count }, (_, i) => make(i)));
-const id = (i: number): number => i * 2 + 1;
-
-const FLOODS: [what: string, send: (peer: RawPeer) => Uint8Array][] = [
-  [
-    'rapid reset',
-    (p) => repeat(3000, (i) => Buffer.concat([p.headers(id(i), REQUEST), frame(FrameType.rstStream, 0, id(i), uint32(8))])),
-  ],
-  ['refused streams', (p) => repeat(3000, (i) => p.headers(id(i), REQUEST))],
-  ['malformed requests', (p) => repeat(3000, (i) => p.headers(id(i), []))],
-  ['PING', () => repeat(3000, () => frame(FrameType.ping, 0, 0, Buffer.alloc(8)))],
-  ['SETTINGS', () => repeat(3000, () => SETTINGS)],
-  ['empty DATA', (p) => Buffer.concat([p.headers(1, REQUEST), repeat(30_000, () => frame(FrameType.data, 0, 1))])],
-  ['PRIORITY', () => repeat(30_000, () => frame(FrameType.priority, 0, 1, Buffer.alloc(5)))],
-  ['unknown frames', () => repeat(30_000, () => frame(99, 0, 1))],
-  ['CONTINUATION', (p) => Buffer.concat([p.headers(1, REQUEST, 0), repeat(1000, () => frame(FrameType.continuation, 0, 1))])],
-  [
-    'large CONTINUATION',
-    (p) => Buffer.concat([p.headers(1, REQUEST, 0), repeat(10, () => frame(FrameType.continuation, 0, 1, Buffer.alloc(16_000)))]),
-  ],
-  ['large HEADERS', () => frame(FrameType.headers, Flag.endHeaders, 1, Buffer.alloc(200_000))],
-];
+import { FLOODS } from '../../harness/http2-faults.ts';
+import { frame, OPENING, RawPeer, REQUEST } from '../../harness/raw-http2.ts';
 
 for (const [what, send] of FLOODS) {
   test(what, async (t) => {
     const peer = new RawPeer({ clock: new FakeClock() });
-    peer.send(OPENING, send(peer));
+    peer.send(OPENING, send(peer, REQUEST));
     await peer.until(() => peer.closed !== undefined);
     t.match(peer.closed, { kind: 'error', error: { code: 'protocol_error', message: /ENHANCE_YOUR_CALM/u } });
     t.equal(peer.session.streams, 0, 'nothing is left open');

@@ -9,6 +9,12 @@ const { openssl } = await import('#shared/tls/openssl.ts');
 const { threadWire } = await import('#shared/tls/wire.ts');
 const { createReactor } = await import('#shared/reactor/create.ts');
 const { randomSuite } = await import('../reactor/suite/random.ts');
+const { seqpacketSuite } = await import('./suite/seqpacket.ts');
+const { fairSuite } = await import('../reactor/suite/fair.ts');
+const { faultSuite } = await import('../reactor/suite/faults.ts');
+const { idleSuite } = await import('../reactor/suite/idle.ts');
+const { netnsSuite } = await import('../reactor/suite/netns.ts');
+const { threadSuite } = await import('../reactor/suite/threads.ts');
 const { socketSuite } = await import('../reactor/suite/sockets.ts');
 const { streamSuite } = await import('../reactor/suite/streams.ts');
 const { tlsSuite } = await import('../reactor/suite/tls.ts');
@@ -48,4 +54,11 @@ t.test('the reactor and TLS', async (t) => {
   t.test('any order', async (t) => randomSuite(t, create));
   t.test('sockets', async (t) => socketSuite(t, create));
   t.test('handshakes', async (t) => tlsSuite(t, create));
+  t.test('faults', async (t) => faultSuite(t, (onFault) => createReactor({ backend: 'native', onFault })));
+  t.test('fairness', async (t) => fairSuite(t, create));
+  t.test('idleness', async (t) => idleSuite(t, create));
+  t.test('network namespaces', async (t) => netnsSuite(t, create));
+  t.test('threads', async (t) => threadSuite(t, create));
 });
+
+t.test('messages and descriptors over Unix sockets', async (t) => seqpacketSuite(t));
