@@ -41,7 +41,7 @@ for (const told of [true, false])
     const peer = hbonePeer(t, lab, cart, '10.1.0.9');
     await peer.open({ authority: '10.1.0.3:8080' });
     await t.rejects(peer.open({ authority: '10.1.0.3:9000' }), { message: /401/u }, 'dry-run policies decide nothing');
-    const fields = ({ message, policy, ...rest }: LabNode['others'][number]) => [message, policy, rest['dst.addr']];
+    const fields = ({ message, policy, ...rest }: LabNode['log'][number]) => [message, policy, rest['dst.addr']];
     const lines = () => node.log.filter(({ scope }) => scope === 'proxy').map(fields);
     const expected = [
       ['dry-run: deny policy match: shop/would-deny', undefined, '10.1.0.3:8080'],
