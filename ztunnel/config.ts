@@ -93,6 +93,8 @@ export interface ZtunnelConfig {
   readonly poolMaxStreams: number;
   /** ms */
   readonly poolUnusedTimeout: number;
+  /** How old an HBONE connection may become before it takes no more tunnels, ms; 0: any age. */
+  readonly maxTunnelAge: number;
   readonly http2: Partial<LocalSettings>;
   /** How long connections may last after SIGTERM, ms. */
   readonly drainDeadline: number;
@@ -193,6 +195,7 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
     maxHandshakeRate: read.integer('MAX_HANDSHAKE_RATE', 1000),
     poolMaxStreams: read.integer('POOL_MAX_STREAMS_PER_CONNECTION', 100, { min: 1 }),
     poolUnusedTimeout: read.duration('POOL_UNUSED_RELEASE_TIMEOUT', 300_000),
+    maxTunnelAge: read.duration('MAX_TUNNEL_AGE', 0),
     http2: http2Settings(read),
     drainDeadline: drainDeadline(read),
     backend: backend === 'auto' ? undefined : backend,

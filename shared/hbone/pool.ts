@@ -5,6 +5,7 @@ import type { Timer } from '../clock.ts';
 import { MeshError } from '../errors.ts';
 import type { CancelSignal } from '../lifecycle/cancel.ts';
 import type { CloseReason, PeerCertificate } from '../reactor/api.ts';
+import { atAge } from './age.ts';
 import type { HbonePool, InnerTunnel, OpenTunnel, PeerKey, Tunnel } from './api.ts';
 import {
   dialHbone,
@@ -22,6 +23,8 @@ export interface PoolOptions extends Omit<HboneClientOptions, 'onChange' | 'onCl
   idleTimeout?: number;
   /** Connections kept; beyond that the one used longest ago takes no more tunnels. Default 500. */
   capacity?: number;
+  /** Milliseconds after which a connection takes no more tunnels. Default: never. */
+  maxAge?: number;
   events?: PoolEvents;
 }
 
@@ -40,6 +43,7 @@ interface Entry {
   readonly key: string;
   readonly connection: HboneConnection;
   idle: Timer | undefined;
+  aged?: Timer;
 }
 
 export class ConnectionPool implements HbonePool {
@@ -196,6 +200,7 @@ export class ConnectionPool implements HbonePool {
       if (this.#state !== 'open') return connection.drain();
       entry = { key, connection, idle: undefined };
       this.#add(entry);
+      this.#limitAge(entry);
     } catch (error) {
       const failure = MeshError.from(error, 'connect_failed');
       events?.onConnectFailed?.(peer, failure);
@@ -214,6 +219,11 @@ export class ConnectionPool implements HbonePool {
     if (oldest && this.#byUse.size > (this.#options.capacity ?? 500)) this.#retire(oldest);
   }
 
+  #limitAge(entry: Entry): void {
+    const { maxAge } = this.#options;
+    if (maxAge) entry.aged = atAge(this.#deps.clock, maxAge, () => this.#retire(entry));
+  }
+
   /** Tunnels ended, or the peer changed its mind. */
   #changed(entry: Entry): void {
     if (!entry.connection.usable) return this.#retire(entry);
@@ -228,6 +238,7 @@ export class ConnectionPool implements HbonePool {
   #retire(entry: Entry): void {
     entry.idle?.cancel();
     entry.idle = undefined;
+    entry.aged?.cancel();
     this.#byUse.delete(entry);
     const ofKey = this.#byKey.get(entry.key);
     ofKey?.delete(entry);

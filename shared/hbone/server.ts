@@ -10,6 +10,7 @@ import type { LocalSettings } from '../http2/settings.ts';
 import type { Http2Stream } from '../http2/stream.ts';
 import { CancelScope, type CancelSignal } from '../lifecycle/cancel.ts';
 import type { ByteStream, CloseReason, Reactor, TlsConn } from '../reactor/api.ts';
+import { atAge } from './age.ts';
 import type { HboneServerSession, IncomingTunnel } from './api.ts';
 
 export interface ServeOptions {
@@ -20,6 +21,8 @@ export interface ServeOptions {
   maxStreams?: number;
   keepalive?: KeepaliveOptions;
   settings?: Partial<LocalSettings>;
+  /** Milliseconds after which it takes no more tunnels and ends with its last one. Default: never. */
+  maxAge?: number;
   /** Once, when the connection is over. `error`: why. */
   onClose?(reason: CloseReason): void;
 }
@@ -40,11 +43,13 @@ export function serveHbone(conn: TlsConn, options: ServeOptions, onTunnel: (tunn
     },
     onClose: (reason) => {
       keepalive.stop();
+      aged?.cancel();
       closed.resolve();
       options.onClose?.(reason);
     },
   });
   const keepalive = new Keepalive(session, options.clock, options.keepalive ?? DEFAULT_KEEPALIVE);
+  const aged = options.maxAge ? atAge(options.clock, options.maxAge, () => session.drain()) : undefined;
   return {
     conn,
     drain: () => {

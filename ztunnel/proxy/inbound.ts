@@ -92,6 +92,7 @@ export class Inbound {
         clock,
         buffers,
         settings: config.http2,
+        maxAge: config.maxTunnelAge,
         onClose: (reason) => {
           this.#tell(peer, reason);
           draining.removeEventListener('abort', drain);

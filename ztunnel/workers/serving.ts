@@ -105,6 +105,7 @@ export function createServing(deps: ServingDeps): Serving {
         {
           maxStreams: config.poolMaxStreams,
           idleTimeout: config.poolUnusedTimeout,
+          maxAge: config.maxTunnelAge,
           settings: config.http2,
           ...(revocations ? { events: { onConnectFailed: (_peer, error) => revocations.handshakeFailed('source', error) } } : {}),
         },

@@ -91,6 +91,35 @@ test('events, drain and close', async (t) => {
   pool.close();
 });
 
+for (const side of ['client', 'server'] as const)
+  test(`a connection of the greatest age (${side}) takes no more tunnels: what is open goes on, what is new has another one`, async (t) => {
+    const clock = new FakeClock();
+    const age = { clock, keepalive: { interval: 1e9, timeout: 1e9 } };
+    const { pool, request } = await mesh(t, (tunnel) => echo(tunnel.accept([])), {
+      ...age,
+      idleTimeout: 1e9,
+      ...(side === 'client' ? { maxAge: 60_000 } : { serve: { ...age, maxAge: 60_000 } }),
+    });
+    const old = await pool.open(request);
+    clock.advance(50_000);
+    const same = await pool.open(request);
+    t.equal(pool.size, 1, 'it is not old yet');
+    clock.advance(10_000);
+    await soon();
+    const young = await pool.open(request);
+    t.equal(pool.size, 2);
+    for (const { stream } of [old, same, young]) {
+      const result = read(stream);
+      stream.write(Buffer.from('on'));
+      stream.end();
+      t.equal((await result).bytes.toString(), 'on');
+    }
+    await until(() => pool.size === 1);
+    clock.advance(60_000);
+    await until(() => pool.size === 0);
+    pool.close();
+  });
+
 test('a peer that takes a CONNECT and never answers it is waited for no longer than the deadline', async (t) => {
   const clock = new FakeClock();
   let asked = 0;
