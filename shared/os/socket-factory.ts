@@ -1,6 +1,7 @@
 // Sockets with what Node's own API cannot say: network namespace, mark, transparent binding, port sharing. Each function returns a
 // non-blocking, close-on-exec descriptor that belongs to the caller.
 import { formatHostPort, type HostPort } from '../address.ts';
+import { MeshError } from '../errors.ts';
 import type { ConnectOptions, Keepalive, ListeningSocket, ListenOptions, SocketOptions } from '../reactor/api.ts';
 import { errorCode } from './errno.ts';
 import {
@@ -111,11 +112,15 @@ export function clientTcp(options: ConnectOptions, attempt = 0): number {
   const family = familyOf(to.ip);
   const fd = createSocket(SOCK.STREAM, family, options, what);
   return orClose(fd, () => {
-    if (from) {
+    if (!from) return fd;
+    try {
       makeTransparent(fd, family, 'require', what);
       if (options.beyondEphemeral && bindBeyondEphemeral(fd, from.ip, attempt, what)) return fd;
       setOption(fd, SOL.IP, IP.BIND_ADDRESS_NO_PORT, 1, what);
       check(libc().bind(fd, ...sockaddr(from)), what, 'bind');
+    } catch (thrown) {
+      if (!options.onUnbound) throw thrown;
+      options.onUnbound(MeshError.from(thrown));
     }
     return fd;
   });

@@ -118,6 +118,8 @@ export interface ConnectOptions extends SocketOptions {
   to: HostPort;
   /** Connect from this (possibly foreign) source address: IP_TRANSPARENT + IP_BIND_ADDRESS_NO_PORT, port 0. */
   from?: HostPort;
+  /** Told when the address of `from` cannot be had, and the connection is made from the machine's own. Default: it then fails. */
+  onUnbound?: ((error: MeshError) => void) | undefined;
   /** Takes the port of `from` from above those that the kernel gives to clients (docs/decisions/0012), as long as one is free. */
   beyondEphemeral?: boolean;
   /** Milliseconds until `connect_timeout`; default 10,000. */

@@ -89,12 +89,16 @@ export class Admission extends CancelScope implements TrackedConnection {
 export class Delivery {
   readonly context: ProxyContext;
   readonly pod: Pod;
+  /** Better served under another address than not at all, unless it was told otherwise (ENABLE_ORIG_SRC). */
+  readonly #onUnbound: ((error: MeshError) => void) | undefined;
   /** Names of missing policies that were told of: once each, not for every connection. */
   readonly #missing = new Set<string>();
 
   constructor(context: ProxyContext, pod: Pod) {
     this.context = context;
     this.pod = pod;
+    if (context.config.originalSource !== 'require')
+      this.#onUnbound = (error) => context.log.warn('an application does not see the address of its client', { error });
   }
 
   /** Tracks the connection and evaluates the policies; throws `policy_denied`. Tracked first, so that no policy change slips between. */
@@ -116,7 +120,9 @@ export class Delivery {
     try {
       // The client's port is taken: its own connection to this address has it.
       return await reactor.connect(
-        this.#spoofs(to, source) ? { ...options, from: { ip: source.ip, port: 0 }, beyondEphemeral: redirected } : options,
+        this.#spoofs(to, source)
+          ? { ...options, from: { ip: source.ip, port: 0 }, beyondEphemeral: redirected, onUnbound: this.#onUnbound }
+          : options,
       );
     } catch (thrown) {
       const error = MeshError.from(thrown);
