@@ -55,7 +55,11 @@ function byName(view: MeshView, workload: Workload, local: HostPort, { host, por
   if (!service) throw new MeshError('unknown_destination', `no service or workload for hostname ${host}`);
   const target = view.services.endpoints(service.key).get(workload.uid)?.get(port) || service.ports.get(port);
   if (!target) throw new MeshError('unknown_destination', `requested service ${host}:${port} found, but cannot resolve port`);
-  return { port: target, asked: { ip: vipOf(service, workload.network) ?? local.ip, port } };
+  const vip = vipOf(service, workload.network);
+  // The pod's own address in a PROXY header would say that the pod itself was meant.
+  if (vip === undefined && workload.applicationTunnel?.protocol === 'PROXY')
+    throw new MeshError('unknown_destination', `requested service ${host} found, but has no IP addresses`);
+  return { port: target, asked: { ip: vip ?? local.ip, port } };
 }
 
 /** The service's address in the own network first, IPv4 first. */

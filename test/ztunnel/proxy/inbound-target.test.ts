@@ -55,6 +55,13 @@ t.test('an application tunnel takes what comes, on its port, with a PROXY header
     asked: { ip: '10.96.0.1', port: 82 },
     askedHost: 'cart.shop.svc.cluster.local',
   });
+  const nowhere = aService('nowhere', { vips: [], ports: { 80: 8080 } });
+  t.throws(() => target('nowhere.shop.svc.cluster.local:80', sandwich, nowhere), {
+    code: 'unknown_destination',
+    message: 'requested service nowhere.shop.svc.cluster.local found, but has no IP addresses',
+  });
+  const plain = aWorkload('cart', { ips: ['10.0.0.2'], applicationTunnel: { protocol: 'NONE', port: 15_088 } });
+  t.match(target('nowhere.shop.svc.cluster.local:80', plain, nowhere), { to: { port: 15_088 }, proxyHeader: false });
 });
 
 t.test('the service that was meant: as forwarded, else by port', async (t) => {
