@@ -17,6 +17,8 @@ export interface DumpService {
   namespace: string;
   hostname: string;
   vips?: string[];
+  /** Blocks of addresses. */
+  cidrVips?: { network: string; cidr: string }[];
   ports?: Record<string, number>;
   endpoints?: Record<string, { status?: string }>;
   waypoint?: { destination?: unknown; hboneMtlsPort?: number };
@@ -68,4 +70,11 @@ export function shownWaypoint(waypoint: { destination?: unknown } | undefined): 
   if (typeof found === 'string') return found;
   const parts = Object.values(found as Record<string, unknown>).filter((part) => typeof part === 'string' && part !== '');
   return parts.join('/');
+}
+
+/** Where a service is reached, without the name of a network that has none: `10.96.0.1,10.97.0.0/16`. */
+export function addressesOf({ vips = [], cidrVips = [] }: Pick<DumpService, 'vips' | 'cidrVips'>): string {
+  return [...vips, ...cidrVips.map(({ network, cidr }) => `${network}/${cidr}`)]
+    .map((address) => address.replace(/^\//u, ''))
+    .join(',');
 }

@@ -6,7 +6,7 @@ import { explainCommand } from './explain.ts';
 import { adminGet } from '../node-admin.ts';
 import { outputOption, printList } from '../output.ts';
 import type { Column, Format } from '../output.ts';
-import { shownWaypoint } from '../ztunnel-dump.ts';
+import { addressesOf, shownWaypoint } from '../ztunnel-dump.ts';
 import type { ConfigDump, DumpCertificate, DumpConnection, DumpPolicy, DumpService, DumpWorkload } from '../ztunnel-dump.ts';
 
 interface DumpOptions {
@@ -127,7 +127,7 @@ const workloadColumns: Column<DumpWorkload>[] = [
 const serviceColumns: Column<DumpService>[] = [
   { title: 'NAMESPACE', value: (row) => row.namespace },
   { title: 'SERVICE NAME', value: (row) => row.name },
-  { title: 'SERVICE VIP', value: (row) => row.vips?.map((vip) => vip.replace(/^\//u, '')).join(',') },
+  { title: 'SERVICE VIP', value: addressesOf },
   { title: 'WAYPOINT', value: (row) => shownWaypoint(row.waypoint) },
   { title: 'ENDPOINTS', value: (row) => endpointCount(row) },
 ];
