@@ -2,6 +2,7 @@ import t from 'tap';
 import { parseState, readLocalState } from '../../../ztunnel/state/local-file.ts';
 import { dumpState } from '../../../ztunnel/state/dump.ts';
 import { MeshStore } from '../../../ztunnel/state/store.ts';
+import { EVERY_FIELD } from '../../fixtures/state-file.ts';
 
 const YAML = `
 workloads:
@@ -120,79 +121,6 @@ t.test('an error names the file or the variable', async (t) => {
     message: /bad\.yaml: services: is not a list/u,
   });
 });
-
-/** Every field that Istio's ztunnel has, each with a value that is not its default, in the form in which its loader takes it. */
-const EVERY_FIELD = `
-workloads:
-- uid: cluster1//v1/Pod/default/local
-  name: local
-  namespace: default
-  serviceAccount: sa1
-  trustDomain: td.local
-  workloadIps: ["127.0.0.1", "fd00::1"]
-  protocol: HBONE
-  networkMode: HostNetwork
-  node: local
-  network: n1
-  waypoint: { destination: default/wp.default, hboneMtlsPort: 15010 }
-  networkGateway: { destination: net2/1.2.3.4, hboneMtlsPort: 15009 }
-  workloadName: wn
-  workloadType: cronjob
-  canonicalName: cn
-  canonicalRevision: v1
-  hostname: a.b.c
-  nativeTunnel: true
-  applicationTunnel: { protocol: PROXY, port: 1234 }
-  authorizationPolicies: [default/x]
-  status: Unhealthy
-  clusterId: c1
-  locality: { region: r, zone: z, subzone: s }
-  capacity: 7
-  services:
-    "default/example.com": { 80: 8080 }
-- uid: u2
-  namespace: default
-  workloadIps: []
-  services:
-    "default/staged.com": { 81: 8181 }
-policies:
-- action: Deny
-  rules:
-  - - - notDestinationPorts: [9999]
-        principals: [!Exact td/ns/a/sa/b, !Presence []]
-        notPrincipals: [!Prefix p]
-        namespaces: [!Suffix s]
-        notNamespaces: [!Exact n]
-        serviceAccounts: [{namespace: a, serviceAccount: b}]
-        notServiceAccounts: [{namespace: c, serviceAccount: d}]
-        sourceIps: [10.0.0.0/8, "fd00::/8"]
-        notSourceIps: [10.1.0.0/16]
-        destinationIps: [10.0.0.1/32]
-        notDestinationIps: [10.1.0.7/16]
-        destinationPorts: [80]
-  name: deny-9999
-  namespace: default
-  scope: WorkloadSelector
-  dryRun: true
-services:
-- name: other-name
-  namespace: default
-  hostname: example.com
-  vips: [/127.10.0.1, n1/127.10.0.2]
-  cidrVips: [{ network: n1, cidr: 10.9.0.0/16 }, { network: n2, cidr: "fd00::/64" }]
-  ports: { 80: 8080 }
-  endpoints:
-    u2: { workloadUid: u2, port: { 80: 9091 }, status: Healthy }
-  subjectAltNames: [spiffe://td/ns/a/sa/b]
-  waypoint: { destination: n1/10.0.0.1, hboneMtlsPort: 15011 }
-  weightedWaypoints:
-  - { destination: { destination: n1/10.0.0.1, hboneMtlsPort: 15008 }, weight: 3 }
-  - { destination: { destination: default/wp2, hboneMtlsPort: 15012 }, weight: 1 }
-  loadBalancer: { mode: Failover, routingPreferences: [Region, Zone, Network], healthPolicy: AllowAll }
-  ipFamilies: IPv4
-  canonical: true
-  visibility: Namespace
-`;
 
 t.test('every field: read, shown as Istio’s ztunnel shows it, and the dump read back is the same state', async (t) => {
   const first = new MeshStore('');
