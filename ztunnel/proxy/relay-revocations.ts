@@ -43,7 +43,7 @@ export class RelayRevocations {
     const relay = { ends, cancel };
     this.#live.add(relay);
     try {
-      if (!this.#lists.empty) await this.#require(ends);
+      if (!this.#lists.empty) await this.#require(relay);
     } catch (thrown) {
       this.#live.delete(relay);
       throw thrown;
@@ -74,11 +74,13 @@ export class RelayRevocations {
     }
   }
 
-  async #require(ends: RelayEnds): Promise<void> {
-    for (const identity of [ends.source, ends.destination]) {
+  async #require(relay: LiveRelay): Promise<void> {
+    const { source, destination } = relay.ends;
+    for (const identity of [source, destination]) {
       const refusal = await this.#refusalOf(identity);
       if (!refusal) continue;
-      this.#metrics.revoked.add(1, verifierOf(ends, identity) ?? 'destination');
+      // Lists that came meanwhile may have cut and counted it.
+      if (this.#live.delete(relay)) this.#metrics.revoked.add(1, verifierOf(relay.ends, identity) ?? 'destination');
       throw refusal;
     }
   }
