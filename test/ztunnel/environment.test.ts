@@ -180,10 +180,10 @@ for (const backend of BACKENDS) {
 
 for (const backend of BACKENDS)
   for (const [enabled, expected] of [
-    [true, { 15_001: true, 15_006: true, 15_008: false }],
+    [true, { 15_001: true, 15_006: true, 15_008: true }],
     [false, { 15_001: false, 15_006: false, 15_008: false }],
   ] as const)
-    t.test(`${backend}: KEEPALIVE_ENABLED=${enabled}: on what 15001 and 15006 accept; 15008 has PING`, async (t) => {
+    t.test(`${backend}: KEEPALIVE_ENABLED=${enabled}: on what 15001, 15006 and 15008 accept`, async (t) => {
       const env = { KEEPALIVE_TIME: '77s', KEEPALIVE_ENABLED: String(enabled) };
       const { lab, server } = await cartLab(t, { CULVERT_BACKEND: backend, ...env });
       const stranger = lab.net.pod('plain', '10.1.0.9');

@@ -58,7 +58,7 @@ t.test('a client that is revoked: its tunnel is cut, and it gets no other', asyn
   await two.line({ ...CUT, direction: 'inbound', 'src.identity': web.identity });
   t.equal(await two.metric('istio_crl_policy_rejections_total', 'reporter="destination"'), 1);
   t.equal(await two.metric('istio_tcp_connections_failed_total', 'response_flags="CERT_REVOKED"'), 1);
-  await closed(await client.connect({ ip: '10.1.0.3', port: 8080 }));
+  await closed(client.dial({ ip: '10.1.0.3', port: 8080 }));
   await eventually('the refusal', async () =>
     (await two.metric('istio_crl_policy_rejections_total', 'reporter="destination"')) === 2 ? true : undefined,
   );
@@ -72,7 +72,7 @@ t.test('a server that is revoked: the tunnels to it are cut, and none is opened'
   await closed(open);
   await one.line({ ...CUT, direction: 'outbound', 'dst.identity': cart.identity });
   t.equal(await one.metric('istio_crl_policy_rejections_total', 'reporter="source"'), 1);
-  await closed(await client.connect({ ip: '10.1.0.3', port: 8080 }));
+  await closed(client.dial({ ip: '10.1.0.3', port: 8080 }));
   await eventually('the refusal', async () =>
     (await one.metric('istio_tcp_connections_failed_total', 'response_flags="CERT_REVOKED"')) === 2 ? true : undefined,
   );
@@ -108,13 +108,13 @@ t.test(
     for (const direction of ['inbound', 'outbound']) await node.line({ ...CUT, direction, 'src.workload': 'web' });
     t.equal(await rejected('destination'), 1);
     t.equal(await node.metric('istio_tcp_connections_failed_total', 'response_flags="CERT_REVOKED"'), 2, 'both ends tell it');
-    await closed(await client.connect(to));
+    await closed(client.dial(to));
     await eventually('the refusal', async () => ((await rejected('destination')) === 2 ? true : undefined));
     await echoes(unconcerned);
 
     writeFileSync(file, '');
     open = await eventually('a connection that is good again', async () => {
-      const again = await client.connect(to);
+      const again = client.dial(to);
       const answer = new Promise<Socket | undefined>((resolve) => {
         again.once('data', () => resolve(again));
         again.once('close', () => resolve(undefined)).on('error', () => undefined);
@@ -126,7 +126,7 @@ t.test(
     await revoke(near.identity);
     await Promise.all([closed(open), closed(unconcerned)]);
     t.equal(await rejected('source'), 2, 'each client was told of its server');
-    await closed(await client.connect(to));
+    await closed(client.dial(to));
     await eventually('the refusal', async () => ((await rejected('source')) === 3 ? true : undefined));
   },
 );
@@ -151,7 +151,7 @@ for (const [follower, direction, reporter] of [
     await closed(open);
     await node.line({ ...CUT, direction });
     t.equal(await node.metric('istio_crl_policy_rejections_total', `reporter="${reporter}"`), 1);
-    await closed(await client.connect({ ip: '10.1.0.3', port: 8080 }));
+    await closed(client.dial({ ip: '10.1.0.3', port: 8080 }));
     await eventually('the refusal', async () =>
       (await node.metric('istio_crl_policy_rejections_total', `reporter="${reporter}"`)) === 2 ? true : undefined,
     );
