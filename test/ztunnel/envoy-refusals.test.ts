@@ -83,6 +83,7 @@ for (const backend of BACKENDS)
         }
         // node:tls takes the handshake for finished, and hears of the alert or only of the end.
         const told = alert.test(String(line['error']));
+        if (told) t.match(line['error'], /^10\.1\.0\.3:15008: [a-z0-9 /]+$/u, 'in its words, and no more');
         if (!told) t.match(line['error'], /it may have refused this identity/u);
         t.equal(await failures(told ? 'TLS_FAILURE' : 'H2_HANDSHAKE_FAILURE'), 1);
       });
