@@ -31,7 +31,7 @@ const CALLS = [
   ['stranger', '10.1.0.3', [...CAPTURE, ...ELSEWHERE]],
 ] as const;
 
-/** What a caller gets that speaks no protocol of the mesh; 'refused' where nobody listens. */
+/** What a caller gets that speaks no protocol of the mesh, and whether the connection is over, refused ones included. */
 async function outcome(from: TestPod, ip: string, port: number): Promise<{ bytes: number; over: string }> {
   const socket = from.dial({ ip, port });
   const end = new Endpoint(socket);
