@@ -15,8 +15,14 @@ const ECDSA_SHA256 = der(0x30, Buffer.from('06082a8648ce3d040302', 'hex'));
 const issuerName = (organization: string): Buffer =>
   der(0x30, der(0x31, der(0x30, Buffer.from('060355040a', 'hex'), der(0x0c, Buffer.from(organization)))));
 
-/** A list of the authority, in DER. */
-export function crl(key: KeyObject, serials: readonly string[], organization = 'culvert test', algorithm = ECDSA_SHA256): Buffer {
+/** A list of the authority, in DER. `nextUpdate`: long past, in the year 2049, or left out. */
+export function crl(
+  key: KeyObject,
+  serials: readonly string[],
+  organization = 'culvert test',
+  algorithm = ECDSA_SHA256,
+  nextUpdate: 'past' | 'future' | 'none' = 'past',
+): Buffer {
   const time = (text: string): Buffer => der(0x17, Buffer.from(text));
   const entries = serials.map((serial) => der(0x30, der(0x02, Buffer.from(serial, 'hex')), time('200101000000Z')));
   const revoked = entries.length > 0 ? [der(0x30, ...entries)] : [];
@@ -26,8 +32,7 @@ export function crl(key: KeyObject, serials: readonly string[], organization = '
     algorithm,
     issuerName(organization),
     time('200101000000Z'),
-    // Long past: an outdated list still counts.
-    time('200102000000Z'),
+    ...{ past: [time('200102000000Z')], future: [time('490102000000Z')], none: [] }[nextUpdate],
     ...revoked,
   );
   return der(0x30, signed, algorithm, der(0x03, Buffer.from([0]), sign('sha256', signed, key)));

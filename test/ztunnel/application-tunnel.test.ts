@@ -3,11 +3,11 @@
 import type { Socket } from 'node:net';
 import t from 'tap';
 import type { Test } from 'tap';
-import { ipFromBytes } from '#shared/address.ts';
 import type { Tunnel } from '#shared/hbone/api.ts';
 import { aService, aWorkload } from '../fixtures/mesh.ts';
 import { hbonePeer, PEER } from '../harness/hbone-peer.ts';
 import { eventually, MeshLab } from '../harness/mesh-lab.ts';
+import { parseProxyHeader, type ReceivedHeader } from '../harness/proxy-header.ts';
 import type { Service, Workload } from '../../ztunnel/state/model.ts';
 
 const IPS = ['10.1.0.3', 'fd00:1::3'];
@@ -59,45 +59,12 @@ async function open(t: Test, { tunnel, env = {}, service, authority, ip, port }:
   ];
 }
 
-interface Header {
-  readonly source: string;
-  readonly destination: string;
-  readonly port: number;
-  readonly tlvs: Readonly<Record<string, string>>;
-  /** What came behind it. */
-  readonly rest: string;
-}
-
-/** A PROXY header of version 2 for a stream, read as the specification has it; undefined while it is not complete. */
-function parse(bytes: Buffer): Header | undefined {
-  if (bytes.length < 16 || bytes.length < 16 + bytes.readUInt16BE(14)) return undefined;
-  if (bytes.toString('latin1', 0, 12) !== '\r\n\r\n\0\r\nQUIT\n') throw new Error('no signature');
-  if (bytes[12] !== 0x21) throw new Error('not version 2, command PROXY');
-  const size = { 0x11: 4, 0x21: 16 }[bytes[13] ?? 0];
-  if (size === undefined) throw new Error('neither TCP over IPv4 nor over IPv6');
-  const end = 16 + bytes.readUInt16BE(14);
-  const address = (at: number): string => ipFromBytes(bytes.subarray(at, at + size)) ?? '';
-  const tlvs: Record<string, string> = {};
-  for (let at = 16 + 2 * size + 4; at < end;) {
-    const length = bytes.readUInt16BE(at + 1);
-    tlvs[`0x${(bytes[at] ?? 0).toString(16)}`] = bytes.toString('utf8', at + 3, at + 3 + length);
-    at += 3 + length;
-  }
-  return {
-    source: address(16),
-    destination: address(16 + size),
-    port: bytes.readUInt16BE(16 + 2 * size + 2),
-    tlvs,
-    rest: bytes.toString('latin1', end),
-  };
-}
-
 /** The header comes alone; then a word through the tunnel and its end, which must come behind it. */
-async function headerAndData(t: Test, [tunnel, seen]: [Tunnel, Seen]): Promise<Header> {
-  const header = await eventually('the PROXY header', () => parse(seen.bytes()));
+async function headerAndData(t: Test, [tunnel, seen]: [Tunnel, Seen]): Promise<ReceivedHeader> {
+  const header = await eventually('the PROXY header', () => parseProxyHeader(seen.bytes()));
   t.equal(header.rest, '', 'the header comes before the peer has sent anything');
   say(tunnel, 'hello');
-  await eventually('the data behind it', () => parse(seen.bytes())?.rest === 'hello' || undefined);
+  await eventually('the data behind it', () => parseProxyHeader(seen.bytes())?.rest === 'hello' || undefined);
   seen.end();
   return header;
 }

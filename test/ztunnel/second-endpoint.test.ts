@@ -29,6 +29,8 @@ interface Mesh {
   readonly lab: MeshLab;
   readonly node: LabNode;
   readonly client: TestPod;
+  /** When the first of them was made, monotonic ms. */
+  readonly since: number;
   /** Names of the pods that answered so many connections to a service, one after the other. */
   answers(to: typeof shop, count: number): Promise<string[]>;
 }
@@ -39,6 +41,7 @@ async function meshOf(t: Test, ...entries: readonly (Workload | Service | Policy
   await lab.node('node-2');
   await lab.apply(web, aService('shop', { vips: [shop.ip] }), aService('news', { vips: [news.ip] }), ...entries);
   const client = await lab.captured(web);
+  let since: number | undefined;
   const answer = async (to: typeof shop): Promise<string> => {
     const socket = client.dial(to);
     const [name] = (await once(socket, 'data')) as [Buffer];
@@ -49,7 +52,11 @@ async function meshOf(t: Test, ...entries: readonly (Workload | Service | Policy
     lab,
     node,
     client,
+    get since() {
+      return since ?? performance.now();
+    },
     async answers(to, count) {
+      since ??= performance.now();
       const names: string[] = [];
       for (let i = 0; i < count; i++) names.push(await answer(to));
       return names;
@@ -63,6 +70,12 @@ async function serve(lab: MeshLab, workload: Workload, ...ports: number[]): Prom
   for (const port of ports) await pod.serve((socket) => void socket.end(workload.name), port);
 }
 
+/** What is left out comes back after a second, and may then be found out again: on a busy machine once for each. */
+function aboutOnce(t: Test, { since }: Mesh, counted: number, what: string): void {
+  const most = 1 + Math.floor((performance.now() - since) / 1000);
+  t.ok(counted >= 1 && counted <= most, `${what}: ${counted}, at most ${most}`);
+}
+
 const ejected = ({ node }: Mesh): Promise<number> => node.metric('culvert_endpoint_ejections_total');
 
 t.test('its port 15008 is down: another takes the connection, and all of the workload is left out', async (t) => {
@@ -70,7 +83,7 @@ t.test('its port 15008 is down: another takes the connection, and all of the wor
   await serve(mesh.lab, good, 8080, 9090);
   mesh.lab.pod(bad);
   t.same(await mesh.answers(shop, 3), ['good', 'good', 'good']);
-  t.equal(await ejected(mesh), 1);
+  aboutOnce(t, mesh, await ejected(mesh), 'left out');
   t.equal(await mesh.node.metric('culvert_endpoints_ejected'), 1);
   t.match(await mesh.node.line({ direction: 'outbound', level: 'info' }), { 'dst.workload': 'good' });
 });
@@ -85,8 +98,8 @@ t.test('what is left out as a workload is left out for all of its ports', async 
   };
   await mesh.lab.pod(bad).serve(hangUp, HBONE);
   t.same([...(await mesh.answers(shop, 2)), ...(await mesh.answers(news, 2))], ['good', 'good', 'good', 'good']);
-  t.equal(dialled, 1, 'nobody dials it again, not for its other service either');
-  t.equal(await ejected(mesh), 1);
+  aboutOnce(t, mesh, dialled, 'nobody dials it again, not for its other service either');
+  aboutOnce(t, mesh, await ejected(mesh), 'left out');
 });
 
 t.test('its application refuses: another takes the connection, and only that port is left out', async (t) => {
@@ -97,8 +110,8 @@ t.test('its application refuses: another takes the connection, and only that por
   const far = mesh.lab.nodes.get('node-2');
   t.match(await far?.line({ 'dst.workload': 'bad' }), { error: /connection failed: .*ECONNREFUSED/u });
   const inbound = 'reporter="destination"';
-  t.equal(await far?.metric('istio_tcp_connections_failed_total', inbound), 1, 'it was asked once');
-  t.equal(await ejected(mesh), 1);
+  aboutOnce(t, mesh, (await far?.metric('istio_tcp_connections_failed_total', inbound)) ?? 0, 'asked');
+  aboutOnce(t, mesh, await ejected(mesh), 'left out');
   t.same(await mesh.answers(news, 2), ['bad', 'bad'], 'its other port serves');
 });
 
@@ -174,5 +187,5 @@ t.test('a waypoint whose port is down is left out like any other endpoint', asyn
   await serveWaypoint(t, mesh, ready, tellName(ready));
   mesh.lab.pod(busy);
   t.same(await mesh.answers(throughWaypoint, 3), ['ready', 'ready', 'ready']);
-  t.equal(await ejected(mesh), 1);
+  aboutOnce(t, mesh, await ejected(mesh), 'left out');
 });

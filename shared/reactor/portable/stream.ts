@@ -130,12 +130,17 @@ export class SocketStream implements ByteStream {
       const kind = code.startsWith('ERR_SSL') ? 'tls_failure' : 'reset';
       return {
         kind: 'error',
-        error: new MeshError(kind, `${formatHostPort(this.#remote)}: ${this.#error.message}`, { cause: this.#error }),
+        error: new MeshError(kind, `${formatHostPort(this.#remote)}: ${textOf(this.#error)}`, { cause: this.#error }),
       };
     }
     const ended = this.#socket.readableEnded && this.#socket.writableFinished;
     return ended ? { kind: 'ended' } : { kind: 'reset', remote: false };
   }
+}
+
+/** What OpenSSL means is its reason: the message has addresses of memory, files of its source and an end of line. */
+function textOf(error: Error): string {
+  return 'reason' in error && typeof error.reason === 'string' ? error.reason : error.message;
 }
 
 /** The code of an RST_STREAM survives when the stream below was not TCP (duplex.ts puts it on the error). */

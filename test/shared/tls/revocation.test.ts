@@ -41,6 +41,14 @@ t.test('a list that its issuer did not sign revokes nothing', async (t) => {
   t.match(lists.refusal(chainOf(good.chain)), { message: /an issuer/u }, 'every certificate of the chain is looked up');
 });
 
+for (const nextUpdate of ['past', 'future', 'none'] as const)
+  t.test(`a list whose next one is due in the ${nextUpdate} counts all the same`, async (t) => {
+    const lists = new Revocations();
+    lists.update(crl(ca.key, [serialOf(bad.chain)], 'culvert test', undefined, nextUpdate));
+    t.match(lists.refusal(chainOf(bad.chain)), { code: 'cert_revoked' });
+    t.equal(lists.refusal(chainOf(good.chain)), undefined);
+  });
+
 t.test('what is no list is refused and changes nothing', async (t) => {
   const lists = new Revocations();
   lists.update(revoking(ca, bad.chain));
