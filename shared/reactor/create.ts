@@ -26,20 +26,29 @@ export interface ReactorConfig extends TlsSettings {
 /** A backend that was asked for by name and cannot run is an error. */
 export function createReactor({ backend = defaultBackend(), ledger, onShed, onFault, ...tls }: ReactorConfig = {}): Reactor {
   if (backend === 'portable') return new PortableReactor(tls, onFault);
+  requireNative();
   if (ledger) threadLoop().noteIn(ledger);
   return new NativeReactor(tls, { ...(onShed ? { onShed } : {}), ...(onFault ? { onFault } : {}) });
 }
 
-/** Native where Node exports what it needs: its event loop, libuv and OpenSSL. */
 function defaultBackend(): Backend {
+  try {
+    requireNative();
+    return 'native';
+  } catch (thrown) {
+    process.emitWarning(`${MeshError.from(thrown).message}; the slower portable one serves`);
+    return 'portable';
+  }
+}
+
+/** Throws where Node does not export what the native backend needs: its event loop, libuv and OpenSSL. */
+function requireNative(): void {
   try {
     threadLoop();
     openssl();
-    return 'native';
   } catch (thrown) {
-    process.emitWarning(
-      `the native backend cannot run here, so the slower portable one serves: ${MeshError.from(thrown).message}`,
-    );
-    return 'portable';
+    throw new MeshError('missing_capability', `the native backend cannot run here: ${MeshError.from(thrown).message}`, {
+      cause: thrown,
+    });
   }
 }

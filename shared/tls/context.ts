@@ -5,6 +5,7 @@ import type { SecureContext } from 'node:tls';
 import type { WorkloadCertificate } from '../identity/certificate.ts';
 import { nodeTls } from './node-tls.ts';
 import { groupsOf, TLS12_CIPHERS, TLS13_CIPHERS, type TlsSettings } from './settings.ts';
+import { issueNoTickets } from './tickets.ts';
 
 export class TlsContexts {
   readonly #settings: TlsSettings;
@@ -32,6 +33,7 @@ export class TlsContexts {
         ecdhCurve: groupsOf(this.#settings),
         secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION | constants.SSL_OP_NO_COMPRESSION,
       });
+      issueNoTickets(context);
       this.#cache.set(certificate, context);
     }
     return context;

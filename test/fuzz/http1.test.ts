@@ -1,10 +1,9 @@
 // Mutated HTTP/1.1 traffic: whatever comes is read or refused with a status, and in any cutting of the bytes with the same outcome.
 import fc from 'fast-check';
 import { test } from 'tap';
-import { MeshError } from '#shared/errors.ts';
 import type { HeaderList } from '#shared/http2/headers.ts';
-import { RequestReader, ResponseReader } from '#shared/http1/reader.ts';
 import { MessageWriter } from '#shared/http1/serializer.ts';
+import { outcome } from '../harness/http1-outcome.ts';
 import { mutate, pieces, random } from '../harness/mutate.ts';
 
 const REQUESTS =
@@ -13,38 +12,6 @@ const REQUESTS =
 const RESPONSES =
   'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi' +
   'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n\r\nrest';
-
-/** What a reader makes of the pieces, as one text. */
-function outcome(kind: 'request' | 'response', parts: Buffer[]): string {
-  const log: string[] = [];
-  let body = '';
-  const sink = {
-    onHead: (head: unknown) => void log.push(JSON.stringify(head)),
-    onBody: (chunk: Uint8Array) => void (body += Buffer.from(chunk).toString('latin1')),
-    onEnd: (trailers: HeaderList) => {
-      log.push(JSON.stringify([body, trailers]));
-      body = '';
-    },
-  };
-  const requests = new RequestReader(sink);
-  const responses = new ResponseReader(sink);
-  for (const method of ['POST', 'GET', 'GET']) responses.expect(method);
-  const reader = kind === 'request' ? requests : responses;
-  try {
-    for (const part of parts) {
-      for (let at = 0; at < part.length;) {
-        const next = reader.push(part, at);
-        if (next <= at) throw new Error('no progress');
-        at = next;
-      }
-    }
-    reader.end();
-  } catch (error) {
-    if (!(error instanceof MeshError) || error.status < 400) throw error;
-    log.push(`${error.status} ${error.message}`);
-  }
-  return log.join('\n');
-}
 
 for (const [kind, traffic] of [
   ['request', REQUESTS],

@@ -75,6 +75,8 @@ export interface WaypointLab {
   rejections(): string[];
   /** Of our own waypoint only. */
   metricsPort: number;
+  /** Of our own waypoint only. */
+  adminPort: number;
   readonly certificates: CertificateSource;
   /** As SIGTERM does. */
   stop(): Promise<void>;
@@ -119,6 +121,7 @@ export async function startWaypoint(
   const listenAt = ownAddress();
   let output: () => string;
   let metricsPort = 0;
+  let adminPort = 0;
   let stop: () => Promise<void>;
   let at: HostPort = { ip: listenAt, port: 15_008 };
   if (kind === 'envoy') {
@@ -139,6 +142,7 @@ export async function startWaypoint(
     t.teardown(stop);
     output = () => text;
     metricsPort = app.ports.metrics;
+    adminPort = app.ports.admin;
     at = { ip: '127.0.0.1', port: app.hboneAddress()?.port ?? 0 };
   }
   const pool = new ConnectionPool({ reactor, certificates, clock: systemClock });
@@ -163,6 +167,7 @@ export async function startWaypoint(
     output,
     rejections: () => plane.rejections(),
     metricsPort,
+    adminPort,
     certificates,
     stop,
   };

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { aWorkload } from '../fixtures/mesh.ts';
+import { BACKENDS } from '#shared/reactor/create.ts';
 import { MeshLab } from '../harness/mesh-lab.ts';
 
 t.setTimeout(60_000);
@@ -143,3 +144,19 @@ t.test('ENABLE_PROXY=false: pods have names and no listeners of connections', as
   t.notMatch(listening, /:150(?:01|06|08)\b/u);
   t.ok(node.app.readiness.ready);
 });
+
+for (const backend of BACKENDS)
+  for (const [threads, workers] of [
+    ['main', 0],
+    ['1', 1],
+  ] as const)
+    t.test(`the log and the dump name what serves connections: ${backend}, ${threads}`, async (t) => {
+      const lab = new MeshLab(t);
+      const node = await lab.node('node-1', { ZTUNNEL_WORKER_THREADS: threads, CULVERT_BACKEND: backend });
+      t.match(
+        node.log.find(({ message }) => message === 'started'),
+        { backend, workers },
+      );
+      const answer = await fetch(`http://127.0.0.1:${node.app.ports.admin}/config_dump`);
+      t.match(await answer.json(), { dataPlane: { backend, workers } });
+    });

@@ -48,7 +48,7 @@ t.test(
     const rejected = await node.metric('istio_xds_connection_terminations_total');
     t.equal(rejected, 0, 'the stream stays up');
     t.same(
-      .log.filter(({ message }) => message === 'resource rejected'),
+      node.log.filter(({ message }) => message === 'resource rejected'),
       [],
       'whatever it sends is taken',
     );

@@ -5,10 +5,10 @@ import { closeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { errorCode } from '#shared/os/errno.ts';
-import { decodeSockaddr, encodeSockaddr, i32, SO, SOL, TCP } from '#shared/os/layout.ts';
+import { decodeSockaddr, encodeSockaddr, i32, IP, SO, SOL, TCP } from '#shared/os/layout.ts';
 import { currentNetns, inNetns, netnsIdentity } from '#shared/os/netns.ts';
 import { raiseOpenFileLimit } from '#shared/os/rlimit.ts';
-import { bindUdp, clientTcp, listenTcp, localAddress } from '#shared/os/socket-factory.ts';
+import { bindUdp, clientTcp, listenTcp, localAddress, startConnect } from '#shared/os/socket-factory.ts';
 import { libc } from '#shared/os/syscalls.ts';
 import { createNetns } from '../../harness/netns.ts';
 
@@ -48,6 +48,21 @@ t.test('mark, keep-alive and no-delay are set', async (t) => {
   t.equal(option(fd, SOL.TCP, TCP.KEEPCNT), 9);
   t.equal(option(fd, SOL.TCP, TCP.NODELAY), 1);
   closeSync(fd);
+});
+
+t.test('the port of a socket that bears an address of its own is chosen when it is known where it connects to', async (t) => {
+  for (const ip of ['127.0.0.1', '::1']) {
+    const listener = listenTcp({ address: { ip, port: 0 } });
+    const from = { ip, port: 0 };
+    const fd = clientTcp({ to: listener.address, from });
+    t.equal(option(fd, SOL.IP, IP.BIND_ADDRESS_NO_PORT), 1);
+    t.strictSame(localAddress(fd), from, 'bound to the address, and to no port yet');
+    startConnect(fd, listener.address);
+    t.ok((localAddress(fd)?.port ?? 0) > 0, 'connect(2) chose one');
+    const plain = clientTcp({ to: listener.address });
+    t.equal(option(plain, SOL.IP, IP.BIND_ADDRESS_NO_PORT), 0, 'not set where nothing is bound');
+    for (const own of [fd, plain, listener.fd]) closeSync(own);
+  }
 });
 
 t.test('UDP sockets of a namespace serve node:dgram', async (t) => {

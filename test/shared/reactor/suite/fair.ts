@@ -1,14 +1,49 @@
 // Connections share the thread: one that has much to read leaves it to the others after its part of a turn. Told in turns and octets, not
 // in time.
+import { closeSync } from 'node:fs';
 import type { Test } from 'tap';
+import { clientTcp, startConnect } from '#shared/os/socket-factory.ts';
 import type { ByteStream, Reactor, StreamHandler } from '#shared/reactor/api.ts';
-import { PAIRS, tcpPair, useReactor, type ReactorFactory } from './pairs.ts';
+import { LOOPBACK, PAIRS, tcpPair, useReactor, type ReactorFactory } from './pairs.ts';
 
 const BULK = 8;
 /** What one connection may read in a turn, and one read more that it may begin within. */
 const TURN = 256 * 1024 + 256 * 1024;
 
-export function fairSuite(t: Test, create: ReactorFactory): void {
+/** The most connections that a listener takes in a turn, and so many that wait. */
+const ACCEPTS = 64;
+const WAITING = 300;
+
+/** `skipAccepts`: why the backend has no limit of accepts. */
+export function fairSuite(t: Test, create: ReactorFactory, { skipAccepts }: { skipAccepts?: string } = {}): void {
+  t.test(`of ${WAITING} connections that wait, ${ACCEPTS} are accepted in a turn`, { skip: skipAccepts ?? false }, async (t) => {
+    const reactor = useReactor(t, create);
+    const perTurn: number[] = [];
+    let turn = -1;
+    const all = Promise.withResolvers<void>();
+    const listener = await reactor.listen({ address: LOOPBACK, backlog: WAITING }, () => {
+      if (turn < 0) {
+        turn = perTurn.push(0) - 1;
+        reactor.defer(() => (turn = -1));
+      }
+      perTurn[turn] = (perTurn[turn] ?? 0) + 1;
+      if (perTurn.reduce((sum, count) => sum + count, 0) === WAITING) all.resolve();
+    });
+    // Over loopback the kernel answers at once: all of them are in the queue before the loop turns again.
+    const clients = Array.from({ length: WAITING }, () => {
+      const fd = clientTcp({ to: listener.address });
+      startConnect(fd, listener.address);
+      return fd;
+    });
+    t.teardown(() => clients.forEach(closeSync));
+    await all.promise;
+    t.strictSame(
+      perTurn.slice(0, -1),
+      Array.from({ length: Math.floor(WAITING / ACCEPTS) }, () => ACCEPTS),
+    );
+    t.equal(perTurn.at(-1), WAITING % ACCEPTS);
+  });
+
   for (const [how, space] of Object.entries({ 'large reads': undefined, 'reads of 16 KiB': new Uint8Array(16_384) }))
     t.test(`a byte that waits behind ${BULK} full connections is read in the same turn, ${how}`, async (t) => {
       const reactor = useReactor(t, create);

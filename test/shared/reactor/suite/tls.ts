@@ -1,6 +1,9 @@
 // Handshakes: who is let in, who is not, and what is said about it.
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as tlsConnect } from 'node:tls';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import type { Test } from 'tap';
 import { MeshError } from '#shared/errors.ts';
 import type { Conn, Reactor, TlsConn, TlsOptions } from '#shared/reactor/api.ts';
@@ -179,6 +182,94 @@ export function tlsSuite(t: Test, create: ReactorFactory): void {
     const { server } = await bothHandshakes(useReactor(t, create), options);
     t.equal(server.status === 'rejected' && server.reason, verdict);
   });
+
+  ticketTests(t, create);
+  swapTest(t, create);
+}
+
+/** Who resumes a session proves nothing anew: no certificate that was revoked or has expired meanwhile would be noticed. */
+function ticketTests(t: Test, create: ReactorFactory): void {
+  t.test('no session can be resumed: a client gets no ticket', async (t) => {
+    const reactor = useReactor(t, create);
+    const options = tlsOptions();
+    const { chain: cert, key, roots: ca } = options.client.certificate;
+    const listener = await reactor.listen({ address: LOOPBACK }, (conn) => {
+      void reactor.tlsServer(conn, { ...options.server, alpn: [] }).then((tls) => {
+        tls.start({
+          onData: () => void tls.write(Buffer.from('answer')),
+          onEnd: () => tls.end(),
+          onDrain: () => undefined,
+          onClose: () => undefined,
+        });
+      });
+    });
+    const { ip: host, port } = listener.address;
+    const talk = async (): Promise<{ tickets: Buffer[]; reused: boolean }> => {
+      const socket = tlsConnect({
+        host,
+        port,
+        cert,
+        key,
+        ca,
+        checkServerIdentity: () => undefined,
+      });
+      const tickets: Buffer[] = [];
+      socket.on('session', (ticket: Buffer) => tickets.push(ticket));
+      socket.on('error', () => undefined);
+      await once(socket, 'secureConnect');
+      // A ticket comes before whatever the server says.
+      socket.write('question');
+      await once(socket, 'data');
+      const reused = socket.isSessionReused();
+      socket.destroy();
+      return { tickets, reused };
+    };
+    const { tickets, reused } = await talk();
+    t.equal(tickets.length, 0, 'no ticket');
+    t.equal(reused, false);
+  });
+}
+
+function swapTest(t: Test, create: ReactorFactory): void {
+  t.test('a certificate is replaced under an open connection: it goes on, and the next handshake has the new one', async (t) => {
+    const reactor = useReactor(t, create);
+    const ca = createTestCa();
+    const names = { client: 'spiffe://cluster.local/ns/shop/sa/client', server: 'spiffe://cluster.local/ns/shop/sa/server' };
+    const options = (): Both => ({
+      client: { certificate: ca.issue(names.client), alpn: ['h2'], verifyPeer: () => undefined },
+      server: { certificate: ca.issue(names.server), alpn: ['h2'], verifyPeer: () => undefined },
+    });
+    const open = async (): Promise<{ client: TlsConn; server: TlsConn }> => {
+      const { client, server } = await bothHandshakes(reactor, options());
+      if (client.status === 'rejected' || server.status === 'rejected') throw new Error('no handshake');
+      return { client: client.value, server: server.value };
+    };
+    const old = await open();
+    const guard = createGuard();
+    const ends = [old.client, old.server].map((stream) => new Recorder(stream, guard).start());
+    const exchange = async (size: number): Promise<void> => {
+      const want = ends.map((end) => end.bytes + size);
+      for (const end of ends) end.call((stream) => stream.write(Buffer.alloc(size)));
+      while (ends.some((end, i) => end.bytes < (want[i] ?? 0))) await sleep(1);
+    };
+    await exchange(1000);
+    const fresh = await open();
+    t.not(fresh.client.peer.serial, old.client.peer.serial, 'the new one is presented');
+    t.not(fresh.server.peer.serial, old.server.peer.serial);
+    // Nobody but the open connection has the old certificate now; what belongs to it must not go while it is used.
+    for (let i = 0; i < 3; i++) {
+      collectGarbage();
+      await exchange(100_000);
+    }
+    for (const end of ends) end.call((stream) => stream.end());
+    for (const end of ends) t.strictSame(await end.closed, { kind: 'ended' });
+    t.strictSame(guard.faults, []);
+  });
+}
+
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
 }
 
 interface Both {
