@@ -12,7 +12,7 @@ import { FrameHandler } from './inbound.ts';
 import { DEFAULT_LIMITS, type Http2Limits } from './limits.ts';
 import { BufferPool, Output } from './output.ts';
 import { DEFAULT_SETTINGS, type LocalSettings, PeerSettings, settingList } from './settings.ts';
-import { Http2Stream, type StreamHost } from './stream.ts';
+import { Http2Stream, NO_HEADERS, type StreamHost } from './stream.ts';
 import { StreamTable } from './streams.ts';
 
 export interface Http2Options {
@@ -122,7 +122,7 @@ export class Http2Session {
   request(headers: HeaderList, endStream = false): Http2Stream {
     if (this.available === 0) throw new MeshError('limit_reached', 'the HTTP/2 connection takes no more streams now');
     assertSendable(headers);
-    const stream = this.#newStream(this.#streams.newId(), []);
+    const stream = this.#newStream(this.#streams.newId(), NO_HEADERS);
     stream.requestMethod = header(headers, ':method') ?? '';
     stream.sendHead(headers, endStream);
     return stream;

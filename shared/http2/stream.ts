@@ -35,7 +35,7 @@ const QUANTUM = 65_536;
 
 /** Of streams for which nothing ever waited, most of all; never pushed to. */
 const NOTHING = new ByteQueue();
-const NO_HEADERS: HeaderList = [];
+export const NO_HEADERS: HeaderList = [];
 
 type LocalState = 'open' | 'ending' | 'ended';
 
