@@ -33,7 +33,7 @@ export interface Path {
 export type { Sample };
 
 /** Connections opened one after the other, with a pause between them so that none meets a busy proxy. */
-const PROBES_PER_SECOND = 200;
+export const PROBES_PER_SECOND = 200;
 
 export async function measureTraffic(path: Path, load: Traffic, seconds: number): Promise<Sample> {
   const before = await readCpu(path.proxies);
