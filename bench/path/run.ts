@@ -38,8 +38,12 @@ export interface RunResult {
 
 /** Beyond its length, ms: whatever takes longer hangs. */
 const PATIENCE = 60_000;
-/** Of the warm-up, s. */
+/**
+ * Of the warm-up, s. A new connection runs through much more code than a request, and the optimising compiler sees only some thousands of them
+ * in a second; a node's proxy has had weeks.
+ */
 const WARM_UP = 1;
+const WARM_UP_OF_CONNECTIONS = 8;
 /** Only a fresh process shows its memory, and the slowest answer of a probe has no median. */
 const ONCE = new Set<string>(['idle', 'stalled', 'held']);
 
@@ -96,7 +100,8 @@ async function measureInLabs(options: RunOptions, measured: Measured): Promise<n
   const inRounds = wanted.filter(({ load }) => load !== 'stalled');
   for (let round = 0; round <= rounds; round += 1)
     for (const measurement of inRounds) {
-      const [when, length] = round === 0 ? [undefined, WARM_UP] : [`round ${round}`, seconds];
+      const warmUp = measurement.load === 'connections' ? WARM_UP_OF_CONNECTIONS : WARM_UP;
+      const [when, length] = round === 0 ? [undefined, warmUp] : [`round ${round}`, seconds];
       await measured.take(keyOf(measurement), when, () => one(measurement, length));
     }
   return bystanders.average;

@@ -36,7 +36,17 @@ export const TCP_INFO = {
   rttMin: 148,
 } as const;
 export const MSG = { CTRUNC: 0x8, TRUNC: 0x20, DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x40000000 } as const;
-export const EPOLL = { IN: 0x1, OUT: 0x4, ERR: 0x8, HUP: 0x10, CTL_ADD: 1, CTL_DEL: 2, CTL_MOD: 3, CLOEXEC: 0x80000 } as const;
+export const EPOLL = {
+  IN: 0x1,
+  OUT: 0x4,
+  ERR: 0x8,
+  HUP: 0x10,
+  RDHUP: 0x2000,
+  CTL_ADD: 1,
+  CTL_DEL: 2,
+  CTL_MOD: 3,
+  CLOEXEC: 0x80000,
+} as const;
 /** struct epoll_event: packed on x86-64 only, where C code of 32 bits had it so; elsewhere its 64 bits of data stand where they are aligned. */
 export function epollEventOf(arch: NodeJS.Architecture): { readonly size: number; readonly data: number } {
   return arch === 'x64' ? { size: 12, data: 4 } : { size: 16, data: 8 };

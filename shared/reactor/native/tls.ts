@@ -9,6 +9,8 @@ import type { Loop } from './loop.ts';
 import { HIGH_WATER, NativeConn } from './tcp.ts';
 
 const DEFAULT_TIMEOUT = 10_000;
+/** Plaintext that is handed up in one call: what a socket refuses of it is kept, and thousands of readers may stall at a time. */
+const HANDED_UP = 256 * 1024;
 
 export interface Ends {
   local: HostPort;
@@ -228,7 +230,7 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
     // Lent, not the place that sockets read to: the handler may have a TLS session of its own above, which decrypts while this is read.
     const lent = this.#wire.borrow();
     try {
-      return this.#decryptInto(lent, handler);
+      return this.#decryptInto(lent.subarray(0, HANDED_UP), handler);
     } finally {
       this.#wire.giveBack(lent);
     }

@@ -54,6 +54,32 @@ t.test('a worker that waits for its sockets is ended like any other', async (t) 
   t.equal(await worker.terminate(), 1);
 });
 
+// A proxy that told the end a turn later had its clients end first: each kept a port in TIME_WAIT, and after 28,000 there was none left.
+t.test('bytes and the end behind them are told in one turn', async (t) => {
+  const reactor = useReactor(t, create);
+  const { client, server } = await tcpPair(reactor);
+  const idle = { onData: () => undefined, onEnd: () => undefined, onDrain: () => undefined, onClose: () => undefined };
+  client.start(idle);
+  client.write(Buffer.from('all there is'));
+  client.end();
+  await sleep(50);
+  const told: string[] = [];
+  await new Promise<void>((resolve) => {
+    server.start({
+      ...idle,
+      onData(chunk) {
+        told.push(chunk.toString());
+        reactor.defer(() => {
+          told.push('end of the turn');
+          resolve();
+        });
+      },
+      onEnd: () => void told.push('end'),
+    });
+  });
+  t.strictSame(told, ['all there is', 'end', 'end of the turn']);
+});
+
 // node:net reads ahead of a paused reader and drops that when the reset comes, so only this backend can be asked for it.
 t.test('what arrived before a reset is read before it is told, also by a reader that paused', async (t) => {
   const { client, server } = await tcpPair(useReactor(t, create));
