@@ -8,7 +8,7 @@ import { ConnectionFault, Http2Code, MAX_WINDOW } from './frames.ts';
  * A window that any reader gets, octets. The sockets behind a reader that never reads take some megabytes, and look like one that keeps up
  * until they are full.
  */
-const UNPROVEN = 393_216;
+const UNPROVEN = 262_144;
 /** Beyond that a window is at most this part of what its reader has taken. */
 const PROOF = 16;
 
