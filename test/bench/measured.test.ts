@@ -67,6 +67,7 @@ t.test('rows of a failed measurement, in the table, as JSON and in the picture',
     value: null,
     bar: '<= 1.6',
     ok: false,
+    limit: 'not measured',
     error: 'iperf3: no route',
   });
   t.match(named('hbone stream-8 against direct'), { value: 5, ok: false, error: 'iperf3: busy' }, 'its peer failed');

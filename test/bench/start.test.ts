@@ -36,7 +36,14 @@ t.test('enrol', async (t) => {
 });
 
 t.test('rows of durations', async (t) => {
-  t.same(durationRow('a', 10, 9, undefined, 'why'), { name: 'a', unit: 'ms', value: 9, bar: '<= 10', ok: true });
+  t.same(durationRow('a', 10, 9, undefined, 'why'), {
+    name: 'a',
+    unit: 'ms',
+    value: 9,
+    bar: '<= 10',
+    ok: true,
+    limit: 'why',
+  });
   t.match(durationRow('a', 10, 11, 3, 'why'), { ok: false, peer: 'ztunnel', peerValue: 3, limit: 'why' });
 });
 

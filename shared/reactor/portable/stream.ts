@@ -109,10 +109,10 @@ export class SocketStream implements ByteStream {
 
   #deliver(handler: StreamHandler, chunk: Buffer): void {
     for (let rest = chunk; rest.length > 0;) {
-      if (this.#socket.destroyed) return undefined;
-      if (this.#paused) return (this.#socket.unshift(rest), undefined);
       const target = handler.buffer?.();
       if (!target) return handler.onData(rest);
+      if (this.#socket.destroyed) return undefined;
+      if (this.#paused) return (this.#socket.unshift(rest), undefined);
       const size = Math.min(rest.length, target.length);
       target.set(rest.subarray(0, size));
       rest = rest.subarray(size);
