@@ -10,7 +10,7 @@ import { HIGH_WATER, NativeConn } from './tcp.ts';
 
 const DEFAULT_TIMEOUT = 10_000;
 /** Plaintext that is handed up in one call: what a socket refuses of it is kept, and thousands of readers may stall at a time. */
-const HANDED_UP = 256 * 1024;
+const HANDED_UP = 64 * 1024;
 
 export interface Ends {
   local: HostPort;
