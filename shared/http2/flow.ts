@@ -1,7 +1,6 @@
 // Flow control (RFC 9113, section 5.2). The connection's window is given back as soon as octets are off the wire, so that a stalled
 // stream never uses up what the others need; what one stream can hold is bounded by its own window. That one starts small and
-// doubles, up to its limit, while its reader keeps up: at once to what a stalled reader may cost, beyond that only as the reader has proved
-// to take much more than sockets hold by themselves.
+// doubles, up to its limit, while its reader keeps up and has proved to take much more than sockets hold by themselves.
 import { ConnectionFault, Http2Code, MAX_WINDOW } from './frames.ts';
 
 /**

@@ -13,7 +13,6 @@ const READ_SIZE = 1024 * 1024;
 const TURN_BUDGET = 1024 * 1024;
 /** A share smaller than this costs more turns than it saves time. */
 const SMALLEST_SHARE = 64 * 1024;
-const OUTGOING_SIZE = 128 * 1024;
 /** The id of Node's loop among the watched. */
 const NODE = 0;
 const LONGEST_TIMER = 0x7fffffff;
@@ -41,7 +40,6 @@ export class Loop {
   readonly slabs = new Slabs();
   /** So often it has waited for events: of an idle loop a few a minute, when Node's timers are due. */
   turns = 0;
-  readonly #outgoing: Buffer[] = [];
   readonly #epoll = new Epoll();
   readonly #node = nodeLoop();
   readonly #watches = new Map<number, Watch>();
@@ -121,16 +119,6 @@ export class Loop {
   /** Bytes that one connection may read in this turn. */
   get readShare(): number {
     return Math.max(SMALLEST_SHARE, Math.min(READ_SIZE, Math.floor(TURN_BUDGET / this.#epoll.ready)));
-  }
-
-  /** Lends a buffer for ciphertext on its way down. A stack, because the transport of one TLS session may be another one. */
-  lend<T>(use: (space: Buffer) => T): T {
-    const space = this.#outgoing.pop() ?? Buffer.alloc(OUTGOING_SIZE);
-    try {
-      return use(space);
-    } finally {
-      this.#outgoing.push(space);
-    }
   }
 
   /** Goes on after Node had its turn, unless that is under way. An error of a promise leaves through Node's own handling of errors. */
