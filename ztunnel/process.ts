@@ -17,8 +17,8 @@ function memoryLimit(): number | undefined {
   return limit > 0 && limit < totalmem() ? limit : undefined;
 }
 
-/** Ends with the process. */
-export async function runZtunnel(env: NodeJS.ProcessEnv, argv: readonly string[]): Promise<void> {
+/** `worker`: the code of its data workers. Ends with the process. */
+export async function runZtunnel(env: NodeJS.ProcessEnv, argv: readonly string[], worker: URL): Promise<void> {
   const logging = new Logging({ format: env['LOG_FORMAT'] === 'json' ? 'json' : 'text' });
   await run({
     log: logging.scope('main'),
@@ -31,7 +31,7 @@ export async function runZtunnel(env: NodeJS.ProcessEnv, argv: readonly string[]
         mesh: existsSync(MESH_FILE) ? readFileSync(MESH_FILE, 'utf8') : undefined,
       });
       logging.filter.begin(config.logLevel);
-      const threads = new WorkerThreads();
+      const threads = new WorkerThreads(worker);
       threads.prepare(config.workerThreads);
       const { buildApp } = await import('./app.ts');
       const takeover = argv.includes('--takeover');

@@ -3,6 +3,7 @@
 import { join, resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { MeshError } from '#shared/errors.ts';
+import { isBundled } from '../build/bundle.ts';
 import { nodeProgram } from '../lab/system.ts';
 
 const ROOT = resolve(import.meta.dirname, '..', '..');
@@ -30,8 +31,9 @@ Examples:
   culvert ztunnel --workers 2   # two threads serve connections, whatever ZTUNNEL_WORKER_THREADS says (docs/decisions/0006-data-workers.md)
   culvert ztunnel --takeover    # a new version in the place of the old one (docs/upgrade.md)`,
     )
-    .action(({ takeover = false, workers }: { takeover?: boolean; workers?: string }) => {
-      const [node = process.execPath, ...argv] = nodeProgram(ROOT, 'ztunnel');
+    .action(async ({ takeover = false, workers }: { takeover?: boolean; workers?: string }) => {
+      const from = (await isBundled(ROOT)) ? 'bundle' : 'source';
+      const [node = process.execPath, ...argv] = nodeProgram(ROOT, 'ztunnel', from);
       if (!process.execve)
         throw new MeshError('missing_capability', `run ${join(ROOT, 'ztunnel/main.ts')} with node: ${node} cannot`);
       const env = Object.fromEntries(

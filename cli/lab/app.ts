@@ -8,6 +8,7 @@ import { FolderWriter } from '#shared/kube/folder-writer.ts';
 import { Informer } from '#shared/kube/informer.ts';
 import type { ConfigMap, Pod } from '#shared/kube/kinds.ts';
 import { formatFault } from '#shared/kube/object.ts';
+import { bundlePrograms } from '../build/bundle.ts';
 import { requestToken } from './control-plane.ts';
 import { dnsTable } from './dns/answer.ts';
 import type { DnsTable } from './dns/answer.ts';
@@ -111,7 +112,7 @@ export class Lab {
     });
     await this.#state.start();
     this.#stillWanted();
-    await createFabric(plan);
+    await Promise.all([createFabric(plan), bundlePrograms(this.#options.root)]);
     this.#stillWanted();
     this.#dns = startDns(plan.fabricNetns, FABRIC_ADDRESS, () => this.#names);
     progress(`network         ${plan.nodes.length} nodes, pods in 10.244.0.0/16, services in ${SERVICE_CIDR}`);

@@ -103,11 +103,12 @@ export function eventSocket(node: NodePlan): string {
   return join(node.dir, 'pluginevent.sock');
 }
 
-/** How a program of the mesh is started (docs/seams.md, first lines). */
-export function nodeProgram(root: string, folder: string): string[] {
+/** How a program of the mesh is started (docs/seams.md, first lines): from its bundle, or from its source. */
+export function nodeProgram(root: string, folder: string, from: 'bundle' | 'source' = 'bundle'): string[] {
   // The main thread of a ztunnel follows the mesh; those that serve connections have their own (ztunnel/workers/slot.ts).
   const young = folder === 'waypoint' ? 16 : folder === 'ztunnel' ? 4 : 1;
-  return [process.execPath, `--max-semi-space-size=${young}`, '--expose-gc', join(root, folder, 'main.ts')];
+  const file = from === 'bundle' ? join(root, 'dist', folder, 'main.js') : join(root, folder, 'main.ts');
+  return [process.execPath, `--max-semi-space-size=${young}`, '--expose-gc', file];
 }
 
 function program(

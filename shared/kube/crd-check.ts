@@ -1,8 +1,11 @@
 // Checks a value against a CRD of manifests/crds/, read when its kind is first met. Structural schemas are a small language, so they
 // are walked as they are: compiled to code by a JSON schema library, HTTPRoute alone costs every process 20 MB and 0.2 s.
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { parse } from 'yaml';
 import { MeshError } from '../errors.ts';
+import { packageRoot } from '../lifecycle/package-root.ts';
 import type { FieldFault, FieldPath } from './field-path.ts';
 
 /** The keywords that our CRDs use. */
@@ -34,7 +37,7 @@ export class CrdChecker {
   #folder: URL;
   #schemas = new Map<string, Schema>();
 
-  constructor(folder: URL = new URL('../../manifests/crds/', import.meta.url)) {
+  constructor(folder: URL = pathToFileURL(join(packageRoot(), 'manifests', 'crds', '/'))) {
     this.#folder = folder;
   }
 

@@ -1,9 +1,10 @@
 // Compiled code from one start of a program to the next: most of a start is reading, stripping and compiling some 400 modules.
 import { enableCompileCache, flushCompileCache, getCompileCacheDir } from 'node:module';
 import { dirname, join } from 'node:path';
+import { packageRoot } from './package-root.ts';
 
 /** Beside the packages: an image brings it along, filled by a start while it was built, and a read-only file system keeps it. */
-const FOLDER = join(import.meta.dirname, '..', '..', 'node_modules', '.cache', 'compile');
+const FOLDER = ['node_modules', '.cache', 'compile'];
 
 /**
  * For what this thread imports from now on: call it first, and import the rest by `await import()`. NODE_COMPILE_CACHE names another folder and
@@ -13,7 +14,7 @@ const FOLDER = join(import.meta.dirname, '..', '..', 'node_modules', '.cache', '
  * no compiler for it. Undefined: none.
  */
 export function useCompileCache(): string | undefined {
-  enableCompileCache(FOLDER);
+  enableCompileCache(join(packageRoot(), ...FOLDER));
   const used = getCompileCacheDir();
   return used && dirname(used);
 }

@@ -3,6 +3,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 
+/** Of the source: a bundle has it elsewhere. */
 const ENTRY = new URL('../worker.ts', import.meta.url);
 /**
  * MB: what connections allocate dies before it is copied. A new thread takes the process's flag, which says what the main thread may have
