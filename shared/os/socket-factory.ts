@@ -144,9 +144,18 @@ function bindBeyondEphemeral(fd: number, ip: string, attempt: number, what: stri
   return false;
 }
 
-/** Starts connecting: 0 when it is done at once, else errno (EINPROGRESS when it will be told by writability). */
+/**
+ * Starts connecting: 0 when it is done at once, else errno (EINPROGRESS when it will be told by writability). To somebody on this machine the
+ * handshake is over before connect(2) returns, which says so when it is asked again.
+ */
 export function startConnect(fd: number, to: HostPort): number {
-  return libc().connect(fd, ...sockaddr(to)) === 0 ? 0 : errno();
+  const [address, length] = sockaddr(to);
+  for (let asked = 1; ; asked++) {
+    if (libc().connect(fd, address, length) === 0) return 0;
+    const code = errno();
+    if (code === ERRNO.EALREADY) return ERRNO.EINPROGRESS;
+    if (code !== ERRNO.EINPROGRESS || asked === 2) return code;
+  }
 }
 
 export interface AcceptedSocket {

@@ -2,10 +2,11 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { closeSync } from 'node:fs';
+import { constants } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { errorCode } from '#shared/os/errno.ts';
-import { decodeSockaddr, encodeSockaddr, i32, IP, SO, SOL, TCP } from '#shared/os/layout.ts';
+import { decodeSockaddr, encodeSockaddr, ERRNO, i32, IP, SO, SOL, TCP } from '#shared/os/layout.ts';
 import { currentNetns, inNetns, netnsIdentity } from '#shared/os/netns.ts';
 import { raiseOpenFileLimit } from '#shared/os/rlimit.ts';
 import { bindUdp, clientTcp, listenTcp, localAddress, startConnect } from '#shared/os/socket-factory.ts';
@@ -63,6 +64,31 @@ t.test('the port of a socket that bears an address of its own is chosen when it 
     t.equal(option(plain, SOL.IP, IP.BIND_ADDRESS_NO_PORT), 0, 'not set where nothing is bound');
     for (const own of [fd, plain, listener.fd]) closeSync(own);
   }
+});
+
+t.test('a connect within this machine is known to be over, or refused, at once', async (t) => {
+  const listening = listenTcp({ address: { ip: '127.0.0.1', port: 0 } });
+  const started = (to: { ip: string; port: number }): number => {
+    const fd = clientTcp({ to });
+    t.teardown(() => closeSync(fd));
+    return startConnect(fd, to);
+  };
+  t.equal(started(listening.address), 0);
+  closeSync(listening.fd);
+  t.equal(started(listening.address), constants.errno.ECONNREFUSED);
+});
+
+t.test('a connect that nobody answers yet is under way', async (t) => {
+  const netns = createNetns(t, 'silent');
+  // An address of a network that is there, and of nobody in it.
+  netns.exec('ip', 'link', 'add', 'there', 'type', 'veth', 'peer', 'name', 'nobody');
+  netns.exec('ip', 'link', 'set', 'nobody', 'up');
+  netns.exec('ip', 'address', 'add', '192.0.2.1/24', 'dev', 'there');
+  netns.exec('ip', 'link', 'set', 'there', 'up');
+  const to = { ip: '192.0.2.2', port: 80 };
+  const fd = clientTcp({ to, netns: netns.fd });
+  t.teardown(() => closeSync(fd));
+  t.equal(startConnect(fd, to), ERRNO.EINPROGRESS);
 });
 
 t.test('UDP sockets of a namespace serve node:dgram', async (t) => {
