@@ -1,5 +1,6 @@
 // CPU time of processes and of the machine, from /proc.
 import { readdir, readFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
 
 export interface CpuReading {
   /** Milliseconds since an arbitrary start. */
@@ -23,6 +24,8 @@ export interface CpuUse {
   readonly user: number;
   /** Share of the machine's time that was not idle, 0 to 1. */
   readonly machine: number;
+  /** Cores that everything else used: clients, servers, and what the kernel does in nobody's name. */
+  readonly others: number;
 }
 
 export async function readCpu(pids: readonly number[]): Promise<CpuReading> {
@@ -34,12 +37,9 @@ export async function readCpu(pids: readonly number[]): Promise<CpuReading> {
 export function cpuBetween(before: CpuReading, after: CpuReading): CpuUse {
   const cpu = (after.onCpu - before.onCpu) / 1e9;
   const [user, system] = [after.user - before.user, after.system - before.system];
-  return {
-    cpu,
-    cores: cpu / Math.max(0.001, (after.at - before.at) / 1000),
-    user: user / Math.max(1, user + system),
-    machine: (after.busy - before.busy) / Math.max(1, after.total - before.total),
-  };
+  const cores = cpu / Math.max(0.001, (after.at - before.at) / 1000);
+  const machine = (after.busy - before.busy) / Math.max(1, after.total - before.total);
+  return { cpu, cores, user: user / Math.max(1, user + system), machine, others: Math.max(0, machine * cpus().length - cores) };
 }
 
 /** The first line of /proc/stat: user nice system idle iowait irq softirq steal. */

@@ -24,8 +24,9 @@ export function limitOf(metric: Metric, sample: Sample): string {
     case 'perSecond':
       return 'CPU: one thread does both ends of the handshake, and their TCP';
     case 'gbps':
-    case 'cpuPerGb':
     case 'rps':
+      return `${cpuLimit(sample)}${ceiling(sample[metric] ?? 0, sample)}`;
+    case 'cpuPerGb':
     case 'cpuPerRequest':
     case 'p50':
     case 'p99':
@@ -41,4 +42,12 @@ function cpuLimit({ cores = 0, threads = 0, user = 0, machine = 0 }: Sample): st
   const each = threads === 1 ? 'the thread that serves is' : `all ${threads} threads that serve are`;
   if (threads > 0 && cores > FULL * threads) return `CPU of the proxies: ${each} at a full core; ${proxies}`;
   return `waiting: the machine was ${percent(machine)} busy; ${proxies}`;
+}
+
+/** What is left for proxies that cost nothing, where the machine has none left: clients and servers take theirs whatever is in between. */
+function ceiling(value: number, { cores = 0, others = 0, machine = 0 }: Sample): string {
+  if (machine <= EXHAUSTED || others <= 0) return '';
+  const most = (value * (cores + others)) / others;
+  const rest = others.toFixed(2);
+  return `; clients, servers and the kernel used ${rest}, so that with proxies that cost nothing it were ${most < 100 ? most.toFixed(1) : Math.round(most)}`;
 }

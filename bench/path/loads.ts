@@ -27,7 +27,7 @@ export interface Path {
 
 /**
  * Of traffic any of: gbps; rps; p50 and p99 (us); errors; cpuPerGb (s); cpuPerRequest (us, of a connection where each request opens one).
- * Always: cores (that the proxies used), user (share of their CPU in user mode), machine (share of all cores in use). Of a run also threads (that carry
+ * Always: cores (that the proxies used), user (share of their CPU in user mode), machine (share of all cores in use), others (cores that everything but the proxies used). Of a run also threads (that carry
  * connections on this way, of all proxies).
  */
 export type { Sample };
@@ -39,7 +39,7 @@ export async function measureTraffic(path: Path, load: Traffic, seconds: number)
   const before = await readCpu(path.proxies);
   const output = await path.lab.exec(path.from, 'client', commandOf(path, load, seconds));
   const use = cpuBetween(before, await readCpu(path.proxies));
-  const common = { cores: use.cores, user: use.user, machine: use.machine };
+  const common = { cores: use.cores, user: use.user, machine: use.machine, others: use.others };
   switch (load) {
     case 'stream-1':
     case 'stream-8': {

@@ -13,6 +13,12 @@ t.test('each kind of row says what limits it', (t) => {
     limitOf('gbps', { cores: 1.9, threads: 2, user: 0.25, machine: 0.9 }),
     /^CPU of the proxies: all 2 threads that serve are at a full core.*25 % of it in user mode/,
   );
+  t.match(
+    limitOf('rps', { rps: 1000, cores: 0.5, others: 1.5, user: 0.5, machine: 1 }),
+    /used 1\.50, so that with proxies that cost nothing it were 1333$/,
+  );
+  t.match(limitOf('gbps', { gbps: 5, cores: 1, others: 1, machine: 1 }), /it were 10\.0$/);
+  t.notMatch(limitOf('rps', { rps: 1000, cores: 0.5, others: 0.5, machine: 0.5 }), /cost nothing/);
   t.match(limitOf('p50', { cores: 0.3, user: 0.5, machine: 0.4 }), /waiting: the machine was 40 % busy/);
   t.match(
     limitOf('worst', { worstKept: 12, worstNew: 71.25, failures: 2, requests: 900 }),
