@@ -297,6 +297,8 @@ function certificateSource(
   // Without a CA nobody needs to wait for one.
   const patience = address === '' ? { patience: 0 } : {};
   const fetcher = cleanup.use(new CaClient({ endpoint, ttl: config.secretTtl, impersonate: !config.dedicated }));
+  // While state is on its way, which says whose certificates are needed.
+  if (address !== '') void fetcher.connect();
   const cache = cleanup.use(
     new CertificateCache({ fetcher, clock, log: logging.scope('identity'), metrics, onChange: feed.tell, ...patience }),
   );

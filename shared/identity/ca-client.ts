@@ -41,6 +41,16 @@ export class CaClient implements CertificateFetcher, Disposable {
     this.#options = options;
   }
 
+  /** Connects ahead of the first fetch, which tells what is wrong when this fails. */
+  async connect(): Promise<void> {
+    try {
+      const client = await this.#connected();
+      client.getChannel().getConnectivityState(true);
+    } catch {
+      // Roots that cannot be read now are read again by the first fetch.
+    }
+  }
+
   async fetch(identity: SpiffeId, signal: AbortSignal): Promise<WorkloadCertificate> {
     try {
       const request = await createSigningRequest(identity);
