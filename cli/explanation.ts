@@ -16,5 +16,6 @@ export interface Explanation {
   };
   endpoints: readonly { workload: string; address: string; group?: number; reason?: string }[];
   policies?: { allowed: boolean; reason: string; dryRun: readonly string[] };
+  revoked?: { end: string; identity: string; serial: string };
   error?: { code: string; message: string; responseFlags: string };
 }

@@ -24,6 +24,7 @@ import { CertificateFeed, certificatesOf, LocalIdentities } from './certificates
 import type { ZtunnelConfig } from './config.ts';
 import type { DnsProxyDeps } from './dns/dns-proxy.ts';
 import { DnsProxy, withDns } from './dns/dns-proxy.ts';
+import { OwnRevocations } from './explain/revocations.ts';
 import { explainRoute, isPod } from './explain/route.ts';
 import type { PodProxy, StartPod } from './inpod/pod-manager.ts';
 import { PodManager } from './inpod/pod-manager.ts';
@@ -132,7 +133,9 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
       ? Promise.resolve()
       : followControlPlane(config, store, { logging, metrics, clock, demand }, cleanup);
   const configDump = configDumpRoute({ config, store, fileState, pods, plane, certificates: dump });
-  const explain = explainRoute({ config, store, demand, serves: (who) => pods.list().some((pod) => isPod(pod.who, who)) });
+  const revocations = config.crlPath === undefined ? undefined : cleanup.use(new OwnRevocations(config.crlPath, certificates));
+  const serves = (who: PodIdentity): boolean => pods.list().some((pod) => isPod(pod.who, who));
+  const explain = explainRoute({ config, store, demand, revocations, serves });
   const profiles: DataPlane['profiles'] = (worker) => plane.profiles(worker);
   const { requestStop } = deps;
   const bindPorts = async (): Promise<Servers> =>

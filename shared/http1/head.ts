@@ -50,9 +50,16 @@ export function requestFraming(head: RequestHead): BodyFraming {
 /** `method`: of the request it answers. Throws Http1Fault 502. An interim 1xx head has framing `none`. */
 export function responseFraming(head: ResponseHead, method: string): BodyFraming {
   const { status } = head;
-  if (status === 101 || (method === 'CONNECT' && status >= 200 && status < 300)) return TUNNEL;
+  // A client ignores what such a head says of a body (RFC 9110, section 9.3.6).
+  if (method === 'CONNECT' && status >= 200 && status < 300) return TUNNEL;
   const announced = announcedFraming(head, 502, 502);
-  if (method === 'HEAD' || status < 200 || status === 204 || status === 304) return NONE;
+  if (status < 200 || status === 204) {
+    // Whoever believes the head reads octets of the next message, or of the tunnel, as a body (RFC 9112, section 6; RFC 9110, section 8.6).
+    if (announced && !(announced.kind === 'length' && announced.length === 0))
+      throw new Http1Fault(502, `a ${status} head that announces a body`);
+    return status === 101 ? TUNNEL : NONE;
+  }
+  if (method === 'HEAD' || status === 304) return NONE;
   return announced ?? UNTIL_CLOSE;
 }
 

@@ -28,6 +28,14 @@ interface RevocationList {
   readonly signature: Uint8Array;
 }
 
+/** A certificate that its issuer has taken back. */
+export interface RevokedCertificate {
+  /** In hexadecimal, as its list has it. */
+  readonly serial: string;
+  /** Of the chain: its leaf, or one of those that vouch for it. */
+  readonly whose: 'its own' | 'an issuer';
+}
+
 export class Revocations {
   #lists: readonly RevocationList[] = [];
   readonly #listeners = new Set<() => void>();
@@ -51,18 +59,26 @@ export class Revocations {
 
   /** Why a verified chain (DER, the leaf first, the root last) is good no more; undefined when it is. */
   refusal(chain: readonly Uint8Array[] = []): MeshError | undefined {
+    const revoked = this.find(chain);
+    return revoked && new MeshError('cert_revoked', `peer certificate ${revokedBy(revoked)}`);
+  }
+
+  /** The first certificate of such a chain that is listed. */
+  find(chain: readonly Uint8Array[]): RevokedCertificate | undefined {
     if (this.empty) return undefined;
     for (const [depth, certificate] of chain.entries()) {
       const { serial, issuer } = identify(certificate);
       const list = this.#lists.find((one) => one.issuer === issuer && one.serials.has(serial));
       if (list && isSignedBy(list, chain[depth + 1] ?? certificate))
-        return new MeshError(
-          'cert_revoked',
-          `peer certificate revoked by CRL (${depth === 0 ? 'its own' : 'an issuer'}, serial ${serial})`,
-        );
+        return { serial, whose: depth === 0 ? 'its own' : 'an issuer' };
     }
     return undefined;
   }
+}
+
+/** For people. */
+export function revokedBy({ whose, serial }: RevokedCertificate): string {
+  return `revoked by CRL (${whose}, serial ${serial})`;
 }
 
 function parse(file: Uint8Array): RevocationList[] {

@@ -6,6 +6,7 @@ import { MessageWriter } from '#shared/http1/serializer.ts';
 import type { BufferPool } from '#shared/http2/output.ts';
 import type { ByteStream, CloseReason } from '#shared/reactor/api.ts';
 import type { BodyHandler, ClientConnection, ClientMessage, ResponseEvents } from './message.ts';
+import { upgradeOf } from './hop-by-hop.ts';
 import { type HeaderPair, Headers, type RequestHead } from './request.ts';
 import { UpgradedStream } from './upgraded.ts';
 
@@ -54,7 +55,7 @@ export class H1Client implements ClientConnection {
 
   request(head: RequestHead, ended: boolean, events: ResponseEvents): ClientMessage {
     if (this.available === 0) throw new MeshError('internal', 'an HTTP/1.1 connection got a second request');
-    const message = new H1ClientMessage(this.#stream, this.#writer, events, this.#onSent);
+    const message = new H1ClientMessage(this.#stream, this.#writer, events, this.#onSent, upgradeOf(head.headers));
     this.#current = message;
     const length = ended ? undefined : head.headers.get('content-length');
     const framing: BodyFraming = ended ? NO_BODY : length === undefined ? CHUNKED : { kind: 'length', length: Number(length) };
@@ -96,7 +97,10 @@ export class H1Client implements ClientConnection {
   }
 
   #upgrade(message: H1ClientMessage, head: { status: number; headers: Headers }): void {
-    if (!message.events.onUpgrade) return this.#fail(new MeshError('protocol_error', 'the backend switched protocols unasked'));
+    // Also from a protocol to none: only the one that was asked for may follow (RFC 9110, section 7.8).
+    if (!message.events.onUpgrade || message.upgrade === undefined || upgradeOf(head.headers) !== message.upgrade)
+      return this.#fail(new MeshError('protocol_error', 'the backend switched protocols unasked'));
+    head.headers.remove('content-length');
     this.#usable = false;
     this.#tunnel = new UpgradedStream(this.#stream);
     message.events.onUpgrade(head, this.#tunnel);
@@ -167,13 +171,22 @@ class H1ClientMessage implements ClientMessage {
   readonly #stream: ByteStream;
   readonly #writer: MessageWriter;
   readonly #onSent: () => void;
+  /** The protocol that the request asks for. */
+  readonly upgrade: string | undefined;
   #reset = false;
 
-  constructor(stream: ByteStream, writer: MessageWriter, events: ResponseEvents, onSent: () => void) {
+  constructor(
+    stream: ByteStream,
+    writer: MessageWriter,
+    events: ResponseEvents,
+    onSent: () => void,
+    upgrade: string | undefined,
+  ) {
     this.#stream = stream;
     this.#writer = writer;
     this.events = events;
     this.#onSent = onSent;
+    this.upgrade = upgrade;
   }
 
   start(handler: BodyHandler): void {

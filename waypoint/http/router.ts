@@ -111,6 +111,9 @@ interface TransferOptions {
   readonly clock: Clock;
 }
 
+/** 1xx heads of one answer, which go on whether the client reads them or not: without a limit a backend could fill our memory. */
+const MAX_INTERIM = 100;
+
 /** One request on one connection, until both directions are over. As a handler it is the backend's side. */
 class Transfer implements ResponseEvents, BodyHandler {
   readonly #message: ServerMessage;
@@ -119,6 +122,7 @@ class Transfer implements ResponseEvents, BodyHandler {
   readonly #outcome: Outcome;
   #client: ClientMessage | undefined;
   #responded = false;
+  #interim = 0;
   #finished = false;
   #started = 0;
   #timer: Timer | undefined;
@@ -156,7 +160,15 @@ class Transfer implements ResponseEvents, BodyHandler {
   }
 
   onInformational(head: ResponseHead): void {
-    if (head.status !== 100) this.#message.inform(head);
+    if (head.status === 100 || this.#finished) return;
+    this.#interim += 1;
+    if (this.#interim > MAX_INTERIM) {
+      this.#client?.reset();
+      return this.#finish(reply.upstreamProtocol());
+    }
+    stripHopByHop(head.headers);
+    head.headers.remove('content-length');
+    this.#message.inform(head);
   }
 
   onResponse(head: ResponseHead, ended: boolean): void {

@@ -1,5 +1,5 @@
 // What would become of a connection, and why: the decisions of the data path on the state at hand, made by the same functions, without
-// a connection. Pure.
+// a connection. It changes nothing.
 import type { HostPort } from '#shared/address.ts';
 import { formatHostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
@@ -17,12 +17,16 @@ import type { Service, Workload } from '../state/model.ts';
 import type { Demand } from '../state/on-demand.ts';
 import type { MeshStore } from '../state/store.ts';
 import type { PodIdentity } from '../state/workloads.ts';
+import type { ExplainedRevocation, OwnRevocations } from './revocations.ts';
+import { revocationOf } from './revocations.ts';
 
 export interface ExplainView {
   readonly config: ZtunnelConfig;
   readonly store: MeshStore;
   /** Undefined: the state is all there is. */
   readonly demand?: Demand | undefined;
+  /** Undefined: there are no revocation lists. */
+  readonly revocations?: Pick<OwnRevocations, 'look'> | undefined;
   /** Whether this ztunnel serves the pod now. */
   serves(pod: PodIdentity): boolean;
 }
@@ -40,13 +44,15 @@ export interface Explanation {
   readonly source: { readonly workload: string; readonly identity: SpiffeId; readonly node: string };
   readonly destination: string;
   readonly service?: string;
-  /** The rule of docs/life-of-a-connection.md that decides. */
+  /** The rule of docs/life-of-a-connection.md that decides, or `revocation list`. */
   readonly rule: string;
   readonly why: readonly string[];
   /** Where it goes; of several endpoints one of those that may be drawn. */
   readonly nextHop?: ExplainedHop;
   readonly endpoints: readonly ExplainedEndpoint[];
   readonly policies?: ExplainedVerdict;
+  /** The end whose certificate is in a revocation list. */
+  readonly revoked?: ExplainedRevocation;
   /** Why there is no way. */
   readonly error?: { readonly code: string; readonly message: string; readonly responseFlags: string };
 }
@@ -70,7 +76,7 @@ interface ExplainedVerdict {
 }
 
 /** Never throws a MeshError of a decision: that is part of the explanation. */
-export function explain(view: ExplainView, source: Workload, to: HostPort): Explanation {
+export async function explain(view: ExplainView, source: Workload, to: HostPort): Promise<Explanation> {
   const sourceIp = source.ips.find((ip) => ip.includes(':') === to.ip.includes(':')) ?? source.ips[0] ?? '';
   const request: RouteRequest = { source, sourceIp, to, network: view.config.network, random: () => 0 };
   const decision = decide(view.store, request);
@@ -90,15 +96,23 @@ export function explain(view: ExplainView, source: Workload, to: HostPort): Expl
   const { route } = decision;
   const joined = route.kind === 'hbone' && mayJoin(view, route) && view.serves(route.workload);
   const policies = verdictOf(view, { route, sourceIp, source });
+  const { notes, revoked, message } = await revocationOf(view, source, route);
+  // Policies of what is joined here are asked first; a tunnel comes before them.
+  const decides = message !== undefined && !(joined && policies?.allowed === false);
   return {
     ...about,
+    ...(decides ? { rule: 'revocation list' } : {}),
     why: [
       ...enrolment(source),
       ...reasons(view, decision, service),
       ...(joined ? ['both pods are served by this ztunnel, which joins them without a tunnel'] : []),
+      ...notes,
+      ...(message !== undefined && !decides ? [message] : []),
     ],
     nextHop: hopOf(route, joined),
     ...(policies ? { policies } : {}),
+    ...(revoked ? { revoked } : {}),
+    ...(decides ? { error: { code: 'cert_revoked', message, responseFlags: 'CERT_REVOKED' } } : {}),
   };
 }
 

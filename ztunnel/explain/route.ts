@@ -28,7 +28,7 @@ export function explainRoute(view: ExplainView): AdminRoute {
           await fetchHost(demand, { hostname, namespace: source.namespace, clusterDomain: config.clusterDomain });
       const to = findDestination(view, source, dst);
       if (demand) await fetchDestination(store, demand, { network: config.network, to, namespace: source.namespace });
-      return json(explain(view, source, to));
+      return json(await explain(view, source, to));
     },
   };
 }

@@ -103,7 +103,7 @@ function verifierOf({ source, destination }: RelayEnds, identity: SpiffeId): Rep
 }
 
 /** As a peer would have verified it: DER, the leaf first, the root that signed the rest last. */
-function chainOf({ chain, roots }: WorkloadCertificate): Buffer[] {
+export function chainOf({ chain, roots }: WorkloadCertificate): Buffer[] {
   const own = fromPem('CERTIFICATE', chain);
   const last = own.at(-1);
   const root =

@@ -35,7 +35,7 @@ t.test('weighted waypoints: the weights that are drawn among', async (t) => {
     { waypoint: { kind: 'hostname', host: canary.key, port: 15_008 } as const, weight: 10 },
   ];
   const all = [web, cart, waypointPod, waypoint, canary, aService('cart', { weightedWaypoints })];
-  const { rule, why, nextHop, endpoints, policies } = explained(all);
+  const { rule, why, nextHop, endpoints, policies } = await explained(all);
   t.equal(rule, 'waypoint of the service');
   t.same(why, ['the service has a waypoint, which chooses the endpoint', 'drawn among waypoints of the weights 90, 10']);
   t.match(nextHop, { kind: 'hbone', address: '10.0.0.9:15008', workload: 'shop/waypoint', authority: '10.96.0.1:80' });
@@ -44,7 +44,7 @@ t.test('weighted waypoints: the weights that are drawn among', async (t) => {
 
 t.test('from the waypoint itself: not to it again', async (t) => {
   const bound = aService('cart', { waypoint: byHostname });
-  const { rule, why, nextHop } = explained([cart, waypointPod, waypoint, bound], { source: waypointPod });
+  const { rule, why, nextHop } = await explained([cart, waypointPod, waypoint, bound], { source: waypointPod });
   t.equal(rule, 'service');
   t.same(why, [
     'the address is one of the service',
@@ -52,10 +52,18 @@ t.test('from the waypoint itself: not to it again', async (t) => {
     'the workload takes tunnels (HBONE)',
   ]);
   t.match(nextHop, { address: '10.0.0.2:15008', identities: [cart.identity] });
-  t.equal(explained([web, cart, waypointPod, waypoint, bound]).rule, 'waypoint of the service', 'everybody else goes there');
+  t.equal(
+    (await explained([web, cart, waypointPod, waypoint, bound])).rule,
+    'waypoint of the service',
+    'everybody else goes there',
+  );
   const workload = aWorkload('cart', { ips: ['10.0.0.2'], waypoint: byHostname });
   const direct = { source: waypointPod, to: { ip: '10.0.0.2', port: 80 } };
-  t.match(explained([workload, waypointPod, waypoint], direct).why, { 1: /its waypoint itself/u }, 'by a pod’s address too');
+  t.match(
+    (await explained([workload, waypointPod, waypoint], direct)).why,
+    { 1: /its waypoint itself/u },
+    'by a pod’s address too',
+  );
 });
 
 const eastWest = aWorkload('east-west', { network: 'far', ips: ['192.0.2.9'] });
@@ -68,7 +76,7 @@ const far = aWorkload('far', {
 
 t.test('another network: through which gateway, and who must prove to be whom', async (t) => {
   const service = aService('cart', { subjectAltNames: [far.identity] });
-  const explanation = explained([web, far, eastWest, service]);
+  const explanation = await explained([web, far, eastWest, service]);
   t.match(explanation, {
     rule: 'service',
     nextHop: {
@@ -84,12 +92,12 @@ t.test('another network: through which gateway, and who must prove to be whom', 
   t.same(explanation.why, ['the address is one of the service', 'it is in the network far, reached through a network gateway']);
   t.equal(explanation.policies, undefined, 'the other network decides for itself');
   t.match(describe(explanation), /^OF THE GATEWAY {6}spiffe:\/\/cluster\.local\/ns\/shop\/sa\/east-west$/mu);
-  t.match(explained([web, far, eastWest, aService('cart')]), {
+  t.match(await explained([web, far, eastWest, aService('cart')]), {
     error: { code: 'unknown_destination', message: /without subject_alt_names/u, responseFlags: 'CONNECT' },
   });
   const away = aWorkload('waypoint', { ...far, services: { waypoint: {} } });
   const names = { ...waypoint, subjectAltNames: [far.identity] };
-  const bound = explained([web, cart, away, eastWest, names, aService('cart', { waypoint: byHostname })]);
+  const bound = await explained([web, cart, away, eastWest, names, aService('cart', { waypoint: byHostname })]);
   t.same(bound.why, [
     'the service has a waypoint, which chooses the endpoint',
     'it is in the network far, reached through a network gateway',
@@ -98,7 +106,7 @@ t.test('another network: through which gateway, and who must prove to be whom', 
 
 t.test('known by its host name alone', async (t) => {
   const db = aWorkload('db', { ips: [], hostname: 'db.example.com', protocol: 'TCP', services: { cart: { 80: 5432 } } });
-  const explanation = explained([web, db, aService('cart')]);
+  const explanation = await explained([web, db, aService('cart')]);
   t.match(explanation, { nextHop: { kind: 'named', address: 'db.example.com', workload: 'shop/db', identities: [] } });
   t.equal(explanation.why.at(-1), 'the workload is known by its host name alone, which is looked up for each connection');
   t.match(explanation.endpoints, [{ workload: 'shop/db', address: 'db.example.com:5432' }]);
@@ -106,7 +114,7 @@ t.test('known by its host name alone', async (t) => {
 
 t.test('dry runs: what they would say, beside what is said', async (t) => {
   const port = aMatch({ destinationPorts: [8080] });
-  const explanation = explained([
+  const explanation = await explained([
     web,
     cart,
     aService('cart'),
@@ -124,20 +132,20 @@ t.test('dry runs: what they would say, beside what is said', async (t) => {
 
 t.test('within the node: joined when both are served here, unless tunnels are asked for', async (t) => {
   const all = [web, cart, aService('cart')];
-  t.match(explained(all, { served: true }), { nextHop: { kind: 'same-node', address: '10.0.0.2:8080' } });
-  t.match(explained(all, { served: false }), { nextHop: { kind: 'hbone' } });
-  const tunnelled = explained(all, { served: true, env: { SAME_NODE: 'hbone' } });
+  t.match(await explained(all, { served: true }), { nextHop: { kind: 'same-node', address: '10.0.0.2:8080' } });
+  t.match(await explained(all, { served: false }), { nextHop: { kind: 'hbone' } });
+  const tunnelled = await explained(all, { served: true, env: { SAME_NODE: 'hbone' } });
   t.match(tunnelled, { nextHop: { kind: 'hbone' } });
   t.equal(tunnelled.why.at(-1), 'SAME_NODE=hbone: also within the node');
 });
 
 t.test('PASSTHROUGH, and an address of this network that another one has too', async (t) => {
   const loadBalancing = { mode: 'Passthrough', preferences: [], health: 'OnlyHealthy' } as const;
-  t.match(explained([web, cart, aService('cart', { loadBalancing })]), {
+  t.match(await explained([web, cart, aService('cart', { loadBalancing })]), {
     rule: 'service',
     why: ['the service asks for PASSTHROUGH: the address that was dialled is used'],
     nextHop: { kind: 'passthrough', address: '10.96.0.1:80' },
   });
   const elsewhere = { ...aService('cart'), vips: [networkAddress('far', '10.96.0.1')] };
-  t.equal(explained([web, cart, elsewhere]).rule, 'as it was');
+  t.equal((await explained([web, cart, elsewhere])).rule, 'as it was');
 });
