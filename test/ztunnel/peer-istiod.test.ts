@@ -1,10 +1,13 @@
 // Under a real istiod (harness/peer-istiod.ts says what it must be told): its state, certificates of its CA, tunnels with them, its
 // policies, and what holds while it is away.
 import { X509Certificate } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { GrpcEndpoint } from '#shared/grpc/dial.ts';
 import { CaClient } from '#shared/identity/ca-client.ts';
 import { spiffeId } from '#shared/ids.ts';
+import { aWorkload } from '../fixtures/mesh.ts';
+import { askUdp, DNS_PROXY } from '../harness/dns.ts';
 import { Endpoint } from '../harness/endpoint.ts';
 import type { LabNode } from '../harness/mesh-lab.ts';
 import { eventually, MeshLab } from '../harness/mesh-lab.ts';
@@ -132,7 +135,8 @@ t.test('two nodes, and a policy', { skip: needs.istiod || needs.twoNodes || need
 });
 
 t.test('on demand', { skip: needs.istiod || needs.twoNodes, timeout: 90_000 }, async (t) => {
-  const { near, far, server, from, to } = await twoNodes(new MeshLab(t), { near: { XDS_ON_DEMAND: 'true' } });
+  const lab = new MeshLab(t);
+  const { near, far, server, from, to } = await twoNodes(lab, { near: { XDS_ON_DEMAND: 'true' } });
   const held = (): string[] => Array.from(near.app.store.workloads.values(), ({ uid }) => uid);
   await eventually('the pods of the own node', () => held().includes(podsOf(far, NODE)[0].uid) || undefined);
   t.ok(near.app.store.workloads.size < far.app.store.workloads.size, 'not all of the mesh');
@@ -141,14 +145,21 @@ t.test('on demand', { skip: needs.istiod || needs.twoNodes, timeout: 90_000 }, a
   t.match(await near.line({ direction: 'outbound', level: 'info' }), { 'dst.identity': server.identity, 'dst.addr': /:15008$/u });
   t.ok(held().includes(server.uid));
 
+  const [{ namespace, name }] = podsOf(far, NODE);
   for (const { key, hostname, vips } of far.app.store.services.values()) {
     const [vip] = vips.map((one) => one.slice(one.indexOf('/') + 1)).filter((ip) => !ip.includes(':'));
-    if (vip === undefined || near.app.store.services.get(key)) continue;
-    const page = `http://127.0.0.1:${near.app.ports.admin}/explain`;
-    const [{ namespace, name }] = podsOf(far, NODE);
-    await fetch(`${page}?src=${namespace}/${name}&dst=${vip}:80`);
+    if (vip === undefined || !hostname.endsWith('.svc.cluster.local')) continue;
+    await fetch(`http://127.0.0.1:${near.app.ports.admin}/explain?src=${namespace}/${name}&dst=${vip}:80`);
     t.equal(near.app.store.services.get(key)?.hostname, hostname, `${hostname} by its address`);
+    const reply = await askUdp(from.netns.fd, DNS_PROXY, { name: hostname, type: 'A' });
+    t.match(reply.answers, [{ data: vip }], 'and then its name');
   }
+
+  const outside = lab.pod(aWorkload('outside', { ips: ['10.1.250.250'] }));
+  await outside.serve((socket) => void socket.pipe(socket), PORT);
+  t.ok(await talks(from, outside.ip, PORT), 'what the mesh does not have is passed through');
+  await sleep(10_500);
+  t.ok(await talks(from, outside.ip, PORT), 'and when it is asked for again');
   t.same(rejections(near), []);
 });
 
