@@ -5,6 +5,7 @@
 //   PEER_ISTIOD_ROOT       its root certificate, a path or SYSTEM (default: the place where Kubernetes mounts it)
 //   PEER_ISTIOD_HOSTNAME   the name in its certificate where that is not HOST
 //   PEER_ISTIOD_CLUSTER    the cluster's name (default Kubernetes)
+//   PEER_ISTIOD_NETWORK    the network of its pods (default none)
 //   PEER_ISTIOD_NODE       a node with two enrolled pods that may talk to each other (default node-1)
 //   PEER_ISTIOD_TOKEN      the token of the ztunnel's service account on that node, a path or itself
 //   PEER_ISTIOD_FAR_NODE, PEER_ISTIOD_FAR_TOKEN   the same for another node with one enrolled pod (default: what needs two is skipped)
@@ -41,6 +42,7 @@ export function ztunnelEnv(node: string, address = ISTIOD): Record<string, strin
     ALT_CA_HOSTNAME: hostname,
     AUTH_TOKEN: process.env[node === FAR_NODE ? 'PEER_ISTIOD_FAR_TOKEN' : 'PEER_ISTIOD_TOKEN'],
     CLUSTER_ID: PEER_ISTIOD_CLUSTER,
+    NETWORK: process.env['PEER_ISTIOD_NETWORK'],
     SAME_NODE: 'hbone',
   };
   return Object.fromEntries(Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])));
