@@ -7,6 +7,8 @@ import { CaClient } from '#shared/identity/ca-client.ts';
 import { CertificateCache } from '#shared/identity/certificate-cache.ts';
 import type { CertificateDump } from '#shared/identity/certificate-dump.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
+import { workloadUid } from '#shared/ids.ts';
+import type { WorkloadUid } from '#shared/ids.ts';
 import { Readiness } from '#shared/lifecycle/readiness.ts';
 import type { App } from '#shared/lifecycle/run.ts';
 import { closeFd, currentNetns } from '#shared/os/netns.ts';
@@ -103,7 +105,9 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
 
   const connections: StartPod = config.proxy
     ? async (uid, who, netns) => {
-        demand?.fetch(podUid(config.clusterId, who)).catch(() => undefined);
+        // A control plane that sends the pods of the node unasked does not answer for one that it has sent.
+        const own = podUid(config.clusterId, who);
+        if (!store.workloads.get(own)) demand?.fetch(own).catch(() => undefined);
         using cleanup = new DisposableStack();
         cleanup.use(local?.serve(who));
         const proxy = await plane.start(uid, who, netns);
@@ -235,8 +239,8 @@ function podSource(
 }
 
 /** A pod as its Address resource is called. */
-function podUid(clusterId: string, { namespace, name }: PodIdentity): string {
-  return `${clusterId}//Pod/${namespace}/${name}`;
+function podUid(clusterId: string, { namespace, name }: PodIdentity): WorkloadUid {
+  return workloadUid(`${clusterId}//Pod/${namespace}/${name}`);
 }
 
 /** The store, with names fetched first where state comes on demand. */

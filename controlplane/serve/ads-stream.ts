@@ -116,19 +116,19 @@ export class AdsStream {
       this.#deadline.cancel();
       log.info('proxy connected', { proxy: this.#node.id, protocol: protocol.name, identity: this.#caller?.identity });
     }
-    const subscription = this.#subscriptionOf(request.typeUrl);
+    const subscription = this.#subscriptionOf(request.typeUrl, this.#node);
     this.#note(subscription.accept(request), subscription, request);
     // An answer frees the way for what was held back meanwhile.
     this.#respond(request.typeUrl);
   }
 
-  #subscriptionOf(typeUrl: string): Subscription {
+  #subscriptionOf(typeUrl: string, { nodeName }: ProxyNode): Subscription {
     let subscription = this.#subscriptions.get(typeUrl);
     if (!subscription) {
       if (typeUrl === '') throw new RpcError(status.INVALID_ARGUMENT, 'the request has no type_url');
       if (typeUrl.length > MAX_TYPE_URL) throw new RpcError(status.INVALID_ARGUMENT, 'the type_url is too long');
       if (this.#subscriptions.size >= MAX_TYPES) throw new RpcError(status.RESOURCE_EXHAUSTED, `more than ${MAX_TYPES} types`);
-      subscription = this.#deps.protocol.subscription(typeUrl);
+      subscription = this.#deps.protocol.subscription(typeUrl, nodeName);
       this.#subscriptions.set(typeUrl, subscription);
     }
     return subscription;

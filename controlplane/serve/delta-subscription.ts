@@ -2,12 +2,13 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { status } from '@grpc/grpc-js';
 import { DeltaDiscoveryResponseSchema } from '#shared/gen/envoy/service/discovery/v3/discovery_pb.ts';
-import type { EncodedResource, ResourceDiff, ResourceSet } from '../snapshot/resource-set.ts';
+import type { ResourceDiff, ResourceSet } from '../snapshot/resource-set.ts';
 import { RpcError } from './rpc-error.ts';
 import { MAX_NAME_CHARACTERS, MAX_NAMES, Subscription } from './subscription.ts';
 import type { AdsRequest, AdsResponse } from './subscription.ts';
 
 export class DeltaSubscription extends Subscription {
+  readonly #node: string;
   #started = false;
   #wildcard = false;
   #names = new Set<string>();
@@ -20,6 +21,12 @@ export class DeltaSubscription extends Subscription {
   /** Versions that the client has: of named resources, and of all that a reconnecting one told of. */
   #versions = new Map<string, string>();
   #forgotten = new Set<string>();
+
+  /** `node` is the Kubernetes node of the proxy, '' when it did not tell. */
+  constructor(typeUrl: string, node = '') {
+    super(typeUrl);
+    this.#node = node;
+  }
 
   protected change(request: AdsRequest): boolean {
     const { names, unsubscribe, initialVersions } = request;
@@ -95,7 +102,7 @@ export class DeltaSubscription extends Subscription {
   }
 
   #diffNamed(set: ResourceSet): ResourceDiff {
-    const wanted = new Map<string, EncodedResource>();
+    const wanted = new Map(set.ofNode(this.#node).map((resource) => [resource.name, resource]));
     const removed = new Set<string>();
     for (const name of this.#names) {
       const found = set.find(name);

@@ -12,7 +12,8 @@ export interface Protocol {
   readonly name: 'delta' | 'sotw';
   /** Throws INVALID_ARGUMENT. The node is on the first request of a stream at least. */
   decode(bytes: Uint8Array): { node: Node | undefined; request: AdsRequest };
-  subscription(typeUrl: string): Subscription;
+  /** `node` is the Kubernetes node of the proxy, '' when it did not tell. */
+  subscription(typeUrl: string, node: string): Subscription;
 }
 
 export const DELTA: Protocol = {
@@ -32,7 +33,7 @@ export const DELTA: Protocol = {
       },
     };
   },
-  subscription: (typeUrl) => new DeltaSubscription(typeUrl),
+  subscription: (typeUrl, node) => new DeltaSubscription(typeUrl, node),
 };
 
 export const SOTW: Protocol = {

@@ -180,8 +180,7 @@ export class SnapshotBuilder {
     services: ReadonlyMap<string, Service>,
   ): ResourceSet {
     if (workloads === this.#last.workloads && services === this.#last.services) return this.#last.addresses;
-    const index = new AddressIndex(workloads, services);
-    return new ResourceSet(resources, (name) => index.find(name));
+    return new ResourceSet(resources, new AddressIndex(workloads, services));
   }
 
   #authorizationSet(): ResourceSet {

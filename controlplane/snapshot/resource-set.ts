@@ -59,16 +59,23 @@ export interface ResourceDiff {
   readonly removed: readonly string[];
 }
 
+/** Names of resources by what a proxy says or is, for types that are asked for so. */
+export interface ResourceNames {
+  /** What is behind another name (an address of a workload). */
+  find(name: string): readonly string[];
+  /** What every proxy of a Kubernetes node needs. */
+  ofNode(node: string): readonly string[];
+}
+
 export class ResourceSet {
   readonly resources: ReadonlyMap<string, EncodedResource>;
-  #find: ((name: string) => readonly string[]) | undefined;
+  #names: ResourceNames | undefined;
   #diffs = new WeakMap<ResourceSet, ResourceDiff>();
   #version: string | undefined;
 
-  /** `find` tells the names behind another name for them (an address of a workload); for types that are asked for so. */
-  constructor(resources: ReadonlyMap<string, EncodedResource>, find?: (name: string) => readonly string[]) {
+  constructor(resources: ReadonlyMap<string, EncodedResource>, names?: ResourceNames) {
     this.resources = resources;
-    this.#find = find;
+    this.#names = names;
   }
 
   static readonly empty = new ResourceSet(new Map());
@@ -89,8 +96,16 @@ export class ResourceSet {
 
   /** What `name` stands for: itself, and what it is another name of. */
   find(name: string): EncodedResource[] {
-    const names = this.#find?.(name) ?? [name];
-    return names.map((each) => this.resources.get(each)).filter((resource) => resource !== undefined);
+    return this.#called(this.#names?.find(name) ?? [name]);
+  }
+
+  /** What a proxy of the Kubernetes node is sent unasked when it asks by name; nothing for '', a node that was not told. */
+  ofNode(node: string): EncodedResource[] {
+    return node === '' ? [] : this.#called(this.#names?.ofNode(node) ?? []);
+  }
+
+  #called(names: readonly string[]): EncodedResource[] {
+    return names.map((name) => this.resources.get(name)).filter((resource) => resource !== undefined);
   }
 
   /** How to get here from `from`; computed once for all streams that were sent the same. */

@@ -209,11 +209,12 @@ export class DeltaClient implements Disposable {
 
   #flush(): void {
     for (const state of this.#types.values()) {
-      const { fresh } = state;
-      const request = this.#stream ? state.nextRequest() : undefined;
-      if (!request) continue;
-      if (fresh) request.node = this.#node;
-      this.#stream?.write(request);
+      for (let { fresh } = state; this.#stream; fresh = false) {
+        const request = state.nextRequest();
+        if (!request) break;
+        if (fresh) request.node = this.#node;
+        this.#stream.write(request);
+      }
     }
   }
 

@@ -36,6 +36,8 @@ export class TypeState<T = unknown> implements Subscription {
   #wanted: Set<string>;
   /** Names the present stream was told; undefined before its initial request. */
   #told: Set<string> | undefined;
+  /** Those of them that are to be asked for again. */
+  #again = new Set<string>();
   /** Versions of what is in effect. A rejected resource is not in it, so it is sent again after a reconnect. */
   #versions = new Map<string, string>();
   #synced = Promise.withResolvers<void>();
@@ -76,7 +78,7 @@ export class TypeState<T = unknown> implements Subscription {
     if (this.mode === 'wildcard') throw new MeshError('internal', `${this.typeUrl} is a wildcard subscription; it has no names`);
     for (const name of names) {
       this.#wanted.add(name);
-      this.#told?.delete(name);
+      if (this.#told?.has(name)) this.#again.add(name);
     }
     this.#changed();
   }
@@ -88,6 +90,7 @@ export class TypeState<T = unknown> implements Subscription {
   /** A new stream knows nothing yet. */
   restart(): void {
     this.#told = undefined;
+    this.#again.clear();
   }
 
   /** The present stream has not heard of this type yet. */
@@ -95,9 +98,10 @@ export class TypeState<T = unknown> implements Subscription {
     return this.#told === undefined;
   }
 
-  /** What the present stream must be told now: the initial request, a change of names, or nothing. */
+  /** What the present stream must be told now: the initial request, a change of names, or nothing. To be called until it is nothing. */
   nextRequest(): DeltaDiscoveryRequest | undefined {
     if (this.#told === undefined) return this.#initialRequest();
+    if (this.#again.size > 0) return this.#takeBack(this.#told);
     const subscribe = [...this.#wanted.difference(this.#told)];
     const unsubscribe = [...this.#told.difference(this.#wanted)];
     if (subscribe.length === 0 && unsubscribe.length === 0) return undefined;
@@ -107,6 +111,14 @@ export class TypeState<T = unknown> implements Subscription {
       resourceNamesSubscribe: subscribe,
       resourceNamesUnsubscribe: unsubscribe,
     });
+  }
+
+  /** A name must be taken back before it is asked for again: istiod does not answer for one that it was told before. */
+  #takeBack(told: Set<string>): DeltaDiscoveryRequest {
+    const again = [...this.#again];
+    this.#told = told.difference(this.#again);
+    this.#again.clear();
+    return create(DeltaDiscoveryRequestSchema, { typeUrl: this.typeUrl, resourceNamesUnsubscribe: again });
   }
 
   /** Decodes every resource of a response, then applies the good ones together. Returns how many there were, and what was rejected. */

@@ -95,7 +95,7 @@ t.test('delta: on demand by address, host name and UID', async (t) => {
   });
   const client = deltaClient(t, { port: app.ports.plaintext });
   const ask = async (...resourceNamesSubscribe: string[]): Promise<{ names: string[]; removed: string[] }> => {
-    client.send({ node: ztunnelNode(), typeUrl: TYPE.address, resourceNamesSubscribe });
+    client.send({ node: ztunnelNode({ NODE_NAME: 'elsewhere' }), typeUrl: TYPE.address, resourceNamesSubscribe });
     const response = await client.next();
     client.send({ typeUrl: TYPE.address, responseNonce: response.nonce });
     return { names: names(response), removed: response.removedResources };
@@ -110,6 +110,25 @@ t.test('delta: on demand by address, host name and UID', async (t) => {
   await app.put('b.yaml', podYaml('b', '10.0.0.4', {}));
   const last = await client.next();
   t.same(names(last), [], 'the address that was asked for is nobody now');
+});
+
+t.test('delta on demand: pods of the own node come unasked, as a ztunnel that waits for its own pods cannot ask', async (t) => {
+  const app = await runningApp(t, {
+    'a.yaml': podYaml('a', '10.0.0.1'),
+    'b.yaml': podYaml('b', '10.0.0.2').replace('node-1', 'node-2'),
+  });
+  const client = deltaClient(t, { port: app.ports.plaintext });
+  const nothing = { resourceNamesSubscribe: ['*'], resourceNamesUnsubscribe: ['*'] };
+  client.send({ node: ztunnelNode(), typeUrl: TYPE.address, ...nothing });
+  const first = await client.next();
+  t.same(names(first), [POD('a')]);
+  client.send({ typeUrl: TYPE.address, responseNonce: first.nonce });
+  await app.put('c.yaml', podYaml('c', '10.0.0.3'));
+  const second = await client.next();
+  t.same(names(second), [POD('c')]);
+  client.send({ typeUrl: TYPE.address, responseNonce: second.nonce });
+  await app.put('a.yaml', undefined);
+  t.same((await client.next()).removedResources, [POD('a')]);
 });
 
 t.test('SotW: the whole state each time it changes', async (t) => {

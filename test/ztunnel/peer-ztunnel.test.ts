@@ -1,7 +1,5 @@
 // Beside another ztunnel of ambient mode, built by hand: PEER_ZTUNNEL=PATH. Both read the same state file and get certificates of the same
 // CA; tunnels go both ways, and both ends tell the same of them. It takes ports 15021 and those of its admin pages on this host.
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -14,14 +12,13 @@ import { DEFAULT_POD_RULES } from '../../cni/rules/pod.ts';
 import { aWorkload } from '../fixtures/mesh.ts';
 import { TestControlPlane } from '../harness/control-plane.ts';
 import { Endpoint } from '../harness/endpoint.ts';
-import type { AccessLine } from '../harness/mesh-lab.ts';
-import { eventually, MeshLab } from '../harness/mesh-lab.ts';
+import { MeshLab } from '../harness/mesh-lab.ts';
 import { random } from '../harness/mutate.ts';
+import { sharedFields, startPeerZtunnel } from '../harness/peer-ztunnel.ts';
 import type { TestPod } from '../harness/pod-net.ts';
 import type { TestCa } from '../harness/test-ca.ts';
 import type { Lane } from '../harness/transfer.ts';
 import { transfers } from '../harness/transfer.ts';
-import { ZdsAgent } from '../harness/zds-agent.ts';
 
 const LANES = 8;
 const TRANSFERS = 100;
@@ -44,46 +41,13 @@ async function startPeer(t: Test, path: string, lab: MeshLab, dir: string) {
   t.teardown(() => plane.stop());
   await plane.start(lab.ca.issue('spiffe://cluster.local/ns/istio-system/sa/istiod', { dnsNames: ['localhost'] }));
   await writeFile(join(dir, 'root.pem'), lab.ca.root);
-  const agent = new ZdsAgent(t, join(dir, 'peer.sock'));
-  const env = {
+  return startPeerZtunnel(t, path, dir, {
     NODE_NAME: 'node-2',
     XDS_ADDRESS: '',
     CA_ADDRESS: `https://localhost:${plane.port}`,
     CA_ROOT_CA: join(dir, 'root.pem'),
     LOCAL_XDS_PATH: join(dir, 'state.yaml'),
-    INPOD_UDS: join(dir, 'peer.sock'),
-    RUST_LOG: 'info',
-    LOG_FORMAT: 'json',
-  };
-  const child = spawn(path, ['proxy', 'ztunnel'], { env, cwd: dir, stdio: ['ignore', 'pipe', 'inherit'] });
-  const exit = once(child, 'exit');
-  t.teardown(async () => {
-    child.kill('SIGKILL');
-    await exit;
   });
-  const lines: AccessLine[] = [];
-  let rest = '';
-  child.stdout.on('data', (chunk: Buffer) => {
-    const texts = (rest + chunk.toString()).split('\n');
-    rest = texts.pop() ?? '';
-    for (const text of texts) {
-      const line = text.startsWith('{') ? (JSON.parse(text) as AccessLine) : {};
-      if (line['scope'] === 'access' && line['message'] !== 'connection opened') lines.push(line);
-    }
-  });
-  await Promise.race([agent.connected(), exit.then(() => Promise.reject(new Error('the peer has ended')))]);
-  const line = (direction: string): Promise<AccessLine> =>
-    eventually('a line of the peer', () => lines.splice(0).find((one) => one['direction'] === direction));
-  return { agent, line };
-}
-
-/** What both ends of one tunnel say the same of. */
-function shared(line: AccessLine): Record<string, unknown> {
-  const fields = ['workload', 'namespace', 'identity', 'cluster'];
-  const names = ['src', 'dst'].flatMap((side) => fields.map((field) => `${side}.${field}`));
-  return Object.fromEntries(
-    [...names, 'dst.addr', 'dst.hbone_addr', 'bytes_sent', 'bytes_recv'].map((name) => [name, line[name]]),
-  );
 }
 
 async function setUp(t: Test, certificates?: (ca: TestCa) => CertificateSource) {
@@ -121,12 +85,12 @@ t.test('tunnels both ways', { skip, timeout: 60_000 }, async (t) => {
   t.equal(await talk(here, '10.96.0.2', 80), 5);
   const [out, into] = [await near.line({ direction: 'outbound' }), await far.line('inbound')];
   t.match(out, { 'src.identity': ours.identity, 'dst.identity': theirs.identity, 'dst.hbone_addr': '10.1.0.3:8080' });
-  t.same(shared(out), shared(into), 'ours to theirs: one story');
+  t.same(sharedFields(out), sharedFields(into), 'ours to theirs: one story');
 
   t.equal(await talk(there, '10.96.0.1', 80), 5);
   const [away, home] = [await far.line('outbound'), await near.line({ direction: 'inbound' })];
   t.match(home, { 'src.identity': theirs.identity, 'dst.identity': ours.identity, 'dst.hbone_addr': '10.1.0.1:8080' });
-  t.same(shared(away), shared(home), 'theirs to ours: one story');
+  t.same(sharedFields(away), sharedFields(home), 'theirs to ours: one story');
 
   t.equal(await talk(here, '10.1.0.3', 9000), 0);
   t.match(await near.line({ direction: 'outbound' }), { error: /http status: 401 Unauthorized/u });

@@ -205,6 +205,32 @@ t.test('a subscription by demand is a wildcard taken back', async (t) => {
   t.same(initial.resourceNamesUnsubscribe, ['*']);
 });
 
+t.test('a name that is asked for again is taken back first: istiod answers for no name twice', async (t) => {
+  await using server = new AdsServer();
+  await server.listen();
+  const { client } = clientOf(server);
+  using _closing = client;
+  const subscription = client.watchNamed(addresses().type, [], 'on-demand');
+  client.start();
+  const stream = await server.stream(0);
+  subscription.ask('/192.0.2.1');
+  await stream.request(({ resourceNamesSubscribe: [name] }) => name === '/192.0.2.1');
+  subscription.ask('/192.0.2.1', '/192.0.2.2');
+  await stream.request(({ resourceNamesSubscribe: names }) => names.includes('/192.0.2.2'));
+  t.same(
+    stream.requests
+      .slice(-2)
+      .map(({ resourceNamesSubscribe, resourceNamesUnsubscribe }) => [
+        resourceNamesUnsubscribe,
+        resourceNamesSubscribe.toSorted(),
+      ]),
+    [
+      [['/192.0.2.1'], []],
+      [[], ['/192.0.2.1', '/192.0.2.2']],
+    ],
+  );
+});
+
 t.test('reconnects to a server that comes back, with the token as it is then', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'culvert-xds-'));
   t.teardown(() => rm(folder, { recursive: true }));

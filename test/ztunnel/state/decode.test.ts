@@ -1,9 +1,15 @@
-import { create, toBinary } from '@bufbuild/protobuf';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import t from 'tap';
 import { ipToBytes } from '#shared/address.ts';
 import { AuthorizationSchema } from '#shared/gen/istio/security/authorization_pb.ts';
-import { AddressSchema, ServiceSchema, TunnelProtocol, WorkloadSchema } from '#shared/gen/istio/workload/workload_pb.ts';
+import {
+  AddressSchema,
+  NetworkAddressSchema,
+  ServiceSchema,
+  TunnelProtocol,
+  WorkloadSchema,
+} from '#shared/gen/istio/workload/workload_pb.ts';
 import { Logging } from '#shared/telemetry/log.ts';
 import { decodeService, decodeWorkload } from '../../../ztunnel/state/decode-address.ts';
 import { decodePolicy } from '../../../ztunnel/state/decode-policy.ts';
@@ -53,6 +59,19 @@ t.test('addresses, services, waypoints', async (t) => {
   t.strictSame(decodedService.vips, ['n/10.96.0.1', '/10.96.0.2']);
   t.strictSame(decodedService.cidrVips, [{ network: '', ip: '10.97.0.0', length: 16 }]);
   t.strictSame(decodedService.subjectAltNames, ['spiffe://td/ns/a/sa/b']);
+});
+
+t.test('an address block as istiod writes it: its length is a plain number, not a message', async (t) => {
+  const block = [0x12, 4, 198, 51, 100, 0, 0x18, 24];
+  const all = [0x12, 4, 0, 0, 0, 0, 0x18, 0];
+  const [cidr, everything] = [block, all].map((one) => fromBinary(NetworkAddressSchema, Uint8Array.from(one)));
+  t.match(service({ addresses: [cidr ?? {}, everything ?? {}] }), {
+    vips: [],
+    cidrVips: [
+      { ip: '198.51.100.0', length: 24 },
+      { ip: '0.0.0.0', length: 0 },
+    ],
+  });
 });
 
 t.test('what cannot be right is refused with its field', async (t) => {

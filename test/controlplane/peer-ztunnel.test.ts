@@ -1,0 +1,111 @@
+// Another ztunnel of ambient mode, built by hand (PEER_ZTUNNEL=PATH), beside ours under this control plane: both get their state and
+// certificates from it, with a token, over TLS. The peer takes port 15021 and those of its admin pages on this host.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import type { Test } from 'tap';
+import { applyPodRules } from '../../cni/rules/apply.ts';
+import { DEFAULT_POD_RULES } from '../../cni/rules/pod.ts';
+import { aWorkload } from '../fixtures/mesh.ts';
+import { Endpoint } from '../harness/endpoint.ts';
+import { MeshLab, eventually } from '../harness/mesh-lab.ts';
+import { sharedFields, startPeerZtunnel } from '../harness/peer-ztunnel.ts';
+import type { TestPod } from '../harness/pod-net.ts';
+import type { RunningApp } from './running-app.ts';
+import { podYaml, runningApp } from './running-app.ts';
+
+const PEER = process.env['PEER_ZTUNNEL'];
+const inDefault = { namespace: 'default', serviceAccount: 'default' };
+const ours = aWorkload('ours', { ...inDefault, node: 'node-1', ips: ['10.1.0.1'] });
+const theirs = aWorkload('theirs', { ...inDefault, node: 'node-2', ips: ['10.1.0.3'] });
+
+const service = (name: string, ip: string): string =>
+  `{apiVersion: v1, kind: Service, metadata: {name: ${name}, namespace: default},
+    spec: {clusterIP: ${ip}, selector: {app: ${name}}, ports: [{name: http, port: 80, targetPort: 8080}]}}`;
+const NO_9000 = `{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: no-9000, namespace: default},
+    spec: {action: DENY, rules: [{to: [{operation: {ports: ["9000"]}}]}]}}`;
+
+/** A pod that is enrolled, on its node. */
+function enrolled({ name, ips, node }: typeof ours): string {
+  const pod = JSON.parse(podYaml(name, ips[0] ?? '', { app: name })) as Record<'metadata' | 'spec', Record<string, unknown>>;
+  pod.metadata['annotations'] = { 'ambient.istio.io/redirection': 'enabled' };
+  pod.spec['nodeName'] = node;
+  return JSON.stringify(pod);
+}
+
+/** What a ztunnel of the node is told: where the control plane is, and the token of its own pod. */
+async function underPlane(plane: RunningApp, nodeName: string): Promise<Record<string, string>> {
+  const { token } = await plane.admin<{ token: string }>('/token', {
+    namespace: 'culvert-system',
+    serviceAccount: 'ztunnel',
+    podName: `ztunnel-${nodeName}`,
+    podUid: `uid-${nodeName}`,
+    nodeName,
+  });
+  const address = `https://localhost:${plane.ports.tls}`;
+  const root = join(plane.stateDir, 'root-cert.pem');
+  return {
+    NODE_NAME: nodeName,
+    POD_NAME: `ztunnel-${nodeName}`,
+    POD_NAMESPACE: 'culvert-system',
+    XDS_ADDRESS: address,
+    CA_ADDRESS: address,
+    XDS_ROOT_CA: root,
+    CA_ROOT_CA: root,
+    AUTH_TOKEN: token,
+  };
+}
+
+/** Five bytes there and back, then an end; how many came back. */
+async function talk(from: TestPod, ip: string, port: number): Promise<number> {
+  const end = await Endpoint.open(from, { ip, port });
+  end.socket.write('hello');
+  await end.gets(5);
+  end.socket.end();
+  await end.until('closed');
+  return end.bytes;
+}
+
+t.test(
+  'it follows this control plane',
+  { skip: PEER === undefined && 'PEER_ZTUNNEL names no binary', timeout: 60_000 },
+  async (t) => {
+    const { plane, near, far, here, there } = await setUp(t);
+    for (const pod of [here, there]) for (const port of [8080, 9000]) await pod.serve((socket) => void socket.pipe(socket), port);
+
+    t.equal(await talk(here, '10.96.0.2', 80), 5);
+    const [out, into] = [await near.line({ direction: 'outbound' }), await far.line('inbound')];
+    t.match(out, { 'src.identity': ours.identity, 'dst.identity': theirs.identity, 'dst.hbone_addr': '10.1.0.3:8080' });
+    t.same(sharedFields(out), sharedFields(into), 'ours to theirs: one story');
+    t.equal(await talk(there, '10.96.0.1', 80), 5);
+    const [away, home] = [await far.line('outbound'), await near.line({ direction: 'inbound' })];
+    t.match(home, { 'src.identity': theirs.identity, 'dst.identity': ours.identity, 'dst.hbone_addr': '10.1.0.1:8080' });
+    t.same(sharedFields(away), sharedFields(home), 'theirs to ours: one story');
+
+    t.equal(await talk(here, '10.1.0.3', 9000), 5);
+    await plane.put('policy.yaml', NO_9000);
+    await eventually('the policy', async () => ((await talk(here, '10.1.0.3', 9000)) === 0 ? true : undefined));
+    t.ok(await far.line('inbound', /explicitly denied by: default\/no-9000/u));
+    await plane.put('policy.yaml', undefined);
+    await eventually('its removal', async () => ((await talk(here, '10.1.0.3', 9000)) === 5 ? true : undefined));
+  },
+);
+
+async function setUp(t: Test) {
+  const dir = await mkdtemp(join(tmpdir(), 'culvert-peer-'));
+  t.teardown(() => rm(dir, { recursive: true, force: true }));
+  const plane = await runningApp(t, {
+    'pods.yaml': [ours, theirs].map(enrolled).join('\n---\n'),
+    'services.yaml': [service('ours', '10.96.0.1'), service('theirs', '10.96.0.2')].join('\n---\n'),
+  });
+  const lab = new MeshLab(t);
+  const near = await lab.node('node-1', await underPlane(plane, 'node-1'), 'ca');
+  const far = await startPeerZtunnel(t, PEER ?? '', dir, await underPlane(plane, 'node-2'));
+  const here = await lab.captured(ours);
+  const there = lab.pod(theirs);
+  const { name, namespace, serviceAccount } = theirs;
+  t.equal(await far.agent.add({ uid: 'zds-theirs', name, namespace, serviceAccount, netns: there.netns.fd }), '');
+  await applyPodRules(there.netns.fd, { ...DEFAULT_POD_RULES, dnsCapture: false });
+  return { plane, near, far, here, there };
+}

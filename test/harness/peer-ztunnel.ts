@@ -1,0 +1,62 @@
+// Another ztunnel of ambient mode as a process (PEER_ZTUNNEL), with the CNI agent that tells it of pods.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import type { AccessLine } from './mesh-lab.ts';
+import { eventually } from './mesh-lab.ts';
+import { ZdsAgent } from './zds-agent.ts';
+
+export interface PeerZtunnel {
+  readonly agent: ZdsAgent;
+  /** The next line that tells an end in this direction, with this error; lines before it are skipped. */
+  line(direction: string, error?: RegExp): Promise<AccessLine>;
+}
+
+/** Starts the binary with `dir` as its working folder; resolves once it has its state and has dialled the agent. */
+export async function startPeerZtunnel(
+  t: Pick<Test, 'teardown'>,
+  path: string,
+  dir: string,
+  env: Readonly<Record<string, string>>,
+): Promise<PeerZtunnel> {
+  const agent = new ZdsAgent(t, join(dir, 'peer.sock'));
+  const all = { INPOD_UDS: join(dir, 'peer.sock'), RUST_LOG: 'info', LOG_FORMAT: 'json', ...env };
+  const child = spawn(path, ['proxy', 'ztunnel'], { env: all, cwd: dir, stdio: ['ignore', 'pipe', 'inherit'] });
+  const exit = once(child, 'exit');
+  t.teardown(async () => {
+    child.kill('SIGKILL');
+    await exit;
+  });
+  const lines: AccessLine[] = [];
+  let rest = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    const texts = (rest + chunk.toString()).split('\n');
+    rest = texts.pop() ?? '';
+    for (const text of texts) {
+      if (process.env['TEST_LOG']) process.stderr.write(`${text}\n`);
+      const line = text.startsWith('{') ? (JSON.parse(text) as AccessLine) : {};
+      if (line['scope'] === 'access' && line['message'] !== 'connection opened') lines.push(line);
+    }
+  });
+  await Promise.race([agent.connected(), exit.then(() => Promise.reject(new Error('the peer has ended')))]);
+  return {
+    agent,
+    line: (direction, error) =>
+      eventually('a line of the peer', () => {
+        const wanted = (one: AccessLine): boolean =>
+          one['direction'] === direction && (error === undefined || error.test(String(one['error'])));
+        const index = lines.findIndex(wanted);
+        return index < 0 ? undefined : lines.splice(0, index + 1).at(-1);
+      }),
+  };
+}
+
+/** What both ends of one tunnel say the same of. */
+export function sharedFields(line: AccessLine): Record<string, unknown> {
+  const fields = ['workload', 'namespace', 'identity', 'cluster'];
+  const names = ['src', 'dst'].flatMap((side) => fields.map((field) => `${side}.${field}`));
+  return Object.fromEntries(
+    [...names, 'dst.addr', 'dst.hbone_addr', 'bytes_sent', 'bytes_recv'].map((name) => [name, line[name]]),
+  );
+}
