@@ -50,12 +50,10 @@ for (const [way, to] of Object.entries({ 'a tunnel': cart, 'one node': api }))
       for (const [i, { cpu }] of (await Promise.all(nodes.map((node) => node.usage()))).entries()) {
         const busy = cpu - (full[i]?.cpu ?? 0);
         t.ok(busy < 250_000, `${Math.round(busy / 1000)} ms of CPU in 500 ms at node-${i + 1}`);
-        const held = ((full[i]?.anonymous ?? 0) - (before[i]?.anonymous ?? 0)) / STALLED;
-        t.ok(
-          held < 2 * MiB,
-          `${Math.round(held / 1024)} KiB of anonymous memory for each at node-${i + 1}, with what else has come and gone`,
-        );
       }
+      const anonymous = (usages: typeof full): number => usages.reduce((sum, usage) => sum + usage.anonymous, 0);
+      const held = (anonymous(full) - anonymous(before)) / STALLED;
+      t.ok(held < 2 * MiB, `${Math.round(held / 1024)} KiB of anonymous memory for each, with what else has come and gone`);
 
       const echo = await server.serve((socket) => void socket.pipe(socket));
       const probe = async (): Promise<number> => {

@@ -141,7 +141,7 @@ test('curl with prior knowledge', { skip: missing('curl') }, async (t) => {
   t.ok(stdout.endsWith('hello'));
 });
 
-test('nghttp: priorities, padding, continuation', { skip: missing('nghttp') }, async (t) => {
+test('nghttp: padding, continuation', { skip: missing('nghttp') }, async (t) => {
   await using server = await ourServer(echoStream);
   const big = `x-big: ${randomBytes(20_000).toString('base64')}`;
   const { stdout } = await run(
@@ -152,7 +152,8 @@ test('nghttp: priorities, padding, continuation', { skip: missing('nghttp') }, a
     },
   );
   t.match(stdout, /recv \(stream_id=\d+\) :status: 200/u);
-  t.notMatch(stdout, /GOAWAY.*error_code=(?!NO_ERROR)/u);
+  // On the line after the frame's name.
+  t.notMatch(stdout, /error_code=(?!NO_ERROR)/u);
 });
 
 test('h2load: many streams on many connections', { skip: missing('h2load') }, async (t) => {
