@@ -35,12 +35,15 @@ type Holder = (order: HolderOrder) => Promise<HolderReport>;
 export class ZtunnelProcesses {
   readonly net: PodNet;
   readonly #t: Pick<Test, 'teardown'>;
+  readonly #environment: NodeJS.ProcessEnv;
   readonly #workloads: readonly Workload[];
   readonly #certificates: ReadonlyMap<SpiffeId, WorkloadCertificate>;
   readonly #nodes = new Map<string, ZtunnelNode>();
 
-  constructor(t: Pick<Test, 'teardown'>, workloads: readonly Workload[]) {
+  /** `environment`: of the processes, beside this one's; what configures a ztunnel is given to node(). */
+  constructor(t: Pick<Test, 'teardown'>, workloads: readonly Workload[], environment: Record<string, string> = {}) {
     this.#t = t;
+    this.#environment = { ...process.env, ...environment };
     this.#workloads = workloads;
     const ca = createTestCa();
     this.#certificates = new Map(workloads.map(({ identity }) => [identity, ca.issue(identity)]));
@@ -124,7 +127,7 @@ export class ZtunnelProcesses {
   async #ztunnelIn(pod: TestPod, start: ZtunnelStart): Promise<ChildProcess> {
     const command = ['netns', 'exec', pod.netns.name, process.execPath, fixture('lab-ztunnel')];
     const stdio = ['ignore', 'inherit', 'inherit', 'ipc'] as const;
-    const child = spawn('ip', command, { stdio: [...stdio], serialization: 'advanced' });
+    const child = spawn('ip', command, { stdio: [...stdio], serialization: 'advanced', env: this.#environment });
     this.#endsWithTest(child);
     child.send(start);
     await messageOf(child);
@@ -134,6 +137,7 @@ export class ZtunnelProcesses {
   async #ztunnel(start: ZtunnelStart): Promise<ChildProcess> {
     const child = fork(fixture('lab-ztunnel'), {
       serialization: 'advanced',
+      env: this.#environment,
       execArgv: ['--expose-gc', '--max-semi-space-size=4'],
     });
     this.#endsWithTest(child);

@@ -2,8 +2,11 @@
 //   CHURN_SECONDS=600 CHURN_BACKENDS=native npm test -- test/ztunnel/churn.test.ts
 // looks for ten minutes at one backend (both, one after the other, without CHURN_BACKENDS). `CHURN_LANES` says how many connections there
 // are at a time, `CHURN_REST` how many milliseconds a lane rests between two, and `TEST_SEED` gives another course of events.
+import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { connect as connectTls } from 'node:tls';
+import { PORT } from '#shared/ports.ts';
 import t from 'tap';
 import type { Test } from 'tap';
 import { aWorkload } from '../fixtures/mesh.ts';
@@ -52,6 +55,24 @@ async function use(socket: Socket, below: Below): Promise<void> {
   socket.destroy();
 }
 
+/** Whoever comes to the port of tunnels without a certificate: a probe that says nothing, noise, half a handshake, or a whole one. */
+const KNOCKS: readonly ((socket: Socket) => void)[] = [
+  (socket) => socket.end(),
+  (socket) => socket.end(randomBytes(200)),
+  // A record of a handshake that announces more than comes.
+  (socket) => socket.end(Buffer.from('160301020001000001', 'hex')),
+  (socket) => connectTls({ socket, rejectUnauthorized: false }).on('error', () => undefined),
+  (socket) => socket.resetAndDestroy(),
+];
+
+async function knock(socket: Socket, below: Below): Promise<void> {
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.on('error', () => undefined).resume();
+  KNOCKS[below(KNOCKS.length)]?.(socket);
+  await Promise.race([closed, sleep(500)]);
+  socket.destroy();
+}
+
 /** An echo that now and then ends a connection by itself. */
 function answer(below: Below): (socket: Socket) => void {
   return (socket) => {
@@ -96,6 +117,11 @@ async function churns(t: Test, backend: string): Promise<void> {
         // One in twenty asks for a port where nobody listens, and is reset.
         const port = below(20) === 0 ? 9 : (portOf.get(to) ?? 0);
         connections++;
+        if (below(8) === 0) {
+          const caller = await stranger.connect({ ip: pods.cart.ip, port: PORT.hbone }).catch(() => undefined);
+          if (caller) await knock(caller, below);
+          continue;
+        }
         const socket = await from.connect({ ip: to.ip, port }).catch(() => undefined);
         if (socket) await use(socket, below);
         if (REST > 0) await sleep(below(2 * REST));

@@ -1,7 +1,6 @@
 // 300 random transfers over each way through a ztunnel, with the digest of every direction: within a node, through a tunnel to another
 // ztunnel, with a real Envoy as either end of the tunnel, and through Envoy and back. Each run has a seed of its own; `TEST_SEED` repeats
 // that of one that failed.
-import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { Test } from 'tap';
@@ -13,11 +12,11 @@ import { hboneEnvoy } from '../harness/envoy-hbone.ts';
 import type { EnvoyPlace } from '../harness/envoy-json.ts';
 import { noEnvoy } from '../harness/envoy.ts';
 import { eventually, MeshLab } from '../harness/mesh-lab.ts';
+import { serversOf, through } from '../harness/lanes.ts';
 import { random } from '../harness/mutate.ts';
 import type { TestPod } from '../harness/pod-net.ts';
 import { type Lane, type TransferOptions, transfers } from '../harness/transfer.ts';
 
-const LANES = 6;
 const COUNT = 300;
 const SEED = Number(process.env['TEST_SEED'] ?? Date.now() % 1e9);
 /**
@@ -36,25 +35,6 @@ async function meshLab(t: Test, backend: Backend): Promise<MeshLab> {
   for (const name of ['node-1', 'node-2']) await lab.node(name, { CULVERT_BACKEND: backend });
   await lab.apply(web, api, cart, hop);
   return lab;
-}
-
-/** A server of the pod: where it is, and what it accepts, one by one. */
-async function server(pod: TestPod): Promise<{ address: HostPort; accepted: Lane['accepted'] }> {
-  let waiting = Promise.withResolvers<Socket>();
-  const port = await pod.serve((socket) => waiting.resolve(socket));
-  return {
-    address: { ip: pod.ip, port },
-    accepted() {
-      waiting = Promise.withResolvers<Socket>();
-      return waiting.promise;
-    },
-  };
-}
-
-const servers = (pod: TestPod) => Promise.all(Array.from({ length: LANES }, () => server(pod)));
-
-async function through(client: TestPod, pod: TestPod): Promise<Lane[]> {
-  return (await servers(pod)).map(({ address, accepted }) => ({ connect: () => client.connect(address), accepted }));
 }
 
 async function run(t: Test, lanes: readonly Lane[], options: TransferOptions = {}): Promise<void> {
@@ -89,7 +69,7 @@ for (const backend of BACKENDS) {
   t.test(`${backend}: our ztunnel to Envoy`, { skip: noEnvoy }, async (t) => {
     const lab = await meshLab(t, backend);
     const [client, pod] = [await lab.captured(web), lab.pod(cart)];
-    const apps = await servers(pod);
+    const apps = await serversOf(pod);
     const upstreams = Object.fromEntries(apps.map(({ address }) => [`${address.ip}:${address.port}`, address]));
     const place = placeIn(pod, { ip: pod.ip, port: 15_008 });
     await using envoy = await hboneEnvoy({ kind: 'server', upstreams }, certificateOf(lab, cart), place);
@@ -100,7 +80,7 @@ for (const backend of BACKENDS) {
   t.test(`${backend}: Envoy to our ztunnel`, { skip: noEnvoy }, async (t) => {
     const lab = await meshLab(t, backend);
     const [client, pod] = [lab.pod(web), await lab.captured(cart)];
-    const apps = await servers(pod);
+    const apps = await serversOf(pod);
     const peer = { ip: pod.ip, port: 15_008 };
     const authorities = apps.map(({ address }) => `${address.ip}:${address.port}`);
     // A connection to a port of Envoy's is one to the application behind it, so who asks whether it listens is a client there.
@@ -120,7 +100,7 @@ for (const backend of BACKENDS) {
   t.test(`${backend}: our ztunnel to Envoy, and Envoy back to our ztunnel`, { skip: noEnvoy }, async (t) => {
     const lab = await meshLab(t, backend);
     const [client, between, pod] = [await lab.captured(web), lab.pod(hop), await lab.captured(cart)];
-    const apps = await servers(pod);
+    const apps = await serversOf(pod);
     const certificate = certificateOf(lab, hop);
     const [first, ...entries] = [0, ...apps.keys()].map((_, i) => ({ ip: between.ip, port: 19_000 + i }));
     if (!first) throw new Error('no place for Envoy');
