@@ -1,5 +1,6 @@
 // Memory after a burst: V8 collects when something is allocated, so a thread that has become quiet would keep its garbage, up to the whole
 // young generation, until it is busy again.
+import { trimMalloc } from '../os/footprint.ts';
 import { releaseGarbage, releaseAllMemory } from './start-memory.ts';
 
 /** Between two looks, ms. */
@@ -64,6 +65,7 @@ export function releaseWhenQuiet({ cpu, looks, settled, giveBack, onError }: Qui
       await releaseAllMemory();
       giveBack?.();
     }
+    trimMalloc();
     watch.skip(cpu());
   };
   setInterval(() => {
