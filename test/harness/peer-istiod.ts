@@ -117,7 +117,7 @@ export class ClusterPolicies {
     config.loadFromFile(PEER_ISTIOD_KUBECONFIG ?? '');
     this.#api = config.makeApiClient(CustomObjectsApi);
     t.teardown(async () => {
-      for (const name of [...this.#made.keys()]) await this.remove(name);
+      for (const name of this.#made.keys()) await this.remove(name);
     });
   }
 
