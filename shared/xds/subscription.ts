@@ -12,6 +12,12 @@ import type { NamedResource, Rejection, ResourceType } from './resource-type.ts'
  */
 export type SubscriptionMode = 'wildcard' | 'named' | 'on-demand';
 
+/**
+ * A name of nothing, which is asked for where names are only taken back: istiod answers an on-demand request that asks for nothing by
+ * removing all that the client holds.
+ */
+const NOTHING = 'culvert/nothing';
+
 /** Resources of a response that are worth a collection, of some 50 ms. */
 const MANY = 10_000;
 
@@ -36,7 +42,9 @@ export class TypeState<T = unknown> implements Subscription {
   #wanted: Set<string>;
   /** Names the present stream was told; undefined before its initial request. */
   #told: Set<string> | undefined;
-  /** Those of them that are to be asked for again. */
+  /** On demand: names of what came without being asked for by them, which the server counts as told. */
+  #sent = new Set<string>();
+  /** Names that the server knows and that are to be asked for again. */
   #again = new Set<string>();
   /** Versions of what is in effect. A rejected resource is not in it, so it is sent again after a reconnect. */
   #versions = new Map<string, string>();
@@ -78,7 +86,7 @@ export class TypeState<T = unknown> implements Subscription {
     if (this.mode === 'wildcard') throw new MeshError('internal', `${this.typeUrl} is a wildcard subscription; it has no names`);
     for (const name of names) {
       this.#wanted.add(name);
-      if (this.#told?.has(name)) this.#again.add(name);
+      if (this.#told && (this.#told.has(name) || this.#sent.has(name))) this.#again.add(name);
     }
     this.#changed();
   }
@@ -90,6 +98,7 @@ export class TypeState<T = unknown> implements Subscription {
   /** A new stream knows nothing yet. */
   restart(): void {
     this.#told = undefined;
+    this.#sent = new Set(this.mode === 'on-demand' ? this.#versions.keys() : []);
     this.#again.clear();
   }
 
@@ -106,11 +115,7 @@ export class TypeState<T = unknown> implements Subscription {
     const unsubscribe = [...this.#told.difference(this.#wanted)];
     if (subscribe.length === 0 && unsubscribe.length === 0) return undefined;
     this.#told = new Set(this.#wanted);
-    return create(DeltaDiscoveryRequestSchema, {
-      typeUrl: this.typeUrl,
-      resourceNamesSubscribe: subscribe,
-      resourceNamesUnsubscribe: unsubscribe,
-    });
+    return this.#change(subscribe, unsubscribe);
   }
 
   /** A name must be taken back before it is asked for again: istiod does not answer for one that it was told before. */
@@ -118,7 +123,15 @@ export class TypeState<T = unknown> implements Subscription {
     const again = [...this.#again];
     this.#told = told.difference(this.#again);
     this.#again.clear();
-    return create(DeltaDiscoveryRequestSchema, { typeUrl: this.typeUrl, resourceNamesUnsubscribe: again });
+    return this.#change([], again);
+  }
+
+  #change(subscribe: string[], unsubscribe: string[]): DeltaDiscoveryRequest {
+    return create(DeltaDiscoveryRequestSchema, {
+      typeUrl: this.typeUrl,
+      resourceNamesSubscribe: subscribe.length === 0 && this.mode === 'on-demand' ? [NOTHING] : subscribe,
+      resourceNamesUnsubscribe: unsubscribe,
+    });
   }
 
   /** Decodes every resource of a response, then applies the good ones together. Returns how many there were, and what was rejected. */
@@ -139,6 +152,7 @@ export class TypeState<T = unknown> implements Subscription {
     rejections.push(...this.#apply(set, removed));
     const rejected = new Set(rejections.map(({ name }) => name));
     for (const { name, version } of set) if (!rejected.has(name)) this.#versions.set(name, version);
+    if (this.mode === 'on-demand') for (const { name } of set) this.#sent.add(name);
     for (const name of removed) this.#versions.delete(name);
     this.#synced.resolve();
     return { accepted: set.length, rejections };

@@ -112,6 +112,23 @@ t.test('delta: on demand by address, host name and UID', async (t) => {
   t.same(names(last), [], 'the address that was asked for is nobody now');
 });
 
+t.test('delta on demand: what is held by one name stays when another name of it is taken back and asked for again', async (t) => {
+  const app = await runningApp(t, { 'web.yaml': SERVICE_YAML, 'a.yaml': podYaml('a', '10.0.0.1') });
+  const client = deltaClient(t, { port: app.ports.plaintext });
+  const node = ztunnelNode({ NODE_NAME: 'elsewhere' });
+  const say = async (resourceNamesSubscribe: string[], resourceNamesUnsubscribe: string[] = []) => {
+    client.send({ node, typeUrl: TYPE.address, resourceNamesSubscribe, resourceNamesUnsubscribe });
+    const response = await client.next();
+    client.send({ typeUrl: TYPE.address, responseNonce: response.nonce });
+    return response;
+  };
+  t.same(names(await say(['/10.96.0.9'])), [POD('a'), WEB]);
+  t.same((await say(['culvert/nothing'], [WEB])).removedResources, ['culvert/nothing']);
+  const again = await say([WEB]);
+  t.ok(names(again).includes(WEB));
+  t.same(again.removedResources, []);
+});
+
 t.test('delta on demand: pods of the own node come unasked, as a ztunnel that waits for its own pods cannot ask', async (t) => {
   const app = await runningApp(t, {
     'a.yaml': podYaml('a', '10.0.0.1'),

@@ -1,5 +1,5 @@
 // Another ztunnel of ambient mode, built by hand (PEER_ZTUNNEL=PATH), beside ours under this control plane: both get their state and
-// certificates from it, with a token, over TLS. The peer takes port 15021 and those of its admin pages on this host.
+// certificates from it, with a token, over TLS.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -10,6 +10,7 @@
 //   PEER_ISTIOD_TOKEN      the token of the ztunnel's service account on that node, a path or itself
 //   PEER_ISTIOD_FAR_NODE, PEER_ISTIOD_FAR_TOKEN   the same for another node with one enrolled pod (default: what needs two is skipped)
 //   PEER_ISTIOD_KUBECONFIG a user who may write AuthorizationPolicies (default: what needs one is skipped)
+//   PEER_ZTUNNEL           the binary of another ztunnel, for that other node (default: what needs one is skipped)
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
@@ -27,6 +28,7 @@ export const FAR_NODE = process.env['PEER_ISTIOD_FAR_NODE'] ?? '';
 export const needs = {
   istiod: PEER_ISTIOD === undefined && 'PEER_ISTIOD is not set',
   twoNodes: FAR_NODE === '' && 'PEER_ISTIOD_FAR_NODE is not set',
+  ztunnel: process.env['PEER_ZTUNNEL'] === undefined && 'PEER_ZTUNNEL names no binary',
   kubernetes: PEER_ISTIOD_KUBECONFIG === undefined && 'PEER_ISTIOD_KUBECONFIG is not set',
 };
 
@@ -115,7 +117,7 @@ export class ClusterPolicies {
     config.loadFromFile(PEER_ISTIOD_KUBECONFIG ?? '');
     this.#api = config.makeApiClient(CustomObjectsApi);
     t.teardown(async () => {
-      for (const name of [...this.#made.keys()]) await this.remove(name);
+      for (const name of this.#made.keys()) await this.remove(name);
     });
   }
 

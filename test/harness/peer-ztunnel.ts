@@ -1,7 +1,11 @@
-// Another ztunnel of ambient mode as a process (PEER_ZTUNNEL), with the CNI agent that tells it of pods.
+// Another ztunnel of ambient mode as a process (PEER_ZTUNNEL), with the CNI agent that tells it of pods. It takes port 15021 and those of
+// its admin pages on this host, so there is one at a time.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import type { Server } from 'node:net';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import type { AccessLine } from './mesh-lab.ts';
 import { eventually } from './mesh-lab.ts';
@@ -20,6 +24,8 @@ export async function startPeerZtunnel(
   dir: string,
   env: Readonly<Record<string, string>>,
 ): Promise<PeerZtunnel> {
+  const turn = await takeTurn();
+  t.teardown(() => turn.close());
   const agent = new ZdsAgent(t, join(dir, 'peer.sock'));
   const all = { INPOD_UDS: join(dir, 'peer.sock'), RUST_LOG: 'info', LOG_FORMAT: 'json', ...env };
   const child = spawn(path, ['proxy', 'ztunnel'], { env: all, cwd: dir, stdio: ['ignore', 'pipe', 'inherit'] });
@@ -50,6 +56,19 @@ export async function startPeerZtunnel(
         return index < 0 ? undefined : lines.splice(0, index + 1).at(-1);
       }),
   };
+}
+
+/** Held by whoever listens at a name that test files share: they run beside each other. */
+async function takeTurn(): Promise<Server> {
+  for (const end = performance.now() + 40_000; ; await sleep(100)) {
+    const server = createServer().listen('\0culvert-peer-ztunnel');
+    try {
+      await once(server, 'listening');
+      return server;
+    } catch (error) {
+      if (performance.now() > end) throw error;
+    }
+  }
 }
 
 /** What both ends of one tunnel say the same of. */

@@ -1,17 +1,23 @@
 // Under a real istiod (harness/peer-istiod.ts says what it must be told): its state, certificates of its CA, tunnels with them, its
 // policies, and what holds while it is away.
 import { X509Certificate } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { GrpcEndpoint } from '#shared/grpc/dial.ts';
 import { CaClient } from '#shared/identity/ca-client.ts';
 import { spiffeId } from '#shared/ids.ts';
+import { applyPodRules } from '../../cni/rules/apply.ts';
+import { DEFAULT_POD_RULES } from '../../cni/rules/pod.ts';
 import { aWorkload } from '../fixtures/mesh.ts';
 import { askUdp, DNS_PROXY } from '../harness/dns.ts';
 import { Endpoint } from '../harness/endpoint.ts';
 import type { LabNode } from '../harness/mesh-lab.ts';
 import { eventually, MeshLab } from '../harness/mesh-lab.ts';
 import { ClusterPolicies, FAR_NODE, ISTIOD, IstiodLine, needs, NODE, podsOf, ztunnelEnv } from '../harness/peer-istiod.ts';
+import { sharedFields, startPeerZtunnel } from '../harness/peer-ztunnel.ts';
 import type { TestPod } from '../harness/pod-net.ts';
 import { createTestCa } from '../harness/test-ca.ts';
 
@@ -134,6 +140,29 @@ t.test('two nodes, and a policy', { skip: needs.istiod || needs.twoNodes || need
   for (const node of [near, far]) t.same(rejections(node), []);
 });
 
+t.test('beside another ztunnel', { skip: needs.istiod || needs.twoNodes || needs.ztunnel, timeout: 90_000 }, async (t) => {
+  const lab = new MeshLab(t);
+  const near = await lab.node(NODE, ztunnelEnv(NODE), 'ca');
+  const [[client], [server]] = [podsOf(near, NODE), podsOf(near, FAR_NODE)];
+  const dir = await mkdtemp(join(tmpdir(), 'culvert-peer-'));
+  t.teardown(() => rm(dir, { recursive: true, force: true }));
+  const far = await startPeerZtunnel(t, process.env['PEER_ZTUNNEL'] ?? '', dir, { NODE_NAME: FAR_NODE, ...ztunnelEnv(FAR_NODE) });
+  const [from, to] = [await lab.captured(client), lab.pod(server)];
+  const { name, namespace, serviceAccount } = server;
+  t.equal(await far.agent.add({ uid: 'zds-server', name, namespace, serviceAccount, netns: to.netns.fd }), '');
+  await applyPodRules(to.netns.fd, { ...DEFAULT_POD_RULES, dnsCapture: false });
+  for (const pod of [from, to]) await pod.serve((socket) => void socket.pipe(socket), PORT);
+
+  t.ok(await talks(from, to.ip, PORT));
+  const [out, into] = [await near.line({ direction: 'outbound' }), await far.line('inbound')];
+  t.match(out, { 'src.identity': client.identity, 'dst.identity': server.identity, 'dst.addr': /:15008$/u });
+  t.same(sharedFields(out), sharedFields(into), 'ours to theirs: one story');
+  t.ok(await talks(to, from.ip, PORT));
+  const [away, home] = [await far.line('outbound'), await near.line({ direction: 'inbound' })];
+  t.match(home, { 'src.identity': server.identity, 'dst.identity': client.identity, 'dst.addr': /:15008$/u });
+  t.same(sharedFields(away), sharedFields(home), 'theirs to ours: one story');
+});
+
 t.test('on demand', { skip: needs.istiod || needs.twoNodes, timeout: 90_000 }, async (t) => {
   const lab = new MeshLab(t);
   const { near, far, server, from, to } = await twoNodes(lab, { near: { XDS_ON_DEMAND: 'true' } });
@@ -159,7 +188,10 @@ t.test('on demand', { skip: needs.istiod || needs.twoNodes, timeout: 90_000 }, a
   await outside.serve((socket) => void socket.pipe(socket), PORT);
   t.ok(await talks(from, outside.ip, PORT), 'what the mesh does not have is passed through');
   await sleep(10_500);
+  const before = held();
   t.ok(await talks(from, outside.ip, PORT), 'and when it is asked for again');
+  t.ok(await talks(from, to.ip, PORT));
+  t.same(held(), before, 'which takes nothing away');
   t.same(rejections(near), []);
 });
 

@@ -1,5 +1,5 @@
 // Beside another ztunnel of ambient mode, built by hand: PEER_ZTUNNEL=PATH. Both read the same state file and get certificates of the same
-// CA; tunnels go both ways, and both ends tell the same of them. It takes ports 15021 and those of its admin pages on this host.
+// CA; tunnels go both ways, and both ends tell the same of them.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';

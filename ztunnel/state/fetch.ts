@@ -16,7 +16,9 @@ export async function fetchDestination(
 ): Promise<void> {
   const address = networkAddress(network, to.ip);
   const held = (): Service | undefined => view.services.byVip(network, to.ip, namespace);
-  if (!view.workloads.byAddress(network, to.ip) && !held()?.vips.includes(address)) await demand.fetch(address);
+  const known = held();
+  if (!view.workloads.byAddress(network, to.ip) && !known?.vips.includes(address)) await demand.fetch(address);
+  else if (known && isDeserted(view, known)) await demand.renew(known.key, address);
   const [service, workload] = [held(), view.workloads.byAddress(network, to.ip)];
   const waypoints = [...waypointsOf(service), ...(workload?.waypoint ? [workload.waypoint] : [])];
   const behind = await Promise.all(waypoints.map((gateway) => fetchGateway(view, demand, gateway)));
@@ -27,6 +29,13 @@ export async function fetchDestination(
       if (networkGateway && own !== network) gateways.add(networkGateway);
     }
   await Promise.all(Array.from(gateways, (gateway) => fetchGateway(view, demand, gateway)));
+}
+
+/** Nobody is known who could serve it, and somebody would have to. */
+function isDeserted(view: MeshView, service: Service): boolean {
+  if (service.loadBalancing?.mode === 'Passthrough' || waypointsOf(service).length > 0) return false;
+  const uids = Iterator.from(view.services.endpoints(service.key).keys());
+  return !uids.some((uid) => view.workloads.get(uid)?.status === 'Healthy');
 }
 
 /** Services of a host name, as clients of the namespace mean it. */

@@ -2,10 +2,12 @@
 // they stand for. A resource is heard of under all of its names: its own, those that the server lists beside it, and its addresses.
 import type { Clock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
+import type { NamespacedHostname } from '#shared/ids.ts';
 import type { NamedResource } from '#shared/xds/resource-type.ts';
 import type { Subscription } from '#shared/xds/subscription.ts';
 import type { DecodedAddress } from './encoded.ts';
 import { decodeAddress } from './encoded.ts';
+import type { NetworkAddress } from './model.ts';
 import { networkAddress } from './model.ts';
 
 /** What makes state be fetched. */
@@ -15,6 +17,11 @@ export interface Demand {
    * nothing. Rejects with `unknown_destination` when it does not answer in time, `limit_reached` when too much was asked for.
    */
   fetch(name: string): Promise<void>;
+  /**
+   * Asks again who serves a service that is held, by its NAMESPACE/HOSTNAME or NETWORK/IP, at most every ten seconds: istiod (1.32) does not
+   * tell of a workload that has joined it since. Rejects as `fetch` does.
+   */
+  renew(service: NamespacedHostname, address: NetworkAddress): Promise<void>;
 }
 
 export interface OnDemandOptions {
@@ -56,6 +63,14 @@ export class OnDemand implements Demand {
     const known = this.#asked.get(name);
     if (known?.state === 'held') return;
     if (known?.state === 'missing' && known.until > this.#options.clock.monotonic()) return;
+    await this.#answered(name, known?.state === 'asked' ? known : this.#ask(name));
+  }
+
+  async renew(service: NamespacedHostname, address: NetworkAddress): Promise<void> {
+    // What is asked for again is taken back first. By a name that it is not held by, that does not take the service away meanwhile.
+    const name = this.#asked.has(service) && !this.#asked.has(address) ? address : service;
+    const known = this.#asked.get(name);
+    if (known && known.state !== 'asked' && known.until > this.#options.clock.monotonic()) return;
     await this.#answered(name, known?.state === 'asked' ? known : this.#ask(name));
   }
 

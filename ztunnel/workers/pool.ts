@@ -192,6 +192,8 @@ class WorkerPool implements DataPlane {
             return certificates.get(message.identity);
           case 'need-address':
             return demand?.fetch(message.name).then(() => undefined);
+          case 'renew-service':
+            return demand?.renew(message.service, message.address).then(() => undefined);
           case 'metrics':
             this.#reports.merge(index, message.report);
             return undefined;

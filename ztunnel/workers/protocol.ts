@@ -3,13 +3,14 @@
 import type { ErrorCode } from '#shared/errors.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
-import type { SpiffeId } from '#shared/ids.ts';
+import type { NamespacedHostname, SpiffeId } from '#shared/ids.ts';
 import type { FamilyReport } from '#shared/telemetry/metric-report.ts';
 import type { LogFormat } from '#shared/telemetry/log.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import type { TrackedConnection } from '../proxy/connection-tracker.ts';
 import type { PodPlace } from '../proxy/proxy-set.ts';
 import type { HandedRelay } from '../proxy/relay-book.ts';
+import type { NetworkAddress } from '../state/model.ts';
 import type { StateChange } from '../state/store.ts';
 
 /** What a worker is started with. */
@@ -60,6 +61,8 @@ export type FromWorker =
   | { readonly kind: 'need-certificate'; readonly identity: SpiffeId }
   /** Answered when the state that was sent before holds what there is of the name. */
   | { readonly kind: 'need-address'; readonly name: string }
+  /** Likewise, of who serves a service. */
+  | { readonly kind: 'renew-service'; readonly service: NamespacedHostname; readonly address: NetworkAddress }
   | { readonly kind: 'log'; readonly text: string }
   /** What was counted since the last report, when the thread ends. */
   | { readonly kind: 'metrics'; readonly report: readonly FamilyReport[] };
@@ -76,6 +79,7 @@ export interface Answers {
   'heap-snapshot': string;
   'need-certificate': WorkloadCertificate;
   'need-address': undefined;
+  'renew-service': undefined;
 }
 
 /** A live connection, as the admin page shows it. */

@@ -10,6 +10,7 @@ import { thisThread } from '#shared/telemetry/profile-source.ts';
 import type { PodProxy } from '../inpod/pod-manager.ts';
 import { startPodProxy } from '../proxy/proxy-set.ts';
 import { resumeRelay } from '../proxy/resume.ts';
+import type { Demand } from '../state/on-demand.ts';
 import { MeshStore } from '../state/store.ts';
 import { CertificateMirror } from './certificate-mirror.ts';
 import type { Port } from './channel.ts';
@@ -49,7 +50,7 @@ export class WorkerThread implements Disposable {
     this.#serving = createServing({
       config,
       store: this.#store,
-      demand: config.xdsOnDemand ? { fetch: (name) => this.#channel.ask({ kind: 'need-address', name }) } : undefined,
+      demand: config.xdsOnDemand ? this.#demand() : undefined,
       certificates: this.#certificates,
       metrics: this.#metrics,
       logging: this.#logging,
@@ -70,6 +71,14 @@ export class WorkerThread implements Disposable {
   }
 
   /** Not async: what comes later must not overtake it. */
+  /** The main thread asks the control plane. */
+  #demand(): Demand {
+    return {
+      fetch: (name) => this.#channel.ask({ kind: 'need-address', name }),
+      renew: (service, address) => this.#channel.ask({ kind: 'renew-service', service, address }),
+    };
+  }
+
   #serve(message: ToWorker): Promise<Answers[keyof Answers]> | Answers[keyof Answers] {
     switch (message.kind) {
       case 'state':

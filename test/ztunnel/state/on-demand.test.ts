@@ -78,6 +78,33 @@ t.test('nobody waits without end, and a late answer counts', async (t) => {
   await second;
 });
 
+t.test('who serves a service is asked for again by a name that it is not held by, once in ten seconds', async (t) => {
+  const { clock, demand, said, heard } = start();
+  const { key } = aService('cart');
+  const first = demand.fetch('/10.96.0.1');
+  heard(key, ['/10.96.0.1']);
+  await first;
+  const renewed = demand.renew(key, networkAddress('', '10.96.0.1'));
+  t.strictSame(said, ['+/10.96.0.1', `+${key}`]);
+  const also = demand.renew(key, networkAddress('', '10.96.0.1'));
+  heard(key);
+  await Promise.all([renewed, also]);
+  await demand.renew(key, networkAddress('', '10.96.0.1'));
+  t.equal(said.length, 2);
+  clock.advance(10_001);
+  const again = demand.renew(key, networkAddress('', '10.96.0.1'));
+  t.strictSame(said.slice(2), [`+${key}`]);
+  heard(key);
+  await again;
+
+  const byName = start();
+  const held = byName.demand.fetch(key);
+  byName.heard(key);
+  await held;
+  void byName.demand.renew(key, networkAddress('', '10.96.0.1')).catch(() => undefined);
+  t.strictSame(byName.said, [`+${key}`, '+/10.96.0.1']);
+});
+
 t.test('names are limited: those that stand for nothing go first, then nothing more is asked', async (t) => {
   const { demand, said, heard } = start({ maxNames: 2 });
   const missing = demand.fetch('a');
@@ -95,8 +122,11 @@ t.test('names are limited: those that stand for nothing go first, then nothing m
 function controlPlane(store: MeshStore, ...mesh: Readonly<Record<string, StateChange[]>>[]) {
   const all = Object.assign({}, ...mesh) as Record<string, StateChange[]>;
   const asked: string[] = [];
+  const renewed: string[] = [];
   return {
     asked,
+    renewed,
+    renew: async (service: string) => void renewed.push(service),
     async fetch(name: string) {
       asked.push(name);
       store.apply(all[name] ?? []);
@@ -126,6 +156,33 @@ t.test('a destination is fetched with the waypoint that it names and the network
   t.equal(plane.asked.length, 3, 'what is held is not asked for');
 });
 
+t.test(
+  'a service that nobody can serve any more is asked for again: istiod does not tell of who has joined it since',
+  async (t) => {
+    const store = aStore(aWorkload('web'));
+    const { key } = aService('cart');
+    const endpoint = { ips: ['10.0.0.2'], services: { cart: {} } };
+    const plane = controlPlane(store, { '/10.96.0.1': [serviceOf('cart'), workload] });
+    const connect = () => fetchDestination(store, plane, { network: '', to: { ip: '10.96.0.1' }, namespace: 'shop' });
+    await connect();
+    await connect();
+    t.strictSame(plane.renewed, [], 'not while somebody does');
+    store.apply([{ kind: 'workload', workload: aWorkload('cart', { ...endpoint, status: 'Unhealthy' }) }]);
+    await connect();
+    store.apply([{ kind: 'remove-address', name: cart.uid }]);
+    await connect();
+    t.strictSame(plane.renewed, [key, key]);
+    for (const needless of [
+      serviceOf('cart', { waypoint: byName('waypoint') }),
+      serviceOf('cart', { loadBalancing: { mode: 'Passthrough', preferences: [], health: 'AllowAll' } }),
+    ]) {
+      store.apply([needless]);
+      await connect();
+    }
+    t.equal(plane.renewed.length, 2, 'nor where nobody has to');
+  },
+);
+
 t.test('an address in a block of a service may still be another service’s', async (t) => {
   const store = aStore(aWorkload('web'));
   store.apply([serviceOf('block', { vips: [], cidrVips: [{ network: '', ip: '10.96.0.0', length: 16 }] })]);
@@ -137,7 +194,7 @@ t.test('an address in a block of a service may still be another service’s', as
 
 t.test('a host name is asked for in the namespace that it tells, else in the client’s', async (t) => {
   const asked: string[] = [];
-  const demand = { fetch: async (name: string) => void asked.push(name) };
+  const demand = { fetch: async (name: string) => void asked.push(name), renew: () => Promise.resolve() };
   const ask = (hostname: string) => fetchHost(demand, { hostname, namespace: 'shop', clusterDomain: 'cluster.local' });
   await ask('cart.other.svc.cluster.local');
   await ask('pod-0.cart.other.svc.cluster.local');
