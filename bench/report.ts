@@ -16,10 +16,14 @@ export function formatRows(rows: readonly Row[]): string {
     { title: 'OK', value: (row) => (row.ok ? 'yes' : 'NO') },
     { title: 'LIMIT', value: ({ limit }) => limit.split(': ', 1)[0] ?? limit },
   ]);
+  const notes = rows.flatMap(({ name, on }) => (on === undefined ? [] : `  ${name}: ${on}`));
+  const noted = notes.length === 0 ? [] : ['', 'on in both:', ...notes];
   const short = rows.filter(({ ok }) => !ok);
-  if (short.length === 0) return `${table}\n\n${rows.length} rows, all at their bar`;
+  if (short.length === 0) return [table, ...noted, '', `${rows.length} rows, all at their bar`].join('\n');
   const limits = short.map(({ name, limit, error }) => `  ${name}: ${error === undefined ? limit : `not measured: ${error}`}`);
-  return [table, '', `${rows.length} rows, ${short.length} short of their bar; what limits them:`, ...limits].join('\n');
+  return [table, ...noted, '', `${rows.length} rows, ${short.length} short of their bar; what limits them:`, ...limits].join(
+    '\n',
+  );
 }
 
 export function shortNumber(value: number): string {

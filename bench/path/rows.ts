@@ -27,6 +27,8 @@ export interface Row {
   ok: boolean;
   /** What keeps it from being better; a row at its bar has one too. */
   limit: string;
+  /** What is on while it is measured, where that is not what the documentation says of all rows. */
+  on?: string;
   /** Why it could not be measured. */
   error?: string;
 }

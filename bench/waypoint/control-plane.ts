@@ -16,8 +16,12 @@ export interface ControlPlane extends AsyncDisposable {
   readonly port: number;
 }
 
-/** `log` gets its lines, NACKs among them. */
-export async function startControlPlane(resources: EnvoyResources, log: (line: string) => void): Promise<ControlPlane> {
+/** On that port of loopback. `log` gets its warnings: NACKs. */
+export async function startControlPlane(
+  resources: EnvoyResources,
+  at: number,
+  log: (line: string) => void,
+): Promise<ControlPlane> {
   const { sets } = encodeSets(resources);
   const registry = new GeneratorRegistry();
   registry.register(['waypoint'], ENVOY_TYPES, {
@@ -33,7 +37,7 @@ export async function startControlPlane(resources: EnvoyResources, log: (line: s
   });
   const server = new Server();
   ads.addTo(server);
-  const port = await listen(server, '127.0.0.1', 0, ServerCredentials.createInsecure());
+  const port = await listen(server, '127.0.0.1', at, ServerCredentials.createInsecure());
   return {
     port,
     async [Symbol.asyncDispose]() {

@@ -1,5 +1,6 @@
-// What stands before and behind the measured waypoint: a client's ztunnel that opens a tunnel for each connection, a pod's ztunnel that
-// ends tunnels, and a gRPC-like server. Its CPU is not counted. `ends.ts JSON` (EndsOptions) prints `ready` on standard error.
+// What stands before and behind the measured waypoint: a client's ztunnel that opens a tunnel for each redirected connection, a pod's ztunnel
+// that ends tunnels, or a gRPC-like server; each in a process and network namespace of its own. Its CPU is not counted. `ends.ts JSON`
+// (EndsOptions) prints `ready` on standard error.
 import { systemClock } from '#shared/clock.ts';
 import { formatHostPort, type HostPort } from '#shared/address.ts';
 import { parseAuthority } from '#shared/hbone/authority.ts';
@@ -12,42 +13,48 @@ import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
 import type { Reactor } from '#shared/reactor/api.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import type { SpiffeId } from '#shared/ids.ts';
+import { PORT } from '#shared/ports.ts';
+import { ZTUNNEL_MARK } from '../../cni/rules/constants.ts';
 
-export interface Entry {
-  readonly listen: HostPort;
-  readonly waypoint: HostPort;
-  /** Where the client means to go. */
-  readonly to: HostPort;
-}
-
-export interface EndsOptions {
-  readonly entries: readonly Entry[];
-  readonly client: WorkloadCertificate;
-  readonly waypointId: SpiffeId;
-  readonly pod: WorkloadCertificate;
-  /** Where pods end tunnels. */
-  readonly exits: readonly HostPort[];
-  /** Where gRPC-like servers listen. */
-  readonly grpc: readonly HostPort[];
-}
+export type EndsOptions =
+  | {
+      readonly kind: 'entry';
+      readonly certificate: WorkloadCertificate;
+      readonly waypointId: SpiffeId;
+      /** Where a client may mean to go, IP:PORT, and the waypoint of it. */
+      readonly waypoints: Record<string, HostPort>;
+    }
+  /** `at`: where pods end tunnels. */
+  | { readonly kind: 'exit'; readonly certificate: WorkloadCertificate; readonly at: readonly HostPort[] }
+  | { readonly kind: 'grpc'; readonly at: readonly HostPort[] };
 
 const ANSWER = Buffer.from([0, 0, 0, 0, 32, ...Buffer.alloc(32, 'x')]);
 const MAX_STREAMS = 1000;
 
+/** The redirect rules let pass what carries it. */
+const OWN = { mark: Number(ZTUNNEL_MARK) };
+
 const options = JSON.parse(process.argv[2] ?? '') as EndsOptions;
 const reactor = createReactor({ backend: 'native' });
-for (const entry of options.entries) await listenEntry(reactor, entry, options);
-for (const at of options.exits) await listenExit(reactor, at, options.pod);
-for (const at of options.grpc) await listenGrpc(reactor, at);
+if (options.kind === 'entry') await listenEntry(reactor, options);
+else
+  for (const at of options.at)
+    await (options.kind === 'exit' ? listenExit(reactor, at, options.certificate) : listenGrpc(reactor, at));
 process.stderr.write('ready\n');
 
-/** The outbound ztunnel: plaintext in, a tunnel out. */
-async function listenEntry(on: Reactor, { listen, waypoint, to }: Entry, { client, waypointId }: EndsOptions): Promise<void> {
-  const pool = new ConnectionPool({ reactor: on, certificates: { get: async () => client }, clock: systemClock });
-  const peer = { source: client.identity, accepted: [waypointId], to: waypoint, sourceIp: '127.0.0.1' };
+/** The outbound ztunnel: what was redirected in, a tunnel out. */
+async function listenEntry(
+  on: Reactor,
+  { certificate, waypointId, waypoints }: Extract<EndsOptions, { kind: 'entry' }>,
+): Promise<void> {
+  const pool = new ConnectionPool({ reactor: on, certificates: { get: async () => certificate }, clock: systemClock });
   const headers = [['baggage', 'k8s.namespace.name=bench,k8s.pod.name=client']] as const;
-  await on.listen({ address: listen }, (conn) => {
-    pool.open({ peer, authority: formatHostPort(to), headers, socket: {} }).then(
+  await on.listen({ address: { ip: '0.0.0.0', port: PORT.outbound } }, (conn) => {
+    const authority = formatHostPort(conn.originalDestination());
+    const to = waypoints[authority];
+    if (!to) return conn.reset();
+    const peer = { source: certificate.identity, accepted: [waypointId], to, sourceIp: conn.remote.ip };
+    pool.open({ peer, authority, headers, socket: OWN }).then(
       ({ stream }) => void relay(conn, stream),
       () => conn.reset(),
     );
@@ -62,7 +69,7 @@ async function listenExit(on: Reactor, at: HostPort, certificate: WorkloadCertif
         void serveHbone(tls, { reactor: on, clock: systemClock }, (tunnel) => {
           const target = parseAuthority(tunnel.authority);
           if (target?.kind !== 'ip') return tunnel.refuse(400);
-          on.connect({ to: target.address }).then(
+          on.connect({ ...OWN, to: target.address }).then(
             (upstream) => void relay(tunnel.accept([]), upstream),
             () => tunnel.refuse(503),
           );

@@ -1,50 +1,64 @@
-// Two waypoints side by side, ours and a real Envoy, each with the same configuration between ends of its own. All on loopback
-// addresses of this process.
+// Two waypoints side by side, ours and a real Envoy, each with the same configuration, between clients and servers in network namespaces
+// of their own (net.ts).
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { toBinary } from '@bufbuild/protobuf';
 import type { HostPort } from '#shared/address.ts';
+import { formatHostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import { BootstrapSchema } from '#shared/gen/envoy/config/bootstrap/v3/bootstrap_pb.ts';
 import type { Backend } from '#shared/reactor/create.ts';
 import { PORT } from '#shared/ports.ts';
+import { inNetns } from '../../cli/lab/run.ts';
 import { adsBootstrap } from '../../test/harness/envoy-bootstrap.ts';
 import { createTestCa } from '../../test/harness/test-ca.ts';
 import { ROOT } from '../path/lab.ts';
-import { startControlPlane } from './control-plane.ts';
 import type { EndsOptions } from './ends.ts';
-import { type Addresses, CLIENT_ID, envoyListeners, GRPC_PORT, HTTP_PORT, POD_ID, resourcesOf, WAYPOINT_ID } from './mesh.ts';
+import { type Addresses, CLIENT_ID, GRPC_PORT, HTTP_PORT, POD_ID, WAYPOINT_ID } from './mesh.ts';
+import { addressAt, type Place, startWaypointNet, waypointAddress } from './net.ts';
+import type { PlaneOptions } from './plane.ts';
 import { type Background, startProcess, untilListening, untilReady } from './processes.ts';
 import type { ProxyOptions } from './proxy.ts';
 
 export type Subject = 'culvert' | 'envoy';
 export const SUBJECTS: readonly Subject[] = ['culvert', 'envoy'];
+export type WaypointRoute = 'plain' | 'tunnelled' | 'grpc';
 
 const ENVOY = join(ROOT, '.envoy', 'bin', 'envoy');
-/** Where the client's ztunnel takes plaintext. */
-const ENTRY_PORT = 15_001;
+/** Of the control planes, in the waypoints' namespace. */
+const XDS_PORTS = { culvert: 18_001, envoy: 18_002 };
 
 export interface WaypointLab extends AsyncDisposable {
   readonly folder: string;
   /** Process id of the waypoint. */
   pid(subject: Subject): number;
   /** Where a client connects: without a tunnel, through tunnels, for gRPC. */
-  target(subject: Subject, route: 'plain' | 'tunnelled' | 'grpc'): HostPort;
+  target(subject: Subject, route: WaypointRoute): HostPort;
+  /** The network namespace of the clients of a route. */
+  clientsOf(route: WaypointRoute): string;
   /** Throws when one of the processes has ended. */
   check(): Promise<void>;
 }
 
 /** Starts everything; resolves when both waypoints take requests. */
-export async function startWaypointLab(backend: Backend, progress: (line: string) => void): Promise<WaypointLab> {
+export async function startWaypointLab(backend: Backend): Promise<WaypointLab> {
   if (!existsSync(ENVOY)) throw new MeshError('missing_capability', `no Envoy at ${ENVOY}: scripts/setup.sh installs it`);
   await using cleanup = new AsyncDisposableStack();
   const folder = await mkdtemp(join(tmpdir(), 'culvert-waypoint-'));
   cleanup.defer(() => rm(folder, { recursive: true, force: true }));
+  const places = { culvert: addressesOf(0), envoy: addressesOf(1) };
+  const all = SUBJECTS.map((subject) => places[subject]);
+  const { netns } = cleanup.use(
+    await startWaypointNet(
+      all.flatMap(({ waypoint, plain, grpc }) => [waypoint, plain, grpc]),
+      { server: all.map(({ pod }) => pod), 'outside-server': all.map(({ outsidePod }) => outsidePod) },
+    ),
+  );
   const processes: Background[] = [];
-  const start = (name: string, argv: readonly string[]): Background => {
-    const process = cleanup.use(startProcess(name, folder, argv));
+  const start = (name: string, place: Place | 'waypoint', argv: readonly string[]): Background => {
+    const process = cleanup.use(startProcess(name, folder, inNetns(netns(place), argv)));
     processes.push(process);
     return process;
   };
@@ -54,23 +68,29 @@ export async function startWaypointLab(backend: Backend, progress: (line: string
     join(ROOT, 'bench', 'waypoint', program),
     JSON.stringify(options),
   ];
-  const places = { culvert: addressesOf(0), envoy: addressesOf(1) };
 
-  const nginx = join(folder, 'nginx.conf');
-  await writeFile(nginx, nginxConfig(SUBJECTS.map((subject) => places[subject].pod)));
-  const web = start('nginx', ['nginx', '-p', folder, '-c', nginx]);
   const ca = createTestCa();
-  const certificate = ca.issue(WAYPOINT_ID);
-  const ends = start('ends', node('ends.ts', endsOptions(places, ca)));
+  const ends = endsOptions(places, ca).map(([place, options]) => start(`${options.kind}-end`, place, node('ends.ts', options)));
+  const webs: Promise<void>[] = [];
+  for (const [place, pods] of [
+    ['server', all.map(({ pod }) => pod)],
+    ['outside-server', all.map(({ outsidePod }) => outsidePod)],
+  ] as const) {
+    const file = join(folder, `nginx-${place}.conf`);
+    await writeFile(file, nginxConfig(place, pods));
+    const web = start(`nginx-${place}`, place, ['nginx', '-p', folder, '-c', file]);
+    webs.push(untilListening(web, netns(place), { ip: pods[0] ?? '', port: HTTP_PORT }));
+  }
+  const planes = SUBJECTS.map((subject) => {
+    const options: PlaneOptions = { port: XDS_PORTS[subject], addresses: places[subject], envoy: subject === 'envoy' };
+    return start(`plane-${subject}`, 'waypoint', node('plane.ts', options));
+  });
+  await Promise.all([...webs, ...[...ends, ...planes].map(untilReady)]);
 
-  const planeOf = async (subject: Subject): Promise<number> => {
-    const resources = resourcesOf(places[subject]);
-    const listeners = subject === 'envoy' ? envoyListeners(resources, places.envoy) : resources.listeners;
-    return cleanup.use(await startControlPlane({ ...resources, listeners }, progress)).port;
-  };
+  const certificate = ca.issue(WAYPOINT_ID);
   const ours: ProxyOptions = {
     backend,
-    xdsPort: await planeOf('culvert'),
+    xdsPort: XDS_PORTS.culvert,
     certificate,
     tunnelsAt: { ip: places.culvert.waypoint, port: PORT.hbone },
     plainAt: [
@@ -78,57 +98,62 @@ export async function startWaypointLab(backend: Backend, progress: (line: string
       { ip: places.culvert.grpc, port: GRPC_PORT },
     ],
   };
-  const culvert = start('culvert', node('proxy.ts', ours));
+  const culvert = start('culvert', 'waypoint', node('proxy.ts', ours));
   const bootstrap = join(folder, 'envoy.pb');
-  await writeFile(bootstrap, toBinary(BootstrapSchema, adsBootstrap(await planeOf('envoy'), certificate)));
-  const envoy = start('envoy', [ENVOY, '-c', bootstrap, '-l', 'warning', '--concurrency', '1', '--use-dynamic-base-id']);
-
-  await Promise.all([untilReady(ends), untilReady(culvert), untilListening(web, { ip: places.envoy.pod, port: HTTP_PORT })]);
-  await untilListening(envoy, { ip: places.envoy.waypoint, port: PORT.hbone });
-  await untilListening(envoy, { ip: places.envoy.grpc, port: GRPC_PORT });
+  await writeFile(bootstrap, toBinary(BootstrapSchema, adsBootstrap(XDS_PORTS.envoy, certificate)));
+  const flags = ['-l', 'warning', '--concurrency', '1', '--use-dynamic-base-id'];
+  const envoy = start('envoy', 'waypoint', [ENVOY, '-c', bootstrap, ...flags]);
+  await untilReady(culvert);
+  for (const at of [
+    { ip: places.envoy.waypoint, port: PORT.hbone },
+    { ip: places.envoy.grpc, port: GRPC_PORT },
+  ])
+    await untilListening(envoy, netns('waypoint'), at);
   const held = cleanup.move();
   return {
     folder,
     pid: (subject) => (subject === 'culvert' ? culvert : envoy).pid,
-    target: (subject, route) => {
-      if (route === 'tunnelled') return entryOf(places[subject]);
-      return { ip: places[subject][route], port: route === 'plain' ? HTTP_PORT : GRPC_PORT };
-    },
+    target: (subject, route) => ({ ip: places[subject][route], port: route === 'grpc' ? GRPC_PORT : HTTP_PORT }),
+    clientsOf: (route) => netns(route === 'tunnelled' ? 'client' : 'outside-client'),
     check: async () => void (await Promise.all(processes.map((process) => process.check()))),
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
 }
 
-/** Loopback addresses that no other process has. */
+/** Nobody has the address of the tunnelled service: connections to it are redirected. */
 function addressesOf(index: number): Addresses {
-  const ip = (last: number): string => `127.${64 + ((process.pid >> 8) & 0x7f)}.${process.pid & 0xff}.${1 + index * 10 + last}`;
-  return { waypoint: ip(0), plain: ip(1), tunnelled: ip(2), grpc: ip(3), pod: ip(4) };
-}
-
-function entryOf({ tunnelled }: Addresses): HostPort {
-  return { ip: tunnelled, port: ENTRY_PORT };
-}
-
-function endsOptions(places: Record<Subject, Addresses>, ca: ReturnType<typeof createTestCa>): EndsOptions {
-  const all = SUBJECTS.map((subject) => places[subject]);
+  const own = (last: number): string => waypointAddress(10 * (index + 1) + last);
   return {
-    entries: all.map((at) => ({
-      listen: entryOf(at),
-      waypoint: { ip: at.waypoint, port: PORT.hbone },
-      to: { ip: at.tunnelled, port: HTTP_PORT },
-    })),
-    client: ca.issue(CLIENT_ID),
-    waypointId: WAYPOINT_ID,
-    pod: ca.issue(POD_ID),
-    exits: all.map(({ pod }) => ({ ip: pod, port: PORT.hbone })),
-    grpc: all.map(({ pod }) => ({ ip: pod, port: GRPC_PORT })),
+    waypoint: own(0),
+    plain: own(1),
+    tunnelled: own(2),
+    grpc: own(3),
+    pod: addressAt('server', 11 + index),
+    outsidePod: addressAt('outside-server', 11 + index),
   };
 }
 
-function nginxConfig(addresses: readonly string[]): string {
+function endsOptions(places: Record<Subject, Addresses>, ca: ReturnType<typeof createTestCa>): [Place, EndsOptions][] {
+  const all = SUBJECTS.map((subject) => places[subject]);
+  const waypoints = Object.fromEntries(
+    all.map(({ tunnelled, waypoint }) => [
+      formatHostPort({ ip: tunnelled, port: HTTP_PORT }),
+      { ip: waypoint, port: PORT.hbone },
+    ]),
+  );
+  const exits = all.map(({ pod }) => ({ ip: pod, port: PORT.hbone }));
+  return [
+    ['client', { kind: 'entry', certificate: ca.issue(CLIENT_ID), waypointId: WAYPOINT_ID, waypoints }],
+    ['server', { kind: 'exit', certificate: ca.issue(POD_ID), at: exits }],
+    ['outside-server', { kind: 'grpc', at: all.map(({ outsidePod }) => ({ ip: outsidePod, port: GRPC_PORT })) }],
+  ];
+}
+
+function nginxConfig(name: string, addresses: readonly string[]): string {
   return `daemon off;
+user root;
 worker_processes 1;
-pid nginx.pid;
+pid nginx-${name}.pid;
 error_log stderr error;
 events { worker_connections 8192; multi_accept on; }
 http {

@@ -30,6 +30,9 @@ export const GRPC_PORT = 9090;
 export const HTTP_PATH = '/orders/list?page=2';
 export const GRPC_PATH = '/bench.Echo/Call';
 
+/** Of the L7 policy that every request is checked against, beside two that deny. */
+const RULES = 100;
+
 /** Addresses of one waypoint's own: nothing is shared between the two that are compared. */
 export interface Addresses {
   /** Where it takes tunnels. */
@@ -38,7 +41,8 @@ export interface Addresses {
   readonly plain: string;
   readonly tunnelled: string;
   readonly grpc: string;
-  /** Of the pods. */
+  /** Of the pod outside of the mesh, and of the one that ends tunnels. */
+  readonly outsidePod: string;
   readonly pod: string;
 }
 
@@ -52,9 +56,15 @@ export function resourcesOf(at: Addresses): EnvoyResources {
     serviceOf('tunnelled', at.tunnelled, HTTP_PORT, AppProtocol.HTTP11),
     serviceOf('grpc', at.grpc, GRPC_PORT, AppProtocol.GRPC),
   ];
-  const workloads = services.map((service) => workloadOf(service, at.pod));
+  const workloads = services.map((service) => workloadOf(service, service.name === 'tunnelled' ? at.pod : at.outsidePod));
   const routes = services.map(routeOf);
-  const mesh = { services, workloads, routes, policies: services.map(policyOf), trustDomains: ['cluster.local'] };
+  const mesh = {
+    services,
+    workloads,
+    routes,
+    policies: services.flatMap((service) => [denialsOf(service), hundredRulesOf(service)]),
+    trustDomains: ['cluster.local'],
+  };
   return waypointResources(
     { ...mesh, clusterDomain: 'cluster.local', rootNamespace: 'culvert-system' },
     { namespace: NAMESPACE, name: 'waypoint', className: 'istio-waypoint', services, workloads: [] },
@@ -137,7 +147,7 @@ function routeOf({ name }: Service): HTTPRoute {
   };
 }
 
-function policyOf({ name }: Service): AuthorizationPolicy {
+function denialsOf({ name }: Service): AuthorizationPolicy {
   return {
     apiVersion: 'security.istio.io/v1',
     kind: 'AuthorizationPolicy',
@@ -147,6 +157,22 @@ function policyOf({ name }: Service): AuthorizationPolicy {
       action: 'DENY',
       rules: [{ to: [{ operation: { paths: ['/admin/*', '/internal/*'] } }] }, { to: [{ operation: { methods: ['DELETE'] } }] }],
     },
+  };
+}
+
+/** The rules that let clients in come last: by identity through a tunnel, by request without one. */
+function hundredRulesOf({ name }: Service): AuthorizationPolicy {
+  const strangers = Array.from({ length: RULES - 2 }, (_, index) => ({
+    from: [{ source: { principals: [`cluster.local/ns/other/sa/stranger-${index}`] } }],
+    to: [{ operation: { ports: [String(HTTP_PORT), String(GRPC_PORT)] } }],
+  }));
+  const client = { from: [{ source: { principals: [`cluster.local/ns/${NAMESPACE}/sa/client`] } }] };
+  const request = { to: [{ operation: { methods: ['GET', 'POST'], paths: ['/orders/*', '/bench.Echo/*'] } }] };
+  return {
+    apiVersion: 'security.istio.io/v1',
+    kind: 'AuthorizationPolicy',
+    metadata: { name: `${name}-hundred-rules`, namespace: NAMESPACE },
+    spec: { targetRefs: [{ group: '', kind: 'Service', name }], action: 'ALLOW', rules: [...strangers, client, request] },
   };
 }
 

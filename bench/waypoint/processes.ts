@@ -3,11 +3,11 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
+import { runProgram } from '../../cli/lab/run.ts';
 
 /** Milliseconds. */
 const START_TIMEOUT = 20_000;
@@ -48,9 +48,10 @@ export function untilReady(process: Background): Promise<void> {
   return eventually(process, async () => /^ready$/mu.test(await process.errors()));
 }
 
-/** Until it takes connections there. */
-export function untilListening(process: Background, at: HostPort): Promise<void> {
-  return eventually(process, () => answers(at));
+/** Until it takes connections there, in that network namespace. */
+export function untilListening(process: Background, netns: string, { ip, port }: HostPort): Promise<void> {
+  const knock = ['bash', '-c', `exec 3<>/dev/tcp/${ip}/${port}`];
+  return eventually(process, async () => (await runProgram(knock, { netns })).code === 0);
 }
 
 async function eventually(process: Background, holds: () => Promise<boolean>): Promise<void> {
@@ -61,15 +62,4 @@ async function eventually(process: Background, holds: () => Promise<boolean>): P
       throw new MeshError('internal', `${process.name} is not up: ${(await process.errors()).trim().slice(-500)}`);
     await sleep(50);
   }
-}
-
-function answers({ ip, port }: HostPort): Promise<boolean> {
-  const socket = connect(port, ip);
-  return new Promise((resolve) => {
-    socket.once('connect', () => resolve(true));
-    socket.once('error', () => resolve(false));
-  }).then((result) => {
-    socket.destroy();
-    return result === true;
-  });
 }

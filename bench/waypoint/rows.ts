@@ -4,6 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { formatHostPort } from '#shared/address.ts';
+import { inNetns } from '../../cli/lab/run.ts';
 import type { Backend } from '#shared/reactor/create.ts';
 import { cpuBetween, readCpu } from '../measure/cpu.ts';
 import { parseH2load, parseWrk, requireAnswers } from '../measure/tools.ts';
@@ -11,21 +12,28 @@ import { limitOf } from '../path/limits.ts';
 import { NOT_MEASURED, type Row } from '../path/rows.ts';
 import type { RunResult } from '../path/run.ts';
 import { Measured, type Sample } from '../measured.ts';
-import { startWaypointLab, type Subject, SUBJECTS, type WaypointLab } from './lab.ts';
+import { startWaypointLab, type Subject, SUBJECTS, type WaypointLab, type WaypointRoute } from './lab.ts';
 import { GRPC_PATH, HTTP_PATH } from './mesh.ts';
 
 export interface WaypointRow {
   readonly name: string;
-  readonly route: 'plain' | 'tunnelled' | 'grpc';
+  readonly route: WaypointRoute;
   /** At most so many times what Envoy needs. */
   readonly most: number;
+  /** What is on in both while it is measured. */
+  readonly on: string;
 }
+
+const EVERYWHERE =
+  'L7 policy of 100 rules and two that deny, seven routes, access log, metrics; ends in network namespaces of their own';
+const CORE = `${EVERYWHERE}, outside of the mesh: no redirect, no tunnels`;
+const WHOLE = `${EVERYWHERE}, redirected as pods of the mesh, mTLS tunnels on both sides`;
 
 /** Issue "The native data plane", table of bars. */
 export const WAYPOINT_ROWS: readonly WaypointRow[] = [
-  { name: 'waypoint http/1.1 requests-64 cpu', route: 'plain', most: 0.6 },
-  { name: 'waypoint hbone requests-64 cpu', route: 'tunnelled', most: 0.5 },
-  { name: 'waypoint grpc streams cpu', route: 'grpc', most: 0.6 },
+  { name: 'waypoint http/1.1 requests-64 cpu', route: 'plain', most: 0.6, on: CORE },
+  { name: 'waypoint hbone requests-64 cpu', route: 'tunnelled', most: 0.5, on: WHOLE },
+  { name: 'waypoint grpc streams cpu', route: 'grpc', most: 0.6, on: CORE },
 ];
 
 export interface WaypointRun {
@@ -46,7 +54,7 @@ export async function runWaypointRows(run: WaypointRun): Promise<Row[]> {
   progress(`starting waypoints: ours with the ${backend} backend, and Envoy`);
   const measured = new Measured(run);
   const all = rows.flatMap((row) => SUBJECTS.map((subject) => keyOf(row, subject)));
-  await using lab = await measured.attempt(all, () => startWaypointLab(backend, progress));
+  await using lab = await measured.attempt(all, () => startWaypointLab(backend));
   if (lab) await measureRounds(run, lab, measured);
   return rows.map((row) => rowOf(row, { samples: measured.medians(), faults: measured.faults }));
 }
@@ -66,10 +74,10 @@ function keyOf({ name }: WaypointRow, subject: Subject): string {
 }
 
 function rowOf(row: WaypointRow, { samples, faults }: Pick<RunResult, 'samples' | 'faults'>): Row {
-  const { name, most } = row;
+  const { name, most, on } = row;
   const [own, envoy] = [keyOf(row, 'culvert'), keyOf(row, 'envoy')];
   const [ours, theirs] = [samples.get(own), samples.get(envoy)];
-  const common = { name, unit: 'CPU us', bar: `<= ${most.toFixed(2)} x peer` };
+  const common = { name, unit: 'CPU us', bar: `<= ${most.toFixed(2)} x peer`, on };
   const value = ours?.['cpuPerRequest'] ?? null;
   const peerValue = theirs?.['cpuPerRequest'];
   const peer = peerValue === undefined ? {} : { peer: 'envoy', peerValue };
@@ -81,7 +89,7 @@ function rowOf(row: WaypointRow, { samples, faults }: Pick<RunResult, 'samples' 
 }
 
 async function measure(lab: WaypointLab, { name, route }: WaypointRow, subject: Subject, seconds: number): Promise<Sample> {
-  const command = await commandOf(lab, route, subject, seconds);
+  const command = inNetns(lab.clientsOf(route), await commandOf(lab, route, subject, seconds));
   const pids = [lab.pid(subject)];
   const before = await readCpu(pids);
   const { stdout } = await promisify(execFile)(command[0] ?? '', command.slice(1), { timeout: (seconds + 20) * 1000 });

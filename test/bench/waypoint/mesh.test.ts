@@ -8,7 +8,14 @@ import { readCluster } from '../../../waypoint/xds/clusters.ts';
 import { readListener } from '../../../waypoint/xds/listeners.ts';
 import { readRouteTable } from '../../../waypoint/xds/routes.ts';
 
-const at = { waypoint: '127.1.0.1', plain: '127.1.0.2', tunnelled: '127.1.0.3', grpc: '127.1.0.4', pod: '127.1.0.5' };
+const at = {
+  waypoint: '127.1.0.1',
+  plain: '127.1.0.2',
+  tunnelled: '127.1.0.3',
+  grpc: '127.1.0.4',
+  pod: '127.1.0.5',
+  outsidePod: '127.1.0.6',
+};
 
 test('ours takes every resource, and nothing of the objects was left out', async (t) => {
   const { clusters, listeners, routes, faults } = resourcesOf(at);
