@@ -12,7 +12,7 @@ export type Place = (typeof PLACES)[number];
 
 export interface WaypointNet extends AsyncDisposable {
   /** Name of the namespace. */
-  netns(place: Place | 'waypoint'): string;
+  readonly netns: (place: Place | 'waypoint') => string;
 }
 
 /** Of one place's end, and of others behind it; all are this benchmark's own, as nothing leaves its namespaces. */

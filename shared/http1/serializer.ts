@@ -35,6 +35,7 @@ export class MessageWriter {
   #due = false;
   #framing: BodyFraming = { kind: 'none' };
   #left = 0;
+  #blocked = false;
 
   constructor(stream: Pick<ByteStream, 'write' | 'end'>, options: WriterOptions = {}) {
     this.#stream = stream;
@@ -67,6 +68,16 @@ export class MessageWriter {
     at = putValue(buffer, at, reason, 'the reason phrase');
     at = put(buffer, at, '\r\n');
     this.#begin(putFields(buffer, at, headers), framing);
+  }
+
+  /** The stream wants a pause: what was written waits in this process. */
+  get blocked(): boolean {
+    return this.#blocked;
+  }
+
+  /** The stream's onDrain, before anybody is told that he may go on. */
+  drained(): void {
+    this.#blocked = false;
   }
 
   /** Writes body octets. False: hold back until the stream's onDrain. Throws `internal` when they pass the announced length. */
@@ -114,7 +125,7 @@ export class MessageWriter {
     const length = this.#length;
     this.#length = 0;
     this.#buffer = undefined;
-    const more = length === 0 || this.#stream.write(buffer.subarray(0, length));
+    const more = length === 0 ? !this.#blocked : this.#send(buffer.subarray(0, length));
     this.#pool.give(buffer);
     return more;
   }
@@ -140,10 +151,16 @@ export class MessageWriter {
     if (chunk.length < this.#pool.size / 2) {
       this.#room(chunk.length).set(chunk, this.#length);
       this.#length += chunk.length;
-      return true;
+      return !this.#blocked;
     }
     this.flush();
-    return this.#stream.write(chunk);
+    return this.#send(chunk);
+  }
+
+  /** Also what was gathered and leaves at the end of the turn, when nobody waits for an answer, must hold the next writer back. */
+  #send(bytes: Uint8Array): boolean {
+    if (!this.#stream.write(bytes)) this.#blocked = true;
+    return !this.#blocked;
   }
 
   #room(octets: number): Buffer {

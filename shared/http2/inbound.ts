@@ -117,6 +117,7 @@ export class FrameHandler implements FrameSink {
       case FrameType.goaway:
         if (streamId !== 0) throw protocolFault('GOAWAY for a stream');
         if (payload.length < 8) throw sizeFault('GOAWAY');
+        this.#idle.spend();
         return this.#context.onGoaway(readUint31(payload, 0), readUint32(payload, 4));
       case FrameType.priority:
         if (streamId === 0) throw protocolFault('PRIORITY for stream 0');
@@ -176,7 +177,11 @@ export class FrameHandler implements FrameSink {
     if (status.startsWith('1')) {
       if (ends || status === '101') return this.#streamFault(stream, Http2Code.protocolError);
       this.#idle.spend();
-      return stream.onInformational?.(headers);
+      try {
+        return stream.onInformational?.(headers);
+      } catch (thrown) {
+        return stream.fail(thrown);
+      }
     }
     const { requestMethod } = stream;
     const bodyless =
@@ -231,7 +236,7 @@ export class FrameHandler implements FrameSink {
     if (streamId !== 0) throw protocolFault('SETTINGS for a stream');
     if (flags & Flag.ack) {
       if (payload.length > 0) throw sizeFault('SETTINGS ACK');
-      return;
+      return this.#idle.spend();
     }
     if (payload.length % 6 !== 0) throw sizeFault('SETTINGS');
     this.#question();
@@ -252,7 +257,10 @@ export class FrameHandler implements FrameSink {
   #ping(flags: number, streamId: number, payload: Uint8Array): void {
     if (streamId !== 0) throw protocolFault('PING for a stream');
     if (payload.length !== 8) throw sizeFault('PING');
-    if (flags & Flag.ack) return this.#context.onPong();
+    if (flags & Flag.ack) {
+      this.#idle.spend();
+      return this.#context.onPong();
+    }
     this.#question();
     this.#context.output.frame(FrameType.ping, Flag.ack, 0, payload);
   }

@@ -12,7 +12,7 @@ export interface Http2Limits {
   resets: Rate;
   /** Frames that ask for an answer: PING, SETTINGS (CVE-2019-9512, 9515). */
   questions: Rate;
-  /** Frames that do nothing: empty DATA, PRIORITY, unknown types, frames of closed streams (CVE-2019-9513, 9518). */
+  /** Frames that do nothing: empty DATA, PRIORITY, unknown types, frames of closed streams, answers that nobody asked for (CVE-2019-9513, 9518). */
   idleFrames: Rate;
   /** Octets of output other than DATA that wait while the peer does not read. */
   controlBacklog: number;

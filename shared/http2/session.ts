@@ -54,6 +54,8 @@ export class Http2Session {
   #sendWindow = new SendWindow(DEFAULT_WINDOW);
   #state: State = 'open';
   #goawayFromPeer = false;
+  /** The peer is not read, because it does not read. */
+  #unread = false;
   #tasks: (() => void)[] = [];
   #turnDue = false;
   #turn = (): void => this.#endOfTurn();
@@ -177,10 +179,14 @@ export class Http2Session {
       this.role === 'server',
     );
     this.#transport.start({
-      onData: (chunk) => this.#receive(reader, chunk),
+      onData: (chunk) => {
+        this.#receive(reader, chunk);
+        this.#holdBack(limits);
+      },
       onEnd: () => this.#lost(this.#gone('the peer closed the HTTP/2 connection')),
       onDrain: () => {
         this.#output.unblock();
+        this.#holdBack(limits);
         this.#guard(() => this.#pump());
       },
       onClose: (reason) => this.#die(reason),
@@ -190,6 +196,18 @@ export class Http2Session {
   #receive(reader: FrameReader, chunk: Uint8Array): void {
     if (this.#state === 'closing' || this.#state === 'closed') return;
     this.#guard(() => reader.push(chunk));
+  }
+
+  /**
+   * Heads are not under flow control: who asks and never reads would fill the memory with what he is answered. DATA alone never makes the
+   * output so long.
+   */
+  #holdBack({ controlBacklog }: Http2Limits): void {
+    const unread = this.#output.blocked && this.#output.length > controlBacklog;
+    if (unread === this.#unread) return;
+    this.#unread = unread;
+    if (unread) this.#transport.pause();
+    else this.#transport.resume();
   }
 
   /** A fault of the peer, or of a handler, ends this session and nothing else. */
@@ -251,8 +269,8 @@ export class Http2Session {
     this.#output.flush();
     this.#transport.end();
     this.#timer = this.#options.clock.after(LINGER, () => this.#transport.reset());
-    this.#endStreams(reason);
     this.#later(() => this.#options.onClose?.(reason));
+    this.#endStreams(reason);
   }
 
   #die(reason: CloseReason): void {
@@ -261,14 +279,26 @@ export class Http2Session {
     this.#state = 'closed';
     this.#pings = [];
     if (!open) return;
-    this.#endStreams(reason);
-    this.#options.onClose?.(reason);
+    try {
+      this.#endStreams(reason);
+    } finally {
+      this.#options.onClose?.(reason);
+    }
   }
 
   #endStreams(reason: CloseReason): void {
     const lost: CloseReason =
       reason.kind === 'error' ? reason : { kind: 'error', error: this.#gone('the HTTP/2 connection was closed') };
-    for (const stream of this.#streams.all()) stream.terminate(lost);
+    let fault: { readonly thrown: unknown } | undefined;
+    for (const stream of this.#streams.all()) {
+      try {
+        stream.terminate(lost);
+      } catch (thrown) {
+        // The others must hear of their end all the same: their users hold sockets for them.
+        fault ??= { thrown };
+      }
+    }
+    if (fault) throw fault.thrown;
   }
 
   // --- output ---

@@ -81,6 +81,14 @@ t.test('the table and the picture', (t) => {
   t.match(table, /direct 10 +0\.50 +>= 0\.60 x peer +NO/);
   t.match(table, /2 rows, 1 short of their bar/);
   t.match(formatRows(rows.slice(0, 1)), /1 rows, all at their bar/);
+  t.notMatch(table, /on in both/, 'where rows have nothing of their own to say');
+  const noted = rows.map((row) => ({ ...row, on: 'access log' }));
+  for (const some of [noted, noted.slice(0, 1)])
+    t.match(
+      formatRows(some),
+      /\n\non in both:\n {2}hbone stream-1 against direct: access log\n/,
+      'what is on stands with its row',
+    );
   const svg = rowsSvg(rows, 'a < b & c');
   t.match(svg, /^<svg /);
   t.match(svg, /a &lt; b &amp; c/);

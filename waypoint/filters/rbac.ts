@@ -16,14 +16,13 @@ import { ipToBytes } from '#shared/address.ts';
 import { type ConnectionInfo, lookupHeader, pathOnly, type RequestHead } from '../http/request.ts';
 import { headerTest, stringTest } from '../xds/string-match.ts';
 import { only, type Path } from '../xds/strict.ts';
+import { allOf, anyOf, type Condition, type HeadTest, not, ofHead } from './condition.ts';
 
 /** What a rule looks at. `head` is missing on TCP chains, where header and path tests match nothing. */
 export interface Subject {
   readonly connection: ConnectionInfo;
   readonly head: RequestHead | undefined;
 }
-
-type Test = (subject: Subject) => boolean;
 
 export interface Verdict {
   readonly allowed: boolean;
@@ -41,21 +40,61 @@ export function readRbac(rules: RBAC | undefined, path: Path): (subject: Subject
   if (!rules) return path.refuse('is missing');
   only(RBACSchema, rules, path, ['action', 'policies']);
   if (rules.action === RBAC_Action.LOG) path.at('action').refuse('LOG is not supported');
-  const policies = Object.entries(rules.policies).map(([name, policy]) => {
+  const policies = Object.entries(rules.policies).map(([name, policy]): ReadPolicy => {
     const at = path.at(`policies["${name}"]`);
     only(PolicySchema, policy, at, ['permissions', 'principals']);
     const permissions = policy.permissions.map((permission, index) => readPermission(permission, at.at('permissions', index)));
     const principals = policy.principals.map((principal, index) => readPrincipal(principal, at.at('principals', index)));
-    return { name, test: allOf([anyOf(permissions), anyOf(principals)]) };
+    return { name, condition: allOf([anyOf(permissions), anyOf(principals)]) };
   });
   const onMatch = rules.action === RBAC_Action.ALLOW;
-  return (subject) => {
-    const found = policies.find(({ test }) => test(subject));
-    return { allowed: found ? onMatch : !onMatch, policy: found?.name ?? 'none' };
+  const kept = new WeakMap<ConnectionInfo, Left>();
+  return ({ connection, head }) => {
+    let left = kept.get(connection);
+    if (!left) {
+      left = leftOf(policies, connection);
+      kept.set(connection, left);
+    }
+    for (const { name, test } of left.policies) if (test === true || test(head)) return { allowed: onMatch, policy: name };
+    for (let at = left.end; at < policies.length; at += 1) {
+      const policy = policies[at];
+      const test = policy?.condition(connection) ?? false;
+      if (policy && (test === true || (test !== false && test(head)))) return { allowed: onMatch, policy: policy.name };
+    }
+    return { allowed: !onMatch, policy: 'none' };
   };
 }
 
-function readPermission(permission: Permission, path: Path): Test {
+interface ReadPolicy {
+  readonly name: string;
+  readonly condition: Condition;
+}
+
+/** What is left to ask of the requests of a connection. */
+interface Left {
+  /** Those that the connection alone does not rule out, in their order. */
+  readonly policies: readonly { readonly name: string; readonly test: true | HeadTest }[];
+  /** Where those begin that were not looked at. */
+  readonly end: number;
+}
+
+/** What is remembered for a connection, policies: some 40 bytes each. Those behind them are looked at for each request. */
+const MAX_KEPT = 100;
+
+/** Behind a policy that holds for every request nobody looks. */
+function leftOf(all: readonly ReadPolicy[], connection: ConnectionInfo): Left {
+  const policies: { name: string; test: true | HeadTest }[] = [];
+  for (const [index, { name, condition }] of all.entries()) {
+    if (policies.length === MAX_KEPT) return { policies, end: index };
+    const test = condition(connection);
+    if (test === false) continue;
+    policies.push({ name, test });
+    if (test === true) break;
+  }
+  return { policies, end: all.length };
+}
+
+function readPermission(permission: Permission, path: Path): Condition {
   const supported = ['and_rules', 'or_rules', 'any', 'header', 'url_path', 'destination_ip', 'destination_port', 'not_rule'];
   only(PermissionSchema, permission, path, supported);
   const { rule } = permission;
@@ -74,18 +113,18 @@ function readPermission(permission: Permission, path: Path): Test {
       return onPath(stringTest(rule.value.rule.value, path.at('url_path.path')));
     case 'destinationIp': {
       const test = cidrTest(rule.value, path.at('destination_ip'));
-      return ({ connection }) => test(connection.destination.ip);
+      return (connection) => test(connection.destination.ip);
     }
     case 'destinationPort': {
       const port = rule.value;
-      return ({ connection }) => connection.destination.port === port;
+      return (connection) => connection.destination.port === port;
     }
     default:
       return path.refuse('is empty');
   }
 }
 
-function readPrincipal(principal: Principal, path: Path): Test {
+function readPrincipal(principal: Principal, path: Path): Condition {
   const supported = ['and_ids', 'or_ids', 'any', 'header', 'url_path', 'direct_remote_ip', 'remote_ip', 'filter_state', 'not_id'];
   only(PrincipalSchema, principal, path, supported);
   const { identifier } = principal;
@@ -106,38 +145,26 @@ function readPrincipal(principal: Principal, path: Path): Test {
     case 'directRemoteIp':
     case 'remoteIp': {
       const test = cidrTest(identifier.value, path.at('direct_remote_ip'));
-      return ({ connection }) => test(connection.remote.ip);
+      return (connection) => test(connection.remote.ip);
     }
     case 'filterState': {
       const at = path.at('filter_state');
       only(FilterStateMatcherSchema, identifier.value, at, ['key', 'string_match']);
       const read = FILTER_STATE[identifier.value.key] ?? at.at('key').refuse(`"${identifier.value.key}" is not known`);
       const test = stringTest(identifier.value.matcher.value, at.at('string_match'));
-      return ({ connection }) => test(read(connection));
+      return (connection) => test(read(connection));
     }
     default:
       return path.refuse('is empty');
   }
 }
 
-function onHeaders(test: ReturnType<typeof headerTest>): Test {
-  return ({ head }) => head !== undefined && test((name) => lookupHeader(head, name));
+function onHeaders(test: ReturnType<typeof headerTest>): Condition {
+  return ofHead((head) => test((name) => lookupHeader(head, name)));
 }
 
-function onPath(test: (value: string) => boolean): Test {
-  return ({ head }) => head !== undefined && test(pathOnly(head.path));
-}
-
-function allOf(tests: readonly Test[]): Test {
-  return (subject) => tests.every((test) => test(subject));
-}
-
-function anyOf(tests: readonly Test[]): Test {
-  return (subject) => tests.some((test) => test(subject));
-}
-
-function not(test: Test): Test {
-  return (subject) => !test(subject);
+function onPath(test: (value: string) => boolean): Condition {
+  return ofHead((head) => test(pathOnly(head.path)));
 }
 
 export function cidrTest(range: CidrRange, path: Path): (ip: string) => boolean {

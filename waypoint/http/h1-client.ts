@@ -40,7 +40,7 @@ export class H1Client implements ClientConnection {
     stream.start({
       onData: (chunk) => this.#onData(chunk),
       onEnd: () => this.#onEnd(),
-      onDrain: () => (this.#tunnel ? this.#tunnel.drained() : this.#current?.handler?.onDrain()),
+      onDrain: () => this.#onDrain(),
       onClose: (reason) => this.#lost(reason),
     });
   }
@@ -83,6 +83,12 @@ export class H1Client implements ClientConnection {
     } catch (error) {
       this.#fail(MeshError.from(error, 'protocol_error'));
     }
+  }
+
+  #onDrain(): void {
+    this.#writer.drained();
+    if (this.#tunnel) this.#tunnel.drained();
+    else this.#current?.handler?.onDrain();
   }
 
   #onHead(wire: WireHead, framing: BodyFraming): void {

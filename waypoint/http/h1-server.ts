@@ -53,7 +53,7 @@ export class H1Server implements MessageHost, Expiring {
     stream.start({
       onData: (chunk) => this.#onData(chunk),
       onEnd: () => this.#onEnd(),
-      onDrain: () => this.#current?.drained(),
+      onDrain: () => this.#onDrain(),
       onClose: (reason) => this.#onStreamClose(reason),
     });
   }
@@ -117,10 +117,20 @@ export class H1Server implements MessageHost, Expiring {
     this.#onRequest(message);
   }
 
-  /** A message has been answered: goes on with the next one when it has been read, too. */
+  #onDrain(): void {
+    this.writer.drained();
+    this.#current?.drained();
+    this.onDone();
+  }
+
+  /**
+   * A message has been answered: goes on with the next one when it has been read, too, and the client takes its answers. Who only asks
+   * would fill our memory with them.
+   */
   onDone(): void {
     const message = this.#current;
     if (!message?.done || this.#reading || this.#closed) return;
+    if (this.writer.blocked && message.keepAlive && !this.#ended) return;
     this.#current = undefined;
     if (!message.keepAlive || this.#ended) {
       this.writer.flush();

@@ -180,6 +180,8 @@ class Transfer implements ResponseEvents, BodyHandler {
     record.details = 'via_upstream';
     record.grpcStatus = head.headers.get('grpc-status');
     stripHopByHop(head.headers);
+    // Of no body there is no length to tell (RFC 9110, section 8.6).
+    if (head.status === 204) head.headers.remove('content-length');
     this.#editResponse(head);
     head.headers.set('x-envoy-upstream-service-time', String(Math.round(record.serviceTime)));
     this.#message.respond(head, ended);

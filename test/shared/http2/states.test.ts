@@ -1,7 +1,10 @@
 // What each frame does in each state of a stream (RFC 9113, section 5.1).
 import { test } from 'tap';
 import { encodeSettings, Flag, FrameType, PREFACE, SettingId, type SettingList } from '#shared/http2/frames.ts';
-import { frame, OPENING, RawPeer, REQUEST, SETTINGS, uint32 } from '../../harness/raw-http2.ts';
+import { systemClock } from '#shared/clock.ts';
+import { Http2Session } from '#shared/http2/session.ts';
+import type { ByteStream, StreamHandler } from '#shared/reactor/api.ts';
+import { frame, HeaderMaker, OPENING, RawPeer, REQUEST, SETTINGS, uint32 } from '../../harness/raw-http2.ts';
 
 const ENDED = Flag.endHeaders | Flag.endStream;
 const settings = (list: SettingList): Buffer => frame(FrameType.settings, 0, 0, encodeSettings(list));
@@ -108,6 +111,66 @@ test('5.1: what is under way to a stream that was reset here is ignored, and ans
   t.equal(peer.frames.filter(({ type, id }) => type === FrameType.rstStream && id === 1).length, 1);
   t.equal(peer.closed, undefined);
 });
+
+test('what throws when a stream hears of its end keeps it from no other, nor from the session', async (t) => {
+  for (const end of ['the peer resets', 'the peer breaks the protocol'] as const) {
+    const wire = new Wire();
+    const told: string[] = [];
+    const session = new Http2Session(wire, {
+      role: 'server',
+      clock: systemClock,
+      onStream: (stream) =>
+        stream.start({
+          ...quiet,
+          onClose: () => {
+            told.push(`stream ${stream.id}`);
+            if (stream.id === 1) throw new Error('a fault of ours');
+          },
+        }),
+      onClose: () => void told.push('session'),
+    });
+    const peer = new HeaderMaker();
+    wire.handler?.onData(Buffer.concat([OPENING, ...[1, 3, 5].map((id) => peer.headers(id, REQUEST))]));
+    const fault = (): void =>
+      end === 'the peer resets'
+        ? wire.handler?.onClose({ kind: 'reset', remote: true })
+        : wire.handler?.onData(frame(FrameType.data, 0, 0));
+    t.throws(fault, { message: 'a fault of ours' }, 'the reactor tells it');
+    await new Promise(setImmediate);
+    t.same(told, ['stream 1', 'stream 3', 'stream 5', 'session'], end);
+    t.equal(session.streams, 0);
+  }
+});
+
+test('what throws at an interim head ends its stream, and no other', async (t) => {
+  const peer = new RawPeer({ role: 'client' });
+  const [first, second] = [peer.session.request(REQUEST), peer.session.request(REQUEST)];
+  first.onInformational = () => {
+    throw new Error('a fault of ours');
+  };
+  let answered = false;
+  second.onResponse = () => void (answered = true);
+  peer.send(SETTINGS, peer.headers(1, [[':status', '103']]), peer.headers(3, [[':status', '200']]));
+  await peer.until(() => answered && peer.reset(1) !== undefined);
+  t.equal(peer.reset(1), 'INTERNAL_ERROR');
+  t.equal(peer.closed, undefined);
+});
+
+/** A transport that swallows what is written; the test is its reactor. */
+class Wire implements ByteStream {
+  readonly buffered = 0;
+  handler: StreamHandler | undefined;
+  start(handler: StreamHandler): void {
+    this.handler = handler;
+  }
+  write(): boolean {
+    return true;
+  }
+  end(): void {}
+  reset(): void {}
+  pause(): void {}
+  resume(): void {}
+}
 
 test('what throws in the handler of a stream ends that stream, and no other', async (t) => {
   const fault = (): void => {

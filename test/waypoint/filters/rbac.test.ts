@@ -128,3 +128,36 @@ test('what cannot be checked never opens a door, and is said', async (t) => {
   t.equal(faultsOf({ action: 'AUDIT', rules: [{}] }, 'http').length, 1);
   t.match(faultsOf({ rules: [source({ ipBlocks: ['10.0.0.0/99'] })] }, 'http'), [{ reason: /not an address or CIDR/u }]);
 });
+
+test('what is remembered for a connection is the connection’s own, and what depends on the request is asked anew', async (t) => {
+  const strangers = Array.from({ length: 300 }, (_, index) => source({ principals: [`cluster.local/ns/other/sa/s${index}`] }));
+  const paths = Array.from({ length: 300 }, (_, index) => operation({ paths: [`/p${index}`] }));
+  const rules = [...strangers, ...paths, { ...source({ namespaces: ['shop'] }), ...operation({ methods: ['PUT'] }) }];
+  const [check] = rbacRules(allow(...rules), 'http', () => undefined).map((set) => readRbac(set, new Path()));
+  const connectionOf = (peer: string) => ({
+    peer: `spiffe://cluster.local/ns/${peer}`,
+    local: '',
+    remote: { ip: '10.1.2.3', port: 1 },
+    destination: { ip: '10.96.0.1', port: 80 },
+  });
+  const head = (path: string, method = 'GET') => ({
+    method,
+    path,
+    authority: 'echo',
+    scheme: 'http',
+    protocol: 'HTTP/1.1' as const,
+    headers: new Headers(),
+  });
+  const [client, known] = [connectionOf('shop/sa/client'), connectionOf('other/sa/s299')];
+  for (const round of [1, 2]) {
+    const policyOf = (connection: typeof client, asked: ReturnType<typeof head> | undefined): string | undefined =>
+      check?.({ connection, head: asked }).policy;
+    t.equal(policyOf(client, head('/')), 'none', `round ${round}`);
+    t.equal(policyOf(client, head('/p0')), 'ns[shop]-policy[p]-rule[300]', 'the first that is left');
+    t.equal(policyOf(client, head('/p299')), 'ns[shop]-policy[p]-rule[599]', 'one beyond what is remembered');
+    t.equal(policyOf(client, head('/', 'PUT')), 'ns[shop]-policy[p]-rule[600]');
+    t.equal(policyOf(client, undefined), 'none', 'without a head, header and path tests match nothing');
+    t.equal(policyOf(known, head('/p7')), 'ns[shop]-policy[p]-rule[299]', 'by the connection alone, whatever is asked');
+    t.equal(policyOf(known, undefined), 'ns[shop]-policy[p]-rule[299]');
+  }
+});

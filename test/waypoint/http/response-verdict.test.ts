@@ -77,7 +77,7 @@ async function outcomeOf(lab: WaypointLab, index: number, { method = 'GET' }: Od
         response.on('close', () => done('refused'));
         response.on('end', () => {
           const trailers = response.rawTrailers.length > 0 ? ` ${response.rawTrailers.join(' ')}` : '';
-          done(status === 502 || status === 503 ? 'refused' : words(status, body, trailers));
+          done(status === 502 || status === 503 ? 'refused' : words(status, body, `${framingOf(response)}${trailers}`));
         });
       });
       request.on('upgrade', (response, stream, first: Buffer) => {
@@ -96,6 +96,12 @@ async function outcomeOf(lab: WaypointLab, index: number, { method = 'GET' }: Od
   } finally {
     socket.destroy();
   }
+}
+
+/** How the waypoint framed the answer for its client. */
+function framingOf({ headers }: http.IncomingMessage): string {
+  const length = headers['content-length'];
+  return ` ${headers['transfer-encoding'] ?? (length === undefined ? 'no body' : `length ${length}`)}`;
 }
 
 test('the same verdict as Envoy', { skip: noEnvoy, timeout: 240_000 }, async (t) => {

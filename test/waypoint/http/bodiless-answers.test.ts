@@ -1,4 +1,4 @@
-// What a backend sends before its answer, or in place of one: 1xx heads and switched protocols.
+// Heads of a backend that have no body: 1xx heads before its answer, switched protocols, 204.
 import { createServer } from 'node:net';
 import type { Test } from 'tap';
 import { AppProtocol } from '#shared/gen/istio/workload/workload_pb.ts';
@@ -52,6 +52,13 @@ testOnBackends('an interim head goes on without what concerns the backend’s co
     'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: X, keep-alive\r\nX: y\r\nKeep-Alive: 5\r\nContent-Length: 0\r\n\r\n';
   const text = await ask(hint + ABC, /abc$/u);
   t.match(text, /^HTTP\/1\.1 103 Early Hints\r\nlink: <\/a>\r\n\r\nHTTP\/1\.1 200 OK\r\n/u);
+});
+
+testOnBackends('a 204 that tells a length goes on without it', { timeout: 30_000 }, async (t, kind) => {
+  const ask = await setUp(t, kind);
+  const text = await ask('HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nX: y\r\n\r\n', /\r\n\r\n/u);
+  t.match(text, /^HTTP\/1\.1 204 No Content\r\nx: y\r\n/u);
+  t.notMatch(text, /content-length/iu);
 });
 
 testOnBackends('a backend that sends interim heads without end is refused', { timeout: 30_000 }, async (t, kind) => {

@@ -1,0 +1,93 @@
+// Clients that do not read what they get: what waits for them in the waypoint stays small.
+import { test } from 'tap';
+import { systemClock } from '#shared/clock.ts';
+import { MessageWriter } from '#shared/http1/serializer.ts';
+import { BufferPool } from '#shared/http2/output.ts';
+import type { ByteStream, StreamHandler } from '#shared/reactor/api.ts';
+import { Expiry } from '../../../waypoint/expiry.ts';
+import { H1Server } from '../../../waypoint/http/h1-server.ts';
+import { Headers } from '../../../waypoint/http/request.ts';
+
+/** To a client that reads only when read() is called: write() asks for a pause from the first octet on. */
+class UnreadStream implements ByteStream {
+  buffered = 0;
+  paused = false;
+  #handler: StreamHandler | undefined;
+
+  start(handler: StreamHandler): void {
+    this.#handler = handler;
+  }
+
+  receive(text: string): void {
+    this.#handler?.onData(Buffer.from(text, 'latin1'));
+  }
+
+  read(): void {
+    this.buffered = 0;
+    this.#handler?.onDrain();
+  }
+
+  write(chunk: Uint8Array): boolean {
+    this.buffered += chunk.length;
+    return false;
+  }
+
+  end(): void {}
+  reset(): void {}
+  pause(): void {
+    this.paused = true;
+  }
+  resume(): void {
+    this.paused = false;
+  }
+}
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+test('a client that pipelines requests and reads no answer is answered only as it reads', async (t) => {
+  const stream = new UnreadStream();
+  let answered = 0;
+  const deps = {
+    expiry: new Expiry(systemClock),
+    buffers: new BufferPool(4096, 4),
+    defer: (task: () => void) => void setImmediate(task),
+  };
+  void new H1Server(
+    stream,
+    deps,
+    (message) => {
+      answered += 1;
+      message.respond({ status: 403, headers: new Headers([['content-length', '0']]) }, true);
+    },
+    () => undefined,
+  );
+  const request = 'GET / HTTP/1.1\r\nhost: a\r\n\r\n';
+  for (let turn = 0; turn < 200; turn += 1) {
+    if (!stream.paused) stream.receive(request.repeat(100));
+    await nextTurn();
+  }
+  t.ok(answered <= 2, `${answered} answers wait`);
+  t.ok(stream.buffered < 1000, `${stream.buffered} octets wait`);
+  t.ok(stream.paused, 'no more requests are read');
+  const before = answered;
+  for (let turn = 0; turn < 100; turn += 1) {
+    stream.read();
+    await nextTurn();
+  }
+  t.ok(answered >= before + 30, `it goes on as the client reads: ${answered}`);
+});
+
+test('small pieces hold their writer back as large ones do', async (t) => {
+  const stream = new UnreadStream();
+  const tasks: (() => void)[] = [];
+  const writer = new MessageWriter(stream, { defer: (task) => void tasks.push(task), buffers: new BufferPool(4096, 4) });
+  writer.response(200, [['transfer-encoding', 'chunked']], { kind: 'chunked' });
+  t.equal(writer.write(Buffer.alloc(10)), true, 'before anything was sent');
+  for (const task of tasks.splice(0)) task();
+  t.equal(writer.blocked, true);
+  t.equal(writer.write(Buffer.alloc(10)), false, 'the last turn’s are still there');
+  writer.drained();
+  for (const task of tasks.splice(0)) task();
+  writer.drained();
+  t.equal(writer.write(Buffer.alloc(10)), true, 'the client has read them');
+});
