@@ -1,5 +1,5 @@
 // Odd responses of a backend, through our waypoint and through a real Envoy with the same configuration: both must hand on the same, or
-// both refuse. Where we are stricter, the corpus says why (docs/decisions/0018-responses.md).
+// both refuse. Where we are stricter, the corpus says why (docs/decisions/0021-odd-responses.md).
 import http from 'node:http';
 import { createServer, type Server } from 'node:net';
 import { test } from 'tap';
