@@ -1,12 +1,11 @@
-// The data plane in worker threads, seen from the main thread: tells them of the mesh, of certificates and of pods, and adds up what they
+// The data plane in worker threads, seen from the main thread: tells them of the mesh, of certificates and of pods, and reads what they
 // count.
 import type { Clock } from '#shared/clock.ts';
-import { MeshError } from '#shared/errors.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
 import type { NetnsFd } from '#shared/reactor/api.ts';
 import type { Readiness } from '#shared/lifecycle/readiness.ts';
+import { FollowedNumbers } from '#shared/telemetry/followed-numbers.ts';
 import type { Log, Logging } from '#shared/telemetry/log.ts';
-import { MetricReports } from '#shared/telemetry/metric-report.ts';
 import type { Family, Metrics } from '#shared/telemetry/metrics.ts';
 import type { ProfileSource } from '#shared/telemetry/profile-source.ts';
 import type { CertificateFeed } from '../certificates.ts';
@@ -22,9 +21,6 @@ import type { ConnectionView, ToWorker, WorkerStart } from './protocol.ts';
 import { WorkerSlot } from './slot.ts';
 import { SocketKeeper } from './socket-keeper.ts';
 import { WorkerThreads } from './threads.ts';
-
-/** How long a scrape waits for a worker that is busy, ms. */
-const REPORT_TIMEOUT = 1000;
 
 /** Descriptors above this number are not closed for a worker that could not do it itself. */
 const MAX_NOTED = 1 << 20;
@@ -69,7 +65,7 @@ class WorkerPool implements DataPlane {
   readonly #slots: readonly WorkerSlot[];
   readonly #pods = new Map<string, PlacedPod>();
   readonly #held: Int32Array;
-  readonly #reports: MetricReports;
+  readonly #numbers: FollowedNumbers;
   readonly #restarts: Family;
   readonly #blockers = new Map<number, Disposable>();
   readonly #follow = new DisposableStack();
@@ -84,7 +80,7 @@ class WorkerPool implements DataPlane {
     this.sockets = new SocketKeeper(deps.config, count);
     this.#log = deps.logging.scope('workers');
     this.#held = new Int32Array(new SharedArrayBuffer(count * Int32Array.BYTES_PER_ELEMENT));
-    this.#reports = new MetricReports(deps.metrics);
+    this.#numbers = new FollowedNumbers(deps.metrics);
     this.#restarts = deps.metrics.counter('culvert_worker_restarts_total', 'Data workers that ended and were replaced');
     this.#restarts.cell();
     this.#slots = Array.from({ length: count }, (_, index) => this.#slot(index));
@@ -108,7 +104,7 @@ class WorkerPool implements DataPlane {
     this.#follow.defer(store.onChange((changes) => this.#tellAll({ kind: 'state', changes })));
     this.#follow.defer(feed.follow((identity, certificate) => this.#tellAll({ kind: 'certificate', identity, certificate })));
     logging.filter.onChange = () => this.#tellAll({ kind: 'log-levels', levels: logging.filter.toString() });
-    metrics.beforeRender(() => this.#collect());
+    metrics.beforeRender(() => this.#numbers.read());
     this.#started = Promise.all(this.#slots.map((slot) => slot.start())).then(() => undefined);
     // Who waits for it is told, also later.
     this.#started.catch(() => undefined);
@@ -182,7 +178,7 @@ class WorkerPool implements DataPlane {
       },
       onLost: () => {
         this.#restarts.add(1);
-        this.#reports.forget(index);
+        this.#numbers.forget(index);
         Atomics.store(this.#held, index, 0);
         if (!this.#blockers.has(index)) this.#blockers.set(index, readiness.block('data worker'));
       },
@@ -192,8 +188,8 @@ class WorkerPool implements DataPlane {
             return certificates.get(message.identity);
           case 'need-address':
             return demand?.fetch(message.name).then(() => undefined);
-          case 'metrics':
-            this.#reports.merge(index, message.report);
+          case 'numbers':
+            this.#numbers.hear(index, message.news);
             return undefined;
           case 'log':
             logging.relay(message.text);
@@ -237,21 +233,5 @@ class WorkerPool implements DataPlane {
 
   #tellAll(message: ToWorker): void {
     for (const slot of this.#slots) slot.send(message);
-  }
-
-  async #collect(): Promise<void> {
-    await Promise.all(
-      this.#slots.map(async (slot, index) => {
-        const late = Promise.withResolvers<undefined>();
-        const timer = this.#deps.clock.after(REPORT_TIMEOUT, () => late.resolve(undefined));
-        const asked = slot.ask({ kind: 'metrics' }).then(
-          // A late report counts for the next scrape: its worker has told it.
-          (report) => this.#reports.merge(index, report),
-          (thrown: unknown) => this.#log.debug('no report of a worker', { worker: index, error: MeshError.from(thrown) }),
-        );
-        await Promise.race([asked, late.promise]);
-        timer.cancel();
-      }),
-    );
   }
 }

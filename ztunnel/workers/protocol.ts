@@ -4,8 +4,8 @@ import type { ErrorCode } from '#shared/errors.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
 import type { SpiffeId } from '#shared/ids.ts';
-import type { FamilyReport } from '#shared/telemetry/metric-report.ts';
 import type { LogFormat } from '#shared/telemetry/log.ts';
+import type { Announcement } from '#shared/telemetry/shared-numbers.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import type { TrackedConnection } from '../proxy/connection-tracker.ts';
 import type { PodPlace } from '../proxy/proxy-set.ts';
@@ -47,7 +47,6 @@ export type ToWorker =
   | { readonly kind: 'take-relays' }
   /** Of a pod that it serves; the worker owns the descriptors. */
   | { readonly kind: 'resume-relay'; readonly relay: HandedRelay }
-  | { readonly kind: 'metrics' }
   | { readonly kind: 'cpu-profile'; readonly seconds: number; readonly frequency: number }
   | { readonly kind: 'heap-snapshot' }
   | { readonly kind: 'collect-garbage'; readonly all: boolean }
@@ -61,8 +60,8 @@ export type FromWorker =
   /** Answered when the state that was sent before holds what there is of the name. */
   | { readonly kind: 'need-address'; readonly name: string }
   | { readonly kind: 'log'; readonly text: string }
-  /** What was counted since the last report, when the thread ends. */
-  | { readonly kind: 'metrics'; readonly report: readonly FamilyReport[] };
+  /** Where a new number is. */
+  | { readonly kind: 'numbers'; readonly news: Announcement };
 
 /** What requests are answered with; other messages are not answered. */
 export interface Answers {
@@ -70,7 +69,6 @@ export interface Answers {
   'stop-pod': undefined;
   connections: readonly ConnectionView[];
   'take-relays': readonly HandedRelay[];
-  metrics: readonly FamilyReport[];
   /** As its file says. */
   'cpu-profile': string;
   'heap-snapshot': string;

@@ -4,9 +4,9 @@ import { MeshError } from '#shared/errors.ts';
 import { releaseAllMemory, releaseGarbage } from '#shared/lifecycle/start-memory.ts';
 import type { LogSink } from '#shared/telemetry/log.ts';
 import { Logging } from '#shared/telemetry/log.ts';
-import { takeReport } from '#shared/telemetry/metric-report.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
 import { thisThread } from '#shared/telemetry/profile-source.ts';
+import { SharedNumbers } from '#shared/telemetry/shared-numbers.ts';
 import type { PodProxy } from '../inpod/pod-manager.ts';
 import { startPodProxy } from '../proxy/proxy-set.ts';
 import { resumeRelay } from '../proxy/resume.ts';
@@ -25,7 +25,6 @@ const LOG_BATCH = 16 * 1024;
 export class WorkerThread implements Disposable {
   readonly #channel: Channel<ToWorker, FromWorker>;
   readonly #logging: Logging;
-  readonly #metrics = new Metrics();
   readonly #store: MeshStore;
   readonly #certificates: CertificateMirror;
   readonly #serving: Serving;
@@ -51,7 +50,7 @@ export class WorkerThread implements Disposable {
       store: this.#store,
       demand: config.xdsOnDemand ? { fetch: (name) => this.#channel.ask({ kind: 'need-address', name }) } : undefined,
       certificates: this.#certificates,
-      metrics: this.#metrics,
+      metrics: new Metrics({ shared: new SharedNumbers((news) => this.#channel.send({ kind: 'numbers', news })) }),
       logging: this.#logging,
       clock: systemClock,
       maxConnections,
@@ -64,7 +63,6 @@ export class WorkerThread implements Disposable {
 
   /** Closes every connection and writes the last lines. */
   [Symbol.dispose](): void {
-    this.#channel.send({ kind: 'metrics', report: takeReport(this.#metrics) });
     this.#serving[Symbol.dispose]();
     this.#logging.flush();
   }
@@ -92,8 +90,6 @@ export class WorkerThread implements Disposable {
       case 'resume-relay':
         void resumeRelay(this.#serving.context, message.relay);
         return undefined;
-      case 'metrics':
-        return takeReport(this.#metrics);
       case 'cpu-profile':
         return thisThread.cpu(message.seconds, message.frequency);
       case 'heap-snapshot':
