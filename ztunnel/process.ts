@@ -9,7 +9,7 @@ import { Logging } from '#shared/telemetry/log.ts';
 import { istioMetadata } from '#shared/xds/node.ts';
 import { loadConfig } from './config.ts';
 import { headersOf, MESH_FILE } from './proxy-config.ts';
-import { WorkerThreads } from './workers/threads.ts';
+import { WorkerThreads } from '#shared/workers/threads.ts';
 
 /** Of the control group; Node tells a huge number where there is none. */
 function memoryLimit(): number | undefined {

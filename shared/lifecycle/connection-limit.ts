@@ -1,9 +1,9 @@
-// How many connections this ztunnel holds at a time, whether it has the memory for more, and how many handshakes it begins in a second.
+// How many connections this proxy holds at a time, whether it has the memory for more, and how many handshakes it begins in a second.
 // Beyond that new ones are refused and counted, before descriptors, memory or time run out and everything suffers.
-import { MeshError } from '#shared/errors.ts';
-import type { TokenBucket } from '#shared/lifecycle/token-bucket.ts';
-import { PORT } from '#shared/ports.ts';
-import type { Family, Metrics } from '#shared/telemetry/metrics.ts';
+import { MeshError } from '../errors.ts';
+import type { TokenBucket } from './token-bucket.ts';
+import { PORT } from '../ports.ts';
+import type { Family, Metrics } from '../telemetry/metrics.ts';
 
 /** What the connection came in by: a listener of the pod, or a tunnel of an accepted connection. */
 export type Entrance = 'outbound' | 'plaintext' | 'hbone' | 'socks5' | 'tunnel';
