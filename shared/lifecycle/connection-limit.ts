@@ -72,6 +72,20 @@ export class ConnectionLimit {
     Atomics.add(held, own, 1);
   }
 
+  /** The thread with the fewest connections, when it would still not have more than this one with one of them; undefined: none. */
+  lighter(): number | undefined {
+    const { held, own } = this.#places;
+    let least = own;
+    for (let i = 0; i < held.length; i++) if (Atomics.load(held, i) < Atomics.load(held, least)) least = i;
+    return Atomics.load(held, least) + 1 < Atomics.load(held, own) ? least : undefined;
+  }
+
+  /** A place of this thread is another one's from now on. */
+  pass(to: number): void {
+    Atomics.sub(this.#places.held, this.#places.own, 1);
+    Atomics.add(this.#places.held, to, 1);
+  }
+
   /** Gives a place back. */
   leave(): void {
     Atomics.sub(this.#places.held, this.#places.own, 1);

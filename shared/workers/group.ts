@@ -59,6 +59,9 @@ export class WorkerGroup<In extends Kind, Out extends Kind, Answers> {
     this.#numbers = new FollowedNumbers(deps.metrics);
     this.#restarts = deps.metrics.counter('culvert_worker_restarts_total', 'Data workers that ended and were replaced');
     this.#restarts.cell();
+    deps.metrics.gauge('culvert_worker_connections', 'Connections that a data worker has', ['worker'], (family) => {
+      for (const [index, count] of this.held.entries()) family.cell(String(index)).value = count;
+    });
     this.slots = Array.from({ length: count }, (_, index) => this.#slot(index));
   }
 
@@ -129,6 +132,8 @@ export class WorkerGroup<In extends Kind, Out extends Kind, Answers> {
 
   #common(index: number): CommonStart {
     const { logging, openFiles } = this.#deps;
+    // Others may have given it connections since the worker before it ended.
+    Atomics.store(this.held, index, 0);
     return {
       index,
       held: this.held,
