@@ -6,6 +6,7 @@ import { MeshError } from '#shared/errors.ts';
 import { memoryLimit } from '#shared/lifecycle/memory-watch.ts';
 import { run } from '#shared/lifecycle/run.ts';
 import { keepGarbageYoung } from '#shared/lifecycle/young-garbage.ts';
+import { giveBackMemory } from '#shared/os/footprint.ts';
 import { raiseOpenFileLimit } from '#shared/os/rlimit.ts';
 import { Logging } from '#shared/telemetry/log.ts';
 import { writeLines } from '#shared/telemetry/stdout-sink.ts';
@@ -42,4 +43,5 @@ await run({
     accessLog.flush();
     logging.flush();
   },
+  giveBack: giveBackMemory,
 });
