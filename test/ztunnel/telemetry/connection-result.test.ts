@@ -112,7 +112,7 @@ t.test('an error is told, flagged and counted; a drain is no failure', async (t)
   t.match(body, /istio_tcp_connections_opened_total\{.*response_flags="-"\} 2$/mu);
 });
 
-t.test('live bytes and open connections are seen when somebody looks', async (t) => {
+t.test('live bytes and open connections are seen at any time', async (t) => {
   const { metrics, telemetry } = setUp();
   const relay = carrying(5, 0);
   const result = telemetry.open(facts, 0);
