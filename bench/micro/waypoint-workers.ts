@@ -8,9 +8,11 @@ import { createServer, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '#shared/clock.ts';
+import { MeshError } from '#shared/errors.ts';
 import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
 import { acceptTcp, listenTcp } from '#shared/os/socket-factory.ts';
 import { closeFd } from '#shared/os/netns.ts';
+import { PORT } from '#shared/ports.ts';
 import { Logging } from '#shared/telemetry/log.ts';
 import { createTestCa } from '../../test/harness/test-ca.ts';
 import { buildApp } from '../../waypoint/app.ts';
@@ -18,13 +20,12 @@ import { loadConfig } from '../../waypoint/config.ts';
 import { LogLines } from '../../waypoint/telemetry/log-lines.ts';
 import { median, medians } from '../statistics.ts';
 import { startControlPlane } from '../waypoint/control-plane.ts';
-import type { EndsOptions } from '../waypoint/ends.ts';
-import { CLIENT_ID, GRPC_PORT, HTTP_PATH, HTTP_PORT, NAMESPACE, POD_ID, resourcesOf, WAYPOINT_ID } from '../waypoint/mesh.ts';
-import { startProcess, untilListening, untilReady } from '../waypoint/processes.ts';
+import { CLIENT_ID, HTTP_PATH, HTTP_PORT, NAMESPACE, POD_ID, resourcesOf, WAYPOINT_ID } from '../waypoint/mesh.ts';
+import { startProcess, untilReady } from '../waypoint/processes.ts';
+import type { Ends } from './waypoint-workers-ends.ts';
 
 const WAYS = ['main', '1', '2'] as const;
 const CLIENTS = 4;
-const HBONE = 15_008;
 const TRIALS = 300;
 
 interface Subject {
@@ -68,13 +69,12 @@ async function measure(rounds: number, time: number): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'culvert-waypoint-workers-'));
   cleanup.defer(() => rm(folder, { recursive: true, force: true }));
   const ip = (last: number): string => `127.${64 + ((process.pid >> 8) & 0x7f)}.${process.pid & 0xff}.${last}`;
-  const places = { waypoint: ip(1), plain: ip(2), tunnelled: ip(3), grpc: ip(4), pod: ip(5) };
+  const places = { waypoint: ip(1), plain: ip(2), tunnelled: ip(3), grpc: ip(4), pod: ip(5), outsidePod: ip(6) };
   const config = `daemon off; pid nginx.pid; error_log stderr error; events { } http { access_log off; keepalive_requests 100000000;
     server { listen ${places.pod}:${HTTP_PORT}; location / { return 200 "an answer of a size that services like\\n"; } } }`;
   await writeFile(join(folder, 'nginx.conf'), config);
-  const web = cleanup.use(startProcess('nginx', folder, ['nginx', '-p', folder, '-c', join(folder, 'nginx.conf')]));
-  await untilListening(web, { ip: places.pod, port: HTTP_PORT });
-  const plane = cleanup.use(await startControlPlane(resourcesOf(places), () => undefined));
+  cleanup.use(startProcess('nginx', folder, ['nginx', '-p', folder, '-c', join(folder, 'nginx.conf')]));
+  const plane = cleanup.use(await startControlPlane(resourcesOf(places), 0, () => undefined));
   const ca = createTestCa();
   const subjects = [];
   for (const [index, workers] of WAYS.entries()) {
@@ -85,28 +85,23 @@ async function measure(rounds: number, time: number): Promise<void> {
       startProcess(`waypoint-${workers}`, folder, [process.execPath, ...flags, import.meta.filename, JSON.stringify(subject)]),
     );
     await untilReady(own);
-    const entries = Array.from({ length: CLIENTS }, (_, client) => ({
-      listen: { ip: ip(10 + 10 * index + client), port: HTTP_PORT },
+    const options: Ends = {
+      entries: Array.from({ length: CLIENTS }, (_, client) => ({ ip: ip(10 + 10 * index + client), port: HTTP_PORT })),
       waypoint: { ip: '127.0.0.1', port: hbonePort },
       to: { ip: places.tunnelled, port: HTTP_PORT },
-    }));
-    const options: EndsOptions = {
-      entries,
       client: ca.issue(CLIENT_ID),
-      waypointId: WAYPOINT_ID,
+      exit: index === 0 ? { ip: places.pod, port: PORT.hbone } : undefined,
       pod: ca.issue(POD_ID),
-      exits: index === 0 ? [{ ip: places.pod, port: HBONE }] : [],
-      grpc: index === 0 ? [{ ip: places.pod, port: GRPC_PORT }] : [],
     };
-    const program = join(import.meta.dirname, '..', 'waypoint', 'ends.ts');
+    const program = join(import.meta.dirname, 'waypoint-workers-ends.ts');
     await untilReady(cleanup.use(startProcess(`ends-${workers}`, folder, [process.execPath, program, JSON.stringify(options)])));
-    subjects.push({ workers, pid: own.pid, entries, samples: [] as Record<string, number>[] });
+    subjects.push({ workers, pid: own.pid, entries: options.entries, samples: [] as Record<string, number>[] });
   }
   // The first round warms up.
   for (let round = 0; round <= rounds; round++)
     for (const { pid, entries, samples } of round % 2 === 0 ? subjects : subjects.toReversed()) {
       const before = await threadTimes(pid);
-      const results = await Promise.all(entries.map(({ listen }) => wrk(`http://${listen.ip}:${listen.port}${HTTP_PATH}`, time)));
+      const results = await Promise.all(entries.map((entry) => wrk(`http://${entry.ip}:${entry.port}${HTTP_PATH}`, time)));
       const after = await threadTimes(pid);
       const took = [...after].map(([thread, cpu]) => cpu - (before.get(thread) ?? 0)).sort((a, b) => b - a);
       const requests = results.reduce((sum, result) => sum + result.requests, 0);
@@ -157,6 +152,7 @@ async function wrk(url: string, time: number): Promise<{ requests: number; p99: 
   let text = '';
   child.stdout.on('data', (chunk: Buffer) => void (text += chunk.toString()));
   await once(child, 'close');
+  if (text.includes('Non-2xx')) throw new MeshError('internal', `${url}: ${text}`);
   const [, amount = '0', unit = 'ms'] = /99%\s+([\d.]+)(us|ms|s)/u.exec(text) ?? [];
   const p99 = Number(amount) * { us: 0.001, ms: 1, s: 1000 }[unit as 'us' | 'ms' | 's'];
   return { requests: Number(/(\d+) requests in/u.exec(text)?.[1] ?? 0), p99 };
