@@ -2,13 +2,14 @@
 import { CertificateCache } from '#shared/identity/certificate-cache.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
 import type { Readiness } from '#shared/lifecycle/readiness.ts';
-import type { Backend } from '#shared/reactor/create.ts';
 import { quitRoute, readinessRoute, withIndex } from '#shared/telemetry/admin-routes.ts';
 import { AdminServer, json, LOCALHOST, WILDCARD } from '#shared/telemetry/admin-server.ts';
 import type { Logging } from '#shared/telemetry/log.ts';
 import { metricsRoutes } from '#shared/telemetry/metrics-server.ts';
 import type { Metrics } from '#shared/telemetry/metrics.ts';
+import { profileRoutes } from '#shared/telemetry/profile.ts';
 import type { WaypointConfig } from './config.ts';
+import type { DataPlane } from './workers/data-plane.ts';
 import type { ConfigStore } from './xds/config-store.ts';
 
 export interface AdminPorts {
@@ -24,14 +25,13 @@ export interface AdminOptions {
   readonly logging: Logging;
   readonly store: ConfigStore;
   readonly certificates: CertificateSource;
-  /** In use. */
-  readonly backend: Backend;
+  readonly plane: DataPlane;
   readonly requestStop: (why: string) => void;
 }
 
 /** Binds all three before it resolves. */
 export async function startAdmin(options: AdminOptions): Promise<{ ports: AdminPorts; close(): Promise<void> }> {
-  const { config, readiness, metrics, logging, store, certificates, backend, requestStop } = options;
+  const { config, readiness, metrics, logging, store, certificates, plane, requestStop } = options;
   const log = logging.scope('admin');
   const dump = {
     path: '/config_dump',
@@ -39,14 +39,20 @@ export async function startAdmin(options: AdminOptions): Promise<{ ports: AdminP
     handle: () =>
       json({
         config,
-        dataPlane: { backend },
+        dataPlane: { workers: plane.workers, backend: plane.backend },
         ...Object(store.dump()),
         certificates: certificates instanceof CertificateCache ? certificates.dump() : [],
       }),
   };
   const ready = readinessRoute(readiness);
   const admin = new AdminServer(
-    withIndex('Culvert waypoint', [dump, ready, quitRoute(requestStop), ...metricsRoutes(metrics)]),
+    withIndex('Culvert waypoint', [
+      dump,
+      ready,
+      quitRoute(requestStop),
+      ...metricsRoutes(metrics),
+      ...profileRoutes((worker) => plane.profiles(worker)),
+    ]),
     log,
   );
   const metricsServer = new AdminServer(metricsRoutes(metrics), log);

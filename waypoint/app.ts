@@ -1,29 +1,25 @@
 // The waypoint put together: configuration and identity from the control plane, tunnels in, requests through, tunnels out.
-import { systemClock } from '#shared/clock.ts';
-import { MeshError } from '#shared/errors.ts';
 import type { HostPort } from '#shared/address.ts';
-import { ConnectionPool as TunnelPool } from '#shared/hbone/pool.ts';
+import { systemClock } from '#shared/clock.ts';
 import { CaClient } from '#shared/identity/ca-client.ts';
 import { CertificateCache } from '#shared/identity/certificate-cache.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
 import { spiffeId, type SpiffeId } from '#shared/ids.ts';
-import { Drain } from '#shared/lifecycle/drain.ts';
+import { watchMemory } from '#shared/lifecycle/memory-watch.ts';
 import { Readiness } from '#shared/lifecycle/readiness.ts';
 import type { App } from '#shared/lifecycle/run.ts';
-import { createReactor } from '#shared/reactor/create.ts';
-import { followCrlFile } from '#shared/tls/crl-file.ts';
-import { Revocations } from '#shared/tls/revocation.ts';
-import { faultFields } from '#shared/reactor/fault.ts';
 import type { Logging } from '#shared/telemetry/log.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
+import { CertificateFeed } from '#shared/workers/certificate-feed.ts';
+import { WorkerThreads } from '#shared/workers/threads.ts';
 import { DeltaClient } from '#shared/xds/delta-client.ts';
 import { xdsNode } from '#shared/xds/node.ts';
 import { type AdminPorts, startAdmin } from './admin.ts';
 import type { WaypointConfig } from './config.ts';
-import { createDataPath, currentChains, terminateListener } from './data-path.ts';
-import { HboneListener } from './listener/hbone.ts';
-import { serveTunnel } from './listener/tunnel.ts';
+import { currentChains } from './data-path.ts';
 import type { LogLines } from './telemetry/log-lines.ts';
+import { serveInProcess } from './workers/in-process.ts';
+import { startWorkers } from './workers/pool.ts';
 import { ConfigStore } from './xds/config-store.ts';
 import { subscribeConfig } from './xds/subscriptions.ts';
 
@@ -33,87 +29,63 @@ export interface WaypointDeps {
   /** Where access log lines go. */
   readonly accessLog: LogLines;
   readonly certificates?: CertificateSource;
+  /** The limit of open descriptors. */
+  readonly openFiles?: number;
+  /** Threads of data workers, which may be loading already. */
+  readonly threads?: WorkerThreads;
   readonly requestStop?: (why: string) => void;
 }
 
 export interface WaypointApp extends App {
   readonly ports: AdminPorts;
   readonly readiness: Readiness;
-  /** Where tunnels are taken; undefined until the control plane said so. */
-  hboneAddress(): HostPort | undefined;
+  /** Where tunnels are taken. */
+  hboneAddress(): HostPort;
 }
 
 const CERTIFICATE_RETRY_MS = 500;
+/** Of the source: a bundle has it elsewhere. */
+const WORKER = new URL('worker.ts', import.meta.url);
 
 export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Promise<WaypointApp> {
-  const { logging } = deps;
+  const { logging, accessLog, openFiles = Infinity } = deps;
   const log = logging.scope('waypoint');
+  await using cleanup = new AsyncDisposableStack();
   const metrics = new Metrics();
   const readiness = new Readiness();
-  const shed = metrics.counter('culvert_connections_shed_total', 'Connections refused because too many were open', ['listener']);
-  const revocations = new Revocations();
-  const crl =
-    config.crlPath === undefined ? undefined : followCrlFile(config.crlPath, revocations, ({ message }) => log.warn(message));
-  const reactor = createReactor({
-    ...(config.backend ? { backend: config.backend } : {}),
-    tls12: config.tls12,
-    ...(config.crlPath === undefined ? {} : { revocations }),
-    onShed: () => shed.add(1, 'hbone'),
-    onFault: (error) => log.error('a fault of this process closed a connection', faultFields(error)),
-  });
+  const feed = new CertificateFeed();
   const identity = spiffeId(config);
-  const certificates = deps.certificates ?? ownCertificates(config, logging, metrics);
+  const certificates = deps.certificates ?? ownCertificates(config, { logging, metrics, feed });
+  if (certificates instanceof CertificateCache) cleanup.use(certificates);
   const store = new ConfigStore();
   const starting = readiness.block('xds');
-
-  const tunnels = new TunnelPool({ reactor, certificates, clock: systemClock });
-  const path = createDataPath({
-    store,
-    reactor,
-    tunnels,
-    clock: systemClock,
-    metrics,
-    log: logging.scope('access'),
-    accessLog: deps.accessLog,
-    identity,
-    instanceIp: config.instanceIp,
-  });
+  const short = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+  const serving = { config, store, certificates, metrics, logging, accessLog, short };
+  const threads = deps.threads ?? new WorkerThreads(WORKER);
+  const plane = cleanup.use(
+    config.workerThreads === 0
+      ? serveInProcess(serving)
+      : startWorkers({ ...serving, feed, readiness, clock: systemClock, openFiles, threads }, config.workerThreads),
+  );
+  cleanup.use(watchMemory({ maxMemory: config.maxMemory, short, plane, clock: systemClock, log }));
+  const client = cleanup.use(
+    new DeltaClient({
+      endpoint: {
+        address: config.xdsAddress,
+        rootCert: config.xdsRootCert,
+        authToken: config.authToken,
+        clusterId: config.clusterId,
+      },
+      node: waypointNode(config),
+      log: logging.scope('xds'),
+      metrics,
+    }),
+  );
   const chains = currentChains(store);
-  const hbone = new HboneListener({
-    reactor,
-    clock: systemClock,
-    log,
-    certificates,
-    identity,
-    trustDomains: [config.trustDomain],
-    maxStreams: () => terminateListener(store)?.maxStreams ?? 100,
-    onTunnel: (tunnel, conn) => {
-      serveTunnel(tunnel, conn, chains, path.tunnels).catch((thrown: unknown) => {
-        const error = MeshError.from(thrown);
-        log.error('a fault of this process closed a tunnel', faultFields(error));
-        tunnel.refuse(error.status);
-      });
-    },
-  });
-
-  // The port is fixed, so it is bound before anything else: a taken port must stop the start.
-  await hbone.listen({ ip: '::', port: config.hbonePort ?? 15_008 });
-  const client = new DeltaClient({
-    endpoint: {
-      address: config.xdsAddress,
-      rootCert: config.xdsRootCert,
-      authToken: config.authToken,
-      clusterId: config.clusterId,
-    },
-    node: waypointNode(config),
-    log: logging.scope('xds'),
-    metrics,
-  });
-  const onChange = (): void => {
+  subscribeConfig(client, store, (changes) => {
+    plane.onConfig(changes);
     if (chains()) starting[Symbol.dispose]();
-    for (const recheck of path.tunnels.tcp.rechecks) recheck();
-  };
-  subscribeConfig(client, store, onChange);
+  });
   const admin = await startAdmin({
     config,
     readiness,
@@ -121,39 +93,24 @@ export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Prom
     logging,
     store,
     certificates,
-    backend: reactor.backend,
+    plane,
     requestStop: deps.requestStop ?? (() => undefined),
   });
+  cleanup.defer(() => admin.close());
+  await plane.started;
   client.start();
   void awaitCertificate(certificates, identity, readiness);
-  log.info('waypoint is up', { identity, xds: config.xdsAddress, backend: reactor.backend });
-
+  log.info('waypoint is up', { identity, xds: config.xdsAddress, backend: plane.backend, workers: plane.workers });
+  const held = cleanup.move();
   return {
     ports: admin.ports,
     readiness,
-    hboneAddress: () => hbone.address,
+    hboneAddress: () => plane.address,
     async stop() {
-      const drain = new Drain(systemClock);
       readiness.block('draining');
-      const drainHttp = (): void => path.tunnels.http.forEach((server) => server.drain());
-      drainHttp();
-      await new Promise<void>((resolve) => setTimeout(resolve, config.minimumDrain));
-      drainHttp();
-      for (const server of path.tunnels.http) server.endIdle();
-      using hold = drain.hold();
-      void hbone.drain().then(() => hold[Symbol.dispose]());
-      const outcome = await drain.start(config.drainTimeout);
+      const outcome = await plane.drain();
       log.info('drained', { outcome });
-      client.close();
-      hbone.close();
-      for (const server of path.tunnels.http) server.close();
-      path.connections.close();
-      tunnels.close();
-      reactor.close();
-      crl?.[Symbol.dispose]();
-      deps.accessLog.flush();
-      await admin.close();
-      if (certificates instanceof CertificateCache) certificates[Symbol.dispose]();
+      await held.disposeAsync();
     },
   };
 }
@@ -171,7 +128,10 @@ async function awaitCertificate(certificates: CertificateSource, identity: Spiff
   }
 }
 
-function ownCertificates(config: WaypointConfig, logging: Logging, metrics: Metrics): CertificateCache {
+function ownCertificates(
+  config: WaypointConfig,
+  { logging, metrics, feed }: { logging: Logging; metrics: Metrics; feed: CertificateFeed },
+): CertificateCache {
   const endpoint = {
     address: config.caAddress,
     rootCert: config.caRootCert,
@@ -179,7 +139,7 @@ function ownCertificates(config: WaypointConfig, logging: Logging, metrics: Metr
     clusterId: config.clusterId,
   };
   const fetcher = new CaClient({ endpoint, impersonate: false });
-  return new CertificateCache({ fetcher, clock: systemClock, log: logging.scope('identity'), metrics });
+  return new CertificateCache({ fetcher, clock: systemClock, log: logging.scope('identity'), metrics, onChange: feed.tell });
 }
 
 function waypointNode(config: WaypointConfig): ReturnType<typeof xdsNode> {

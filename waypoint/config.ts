@@ -1,7 +1,10 @@
 // What a waypoint reads from its environment (docs/seams.md).
+import { availableParallelism } from 'node:os';
 import { type Env, EnvReader } from '#shared/env.ts';
+import { defaultBudget } from '#shared/lifecycle/memory-watch.ts';
 import { PORT } from '#shared/ports.ts';
 import { BACKENDS, type Backend } from '#shared/reactor/create.ts';
+import { DEFAULT_WORKERS, threadCount } from '#shared/workers/thread-count.ts';
 
 export interface WaypointConfig {
   readonly podName: string;
@@ -26,6 +29,12 @@ export interface WaypointConfig {
   readonly minimumDrain: number;
   /** Milliseconds that connections have to end after that. */
   readonly drainTimeout: number;
+  /** Connections of ztunnels open at a time, in all threads. */
+  readonly maxConnections: number;
+  /** Bytes of memory above which no new ones are taken; 0: no limit. */
+  readonly maxMemory: number;
+  /** Threads that serve; 0: the main thread does. */
+  readonly workerThreads: number;
   /** Undefined: the default. */
   readonly backend: Backend | undefined;
   /** Also speak TLS 1.2 between proxies. */
@@ -37,10 +46,18 @@ export interface WaypointConfig {
 }
 
 const ROOT_CERT = '/var/run/secrets/istio/root-cert.pem';
+const WORKERS = 'WAYPOINT_WORKER_THREADS';
 const TOKEN = '/var/run/secrets/tokens/istio-token';
 
+export interface ConfigSources {
+  /** Of the command line; goes before the environment. */
+  readonly workers?: string | undefined;
+  /** Bytes that the container may have. */
+  readonly memoryLimit?: number | undefined;
+}
+
 /** Throws invalid_config with every fault. */
-export function loadConfig(env: Env): WaypointConfig {
+export function loadConfig(env: Env, { workers, memoryLimit }: ConfigSources = {}): WaypointConfig {
   const reader = new EnvReader(env);
   const port = (name: string, fallback: number): number => reader.integer(name, fallback, { max: 65_535 });
   const xdsAddress = reader.string('XDS_ADDRESS', 'https://istiod.istio-system.svc:15012');
@@ -67,6 +84,12 @@ export function loadConfig(env: Env): WaypointConfig {
     hbonePort,
     minimumDrain: reader.duration('MINIMUM_DRAIN_DURATION', 1000),
     drainTimeout: reader.duration('TERMINATION_GRACE_PERIOD', 5000),
+    maxConnections: reader.integer('MAX_CONNECTIONS', 10_000, { min: 1 }),
+    maxMemory: reader.bytes('MAX_MEMORY', defaultBudget(memoryLimit)),
+    workerThreads:
+      workers === undefined
+        ? threadCount(reader, WORKERS, reader.string(WORKERS, DEFAULT_WORKERS), availableParallelism())
+        : threadCount(reader, '--workers', workers, availableParallelism()),
     backend: backend === 'auto' ? undefined : backend,
     tls12: reader.boolean('TLS12_ENABLED', false),
     crlPath: reader.optional('CRL_PATH'),

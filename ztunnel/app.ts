@@ -22,7 +22,8 @@ import { xdsNode } from '#shared/xds/node.ts';
 import { configDumpRoute } from './admin/config-dump.ts';
 import type { Servers } from './admin/servers.ts';
 import { startServers } from './admin/servers.ts';
-import { CertificateFeed, certificatesOf, LocalIdentities } from './certificates.ts';
+import { certificatesOf, LocalIdentities } from './certificates.ts';
+import { CertificateFeed } from '#shared/workers/certificate-feed.ts';
 import type { ZtunnelConfig } from './config.ts';
 import type { DnsProxyDeps } from './dns/dns-proxy.ts';
 import { DnsProxy, withDns } from './dns/dns-proxy.ts';
@@ -32,7 +33,7 @@ import type { PodProxy, StartPod } from './inpod/pod-manager.ts';
 import { PodManager } from './inpod/pod-manager.ts';
 import { ZdsClient } from './inpod/zds-client.ts';
 import type { HandedRelay } from './proxy/relay-book.ts';
-import { watchMemory } from './memory-watch.ts';
+import { watchMemory } from '#shared/lifecycle/memory-watch.ts';
 import { fetchHost } from './state/fetch.ts';
 import { readLocalState } from './state/local-file.ts';
 import { OnDemand } from './state/on-demand.ts';
@@ -46,7 +47,7 @@ import { takeOver } from './takeover/take-over.ts';
 import type { DataPlane } from './workers/data-plane.ts';
 import { serveInProcess } from './workers/in-process.ts';
 import { startWorkers } from './workers/pool.ts';
-import type { WorkerThreads } from './workers/threads.ts';
+import { WorkerThreads } from '#shared/workers/threads.ts';
 
 export interface AppDeps {
   readonly logging: Logging;
@@ -72,6 +73,9 @@ export interface ZtunnelApp extends App {
   readonly readiness: Readiness;
   readonly ports: ZtunnelConfig['ports'];
 }
+
+/** Of the source: a bundle has it elsewhere. */
+const WORKER = new URL('worker.ts', import.meta.url);
 
 /** Starts everything; resolves once the ports are bound. The CNI agent is dialled when the first full state has arrived. */
 export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<ZtunnelApp> {
@@ -99,7 +103,10 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   const plane = cleanup.use(
     config.workerThreads === 0
       ? serveInProcess(serving)
-      : startWorkers({ ...serving, feed, readiness, openFiles, threads: deps.threads }, config.workerThreads),
+      : startWorkers(
+          { ...serving, feed, readiness, openFiles, threads: deps.threads ?? new WorkerThreads(WORKER) },
+          config.workerThreads,
+        ),
   );
   cleanup.use(watchMemory({ ...serving, maxMemory: config.maxMemory, plane, log }));
 

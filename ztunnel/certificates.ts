@@ -2,7 +2,7 @@
 import type { Clock } from '#shared/clock.ts';
 import type { SpiffeId } from '#shared/ids.ts';
 import type { CertificateCache } from '#shared/identity/certificate-cache.ts';
-import type { CertificateSource, WorkloadCertificate } from '#shared/identity/certificate.ts';
+import type { CertificateSource } from '#shared/identity/certificate.ts';
 import type { MeshStore } from './state/store.ts';
 import type { PodIdentity } from './state/workloads.ts';
 
@@ -63,21 +63,4 @@ export async function certificatesOf(store: MeshStore, certificates: Certificate
   const asked = Array.from(store.workloads.localIdentities(), (identity) => certificates.get(identity));
   await Promise.race([Promise.allSettled(asked), late.promise]);
   timer.cancel();
-}
-
-export type CertificateListener = (identity: SpiffeId, certificate: WorkloadCertificate | undefined) => void;
-
-/** New certificates, and the end of those that are no longer needed, told to whoever follows. */
-export class CertificateFeed {
-  readonly #listeners = new Set<CertificateListener>();
-
-  readonly tell: CertificateListener = (identity, certificate) => {
-    for (const listener of this.#listeners) listener(identity, certificate);
-  };
-
-  /** Returns the way to stop. */
-  follow(listener: CertificateListener): () => void {
-    this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
-  }
 }

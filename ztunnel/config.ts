@@ -9,11 +9,13 @@ import { EnvReader } from '#shared/env.ts';
 import type { Env } from '#shared/env.ts';
 import { isAddress } from '#shared/grpc/address.ts';
 import { DEFAULT_SETTINGS } from '#shared/http2/settings.ts';
+import { defaultBudget } from '#shared/lifecycle/memory-watch.ts';
 import type { LocalSettings } from '#shared/http2/settings.ts';
 import { isTrustDomain } from '#shared/ids.ts';
 import { PORT } from '#shared/ports.ts';
 import type { Keepalive } from '#shared/reactor/api.ts';
 import type { LogFormat } from '#shared/telemetry/log.ts';
+import { DEFAULT_WORKERS, threadCount } from '#shared/workers/thread-count.ts';
 import { istioMetadata } from '#shared/xds/node.ts';
 import type { PodIdentity } from './state/workloads.ts';
 import type { ProxyConfig } from './proxy-config.ts';
@@ -115,9 +117,6 @@ export interface ZtunnelConfig {
   readonly version: string;
 }
 
-/** The most threads that a number may ask for. */
-const MAX_WORKERS = 256;
-
 /** What is not asked of the environment by a whole name. */
 export interface ConfigSources {
   /** What the ISTIO_META families of variables say. */
@@ -130,9 +129,6 @@ export interface ConfigSources {
   /** Bytes that the kernel lets this process and its siblings have; undefined: no less than the machine has. */
   readonly memoryLimit?: number | undefined;
 }
-
-/** Of a limit of the kernel's, the rest is for the buffers of sockets, which count there too, and for what comes between two looks. */
-const SHARE_OF_LIMIT = 0.8;
 
 /** Throws `invalid_config` with every fault. */
 export function loadConfig(environment: Env, sources: ConfigSources = {}): ZtunnelConfig {
@@ -191,7 +187,7 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
     responseBaggage: read.boolean('ENABLE_RESPONSE_BAGGAGE', true),
     policyInfoLogging: read.boolean('AUTHZ_POLICY_INFO_LOGGING', false),
     maxConnections: read.integer('MAX_CONNECTIONS', 0),
-    maxMemory: read.bytes('MAX_MEMORY', Math.floor((sources.memoryLimit ?? 0) * SHARE_OF_LIMIT)),
+    maxMemory: read.bytes('MAX_MEMORY', defaultBudget(sources.memoryLimit)),
     maxHandshakeRate: read.integer('MAX_HANDSHAKE_RATE', 1000),
     poolMaxStreams: read.integer('POOL_MAX_STREAMS_PER_CONNECTION', 100, { min: 1 }),
     poolUnusedTimeout: read.duration('POOL_UNUSED_RELEASE_TIMEOUT', 300_000),
@@ -317,23 +313,10 @@ function drainDeadline(read: EnvReader): number {
   return read.duration('CONNECTION_TERMINATION_DEADLINE', derived * 1000);
 }
 
-/** The main thread stays free for admin pages and configuration (docs/decisions/0006-data-workers.md). */
-const DEFAULT_WORKERS = '50%';
-
-/** As Istio's (a number, a share of the cores, 0 for all of them), and `main` for none. */
+/** As Istio's, and `main` for none. */
 function workerThreads(read: EnvReader, { concurrency }: ProxyConfig, cores: number): number {
   const text = read.optional('ZTUNNEL_WORKER_THREADS') ?? concurrency?.toString() ?? cpuLimit(read, cores) ?? DEFAULT_WORKERS;
-  if (text === 'main') return 0;
-  const [, amount, percent] = /^(\d{1,4})(%?)$/u.exec(text) ?? [];
-  const value = Number(amount);
-  if (amount === undefined || (percent === '%' ? value < 1 || value > 100 : value > MAX_WORKERS)) {
-    read.faults.push(
-      `ZTUNNEL_WORKER_THREADS="${text}": not a number of threads up to ${MAX_WORKERS} (0: one for each core), 1% to 100% of the cores, or main`,
-    );
-    return 0;
-  }
-  if (percent === '%') return Math.max(1, Math.floor((cores * value) / 100));
-  return value === 0 ? cores : value;
+  return threadCount(read, 'ZTUNNEL_WORKER_THREADS', text, cores);
 }
 
 /** The processor time that this container may use, in whole cores, when that is less than the machine has. */

@@ -1,21 +1,15 @@
 // The life of the process of a ztunnel: its threads and the rest of its code are loaded at the same time.
 import { existsSync, readFileSync } from 'node:fs';
-import { totalmem } from 'node:os';
 import { keepCompiled } from '#shared/lifecycle/compile-cache.ts';
 import { run } from '#shared/lifecycle/run.ts';
+import { memoryLimit } from '#shared/lifecycle/memory-watch.ts';
 import { giveBackMemory } from '#shared/os/footprint.ts';
 import { raiseOpenFileLimit } from '#shared/os/rlimit.ts';
 import { Logging } from '#shared/telemetry/log.ts';
 import { istioMetadata } from '#shared/xds/node.ts';
 import { loadConfig } from './config.ts';
 import { headersOf, MESH_FILE } from './proxy-config.ts';
-import { WorkerThreads } from './workers/threads.ts';
-
-/** Of the control group; Node tells a huge number where there is none. */
-function memoryLimit(): number | undefined {
-  const limit = process.constrainedMemory();
-  return limit > 0 && limit < totalmem() ? limit : undefined;
-}
+import { WorkerThreads } from '#shared/workers/threads.ts';
 
 /** `worker`: the code of its data workers. Ends with the process. */
 export async function runZtunnel(env: NodeJS.ProcessEnv, argv: readonly string[], worker: URL): Promise<void> {

@@ -3,6 +3,7 @@
 // `proxy.ts JSON` (ProxyOptions) prints `ready` on standard error when the configuration has come.
 import { systemClock } from '#shared/clock.ts';
 import { formatHostPort, type HostPort } from '#shared/address.ts';
+import { ConnectionLimit } from '#shared/lifecycle/connection-limit.ts';
 import { keepGarbageYoung } from '#shared/lifecycle/young-garbage.ts';
 import type { IncomingTunnel } from '#shared/hbone/api.ts';
 import { ConnectionPool } from '#shared/hbone/pool.ts';
@@ -67,9 +68,10 @@ async function startProxy({ backend, xdsPort, certificate, tunnelsAt, plainAt }:
     identity,
     trustDomains: ['cluster.local'],
     maxStreams: () => 100,
+    limit: new ConnectionLimit({ max: Infinity }, metrics, { held: new Int32Array(1), own: 0, short: new Int32Array(1) }),
     onTunnel: (tunnel, conn) => void serveTunnel(tunnel, conn, chains, path.tunnels),
   });
-  await hbone.listen(tunnelsAt);
+  await hbone.listen({ address: tunnelsAt });
   for (const address of plainAt) await listenPlain(reactor, address, chains, path);
   const client = new DeltaClient({
     endpoint: { address: `http://127.0.0.1:${xdsPort}`, rootCert: '', authToken: undefined, clusterId: 'Kubernetes' },

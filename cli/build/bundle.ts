@@ -6,7 +6,14 @@ import { dirname, join } from 'node:path';
 import type { OutputFile } from 'esbuild';
 
 /** Entries, as they are called in the source; each keeps its place in dist/. */
-const ENTRIES = ['controlplane/main.ts', 'cni/agent/main.ts', 'ztunnel/main.ts', 'ztunnel/worker.ts', 'waypoint/main.ts'];
+const ENTRIES = [
+  'controlplane/main.ts',
+  'cni/agent/main.ts',
+  'ztunnel/main.ts',
+  'ztunnel/worker.ts',
+  'waypoint/main.ts',
+  'waypoint/worker.ts',
+];
 
 /** Packages of CommonJS ask for Node's own modules by `require`, which a module has not. */
 const REQUIRE = `import { createRequire as culvertRequire } from 'node:module'; const require = culvertRequire(import.meta.url);`;

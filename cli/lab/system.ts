@@ -105,8 +105,8 @@ export function eventSocket(node: NodePlan): string {
 
 /** How a program of the mesh is started (docs/seams.md, first lines): from its bundle, or from its source. */
 export function nodeProgram(root: string, folder: string, from: 'bundle' | 'source' = 'bundle'): string[] {
-  // The main thread of a ztunnel follows the mesh; those that serve connections have their own (ztunnel/workers/slot.ts).
-  const young = folder === 'waypoint' ? 16 : folder === 'ztunnel' ? 4 : 1;
+  // The main thread of a proxy follows the mesh; those that serve connections have their own (shared/workers/threads.ts).
+  const young = folder === 'waypoint' || folder === 'ztunnel' ? 4 : 1;
   const file = from === 'bundle' ? join(root, 'dist', folder, 'main.js') : join(root, folder, 'main.ts');
   return [process.execPath, `--max-semi-space-size=${young}`, '--expose-gc', file];
 }

@@ -5,6 +5,11 @@ import type { ByteStream, CloseReason, Detachable, DetachedConn, StreamHandler }
 /** A stream that can lend the place its next bytes go to, as an HTTP/2 stream does. */
 type Sink = ByteStream & { space?(): Uint8Array | undefined };
 
+/** Bytes are counted into it as they pass. */
+export interface Meter {
+  add(bytes: number): void;
+}
+
 export interface RelayResult {
   /** Bytes from downstream to upstream. */
   readonly sent: number;
@@ -41,6 +46,12 @@ export class Relay {
   /** Bytes from upstream to downstream so far. */
   get received(): number {
     return this.#up.count;
+  }
+
+  /** From now on counts into these too, and first what has passed by now. */
+  countInto(sent: Meter, received: Meter): void {
+    this.#down.countInto(sent);
+    this.#up.countInto(received);
   }
 
   /** Resolves when both streams are over; never rejects. */
@@ -91,6 +102,7 @@ class Side implements StreamHandler {
   /** Bytes read here. */
   count = 0;
   closed: CloseReason | undefined;
+  #meter: Meter | undefined;
   #stream: ByteStream;
   #other!: Side;
   readonly #pair: Relay;
@@ -112,6 +124,11 @@ class Side implements StreamHandler {
     return sink.space && (sink.space() ?? FALLBACK);
   }
 
+  countInto(meter: Meter): void {
+    meter.add(this.count);
+    this.#meter = this.#meter ? new Both(this.#meter, meter) : meter;
+  }
+
   reset(code?: number): void {
     this.#stream.reset(code);
   }
@@ -126,6 +143,7 @@ class Side implements StreamHandler {
     // The other end is gone for good: what is sent to it now meets a reset, as it would without a proxy.
     if (other.closed) return this.#stream.reset();
     this.count += chunk.length;
+    this.#meter?.add(chunk.length);
     if (!other.#stream.write(chunk)) this.#stream.pause();
   }
 
@@ -157,5 +175,21 @@ class Side implements StreamHandler {
       this.#end();
       this.#stream.resume();
     } else this.#stream.reset(reason.kind === 'reset' ? reason.code : undefined);
+  }
+}
+
+/** Of a relay within a node, whose bytes both of its ends tell. */
+class Both implements Meter {
+  readonly #first: Meter;
+  readonly #second: Meter;
+
+  constructor(first: Meter, second: Meter) {
+    this.#first = first;
+    this.#second = second;
+  }
+
+  add(bytes: number): void {
+    this.#first.add(bytes);
+    this.#second.add(bytes);
   }
 }

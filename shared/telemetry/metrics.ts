@@ -3,15 +3,23 @@
 import type { OpenMetricsContentType, RegistryContentType } from 'prom-client';
 import Histogram from 'prom-client/lib/histogram.js';
 import Registry from 'prom-client/lib/registry.js';
+import type { Cell } from './cell.ts';
+import { PlacedCell, PlainCell } from './cell.ts';
 import { Distribution } from './distribution.ts';
 import { isRoomFor, overflowLabels } from './label-sets.ts';
+import type { SharedFamily, SharedNumbers } from './shared-numbers.ts';
 
-/** One label set's number. Keep it: adding to it costs nothing but the addition. */
-export interface Cell {
-  value: number;
-}
+export type { Cell } from './cell.ts';
 
 type FamilyType = 'counter' | 'gauge';
+
+interface FamilyOptions<L extends string> {
+  readonly type: FamilyType;
+  readonly name: string;
+  readonly help: string;
+  readonly labelNames: readonly L[];
+  readonly collect?: ((family: Family<L>) => void) | undefined;
+}
 
 /** A counter or gauge with all its label sets. */
 export class Family<L extends string = string> {
@@ -21,13 +29,19 @@ export class Family<L extends string = string> {
   readonly labelNames: readonly L[];
   #cells = new Map<string, { labels: Record<string, string>; cell: Cell; sent: number }>();
   #collect: ((family: Family<L>) => void) | undefined;
+  #shared: SharedFamily | undefined;
 
-  constructor(type: FamilyType, name: string, help: string, labelNames: readonly L[], collect?: (family: Family<L>) => void) {
+  constructor(
+    { type, name, help, labelNames, collect }: FamilyOptions<L>,
+    /** Where it lives, if other threads read it. */
+    shared?: SharedNumbers,
+  ) {
     this.type = type;
     this.name = name;
     this.help = help;
     this.labelNames = labelNames;
     this.#collect = collect;
+    this.#shared = shared?.declare({ type, name, help, labelNames });
   }
 
   /**
@@ -41,7 +55,7 @@ export class Family<L extends string = string> {
       if (!isRoomFor(values, this.#cells.size)) return this.cell(...overflowLabels(this.labelNames));
       const labels: Record<string, string> = {};
       for (const [index, name] of this.labelNames.entries()) labels[name] = values[index] ?? 'unknown';
-      entry = { labels, cell: { value: 0 }, sent: 0 };
+      entry = { labels, cell: this.#newCell(key), sent: 0 };
       this.#cells.set(key, entry);
     }
     return entry.cell;
@@ -49,20 +63,25 @@ export class Family<L extends string = string> {
 
   /** Adds to the cell of a label set, for places where speed does not matter. */
   add(amount: number, ...values: readonly string[]): void {
-    this.cell(...values).value += amount;
+    this.cell(...values).add(amount);
   }
 
-  /** Forgets a label set, for gauges of things that are gone. */
+  #newCell(key: string): Cell {
+    const shared = this.#shared?.take(key, 1);
+    return shared ? new PlacedCell(shared.numbers, shared.at) : new PlainCell();
+  }
+
+  /** Forgets a label set, for gauges of things that are gone. Not where other threads read: they would go on to show it. */
   remove(...values: readonly string[]): void {
     this.#cells.delete(values.join('\0'));
   }
 
-  /** Forgets every label set: a collect function that lists afresh starts with it. */
+  /** Forgets every label set: a collect function that lists afresh starts with it. Not where other threads read. */
   clear(): void {
     this.#cells.clear();
   }
 
-  /** What the cells gained since the last call, by joined label values: how a worker thread reports counters to the main thread. */
+  /** What the cells gained since the last call, by joined label values: how counters are handed to another process. */
   takeDeltas(): FamilyValues {
     const deltas: FamilyValues = [];
     for (const [key, entry] of this.#cells) {
@@ -75,7 +94,7 @@ export class Family<L extends string = string> {
 
   /** The other end of takeDeltas. */
   addDeltas(deltas: FamilyValues): void {
-    for (const [key, amount] of deltas) this.cell(...key.split('\0')).value += amount;
+    for (const [key, amount] of deltas) this.cell(...key.split('\0')).add(amount);
   }
 
   /** What the cells hold, by joined label values. */
@@ -104,6 +123,8 @@ export interface MetricsOptions {
    * names without it (citadel_*, pilot_*) says false.
    */
   openMetrics?: boolean;
+  /** Where the numbers of a worker thread live, which its main thread reads. Collect functions are then not called: no scrape comes here. */
+  shared?: SharedNumbers;
 }
 
 /** Every metric of one process, or of one worker thread. */
@@ -113,10 +134,12 @@ export class Metrics {
   #families = new Map<string, Family>();
   #distributions = new Map<string, Distribution>();
   #offerOpen: boolean;
-  #hooks: (() => Promise<void>)[] = [];
+  #shared: SharedNumbers | undefined;
+  #hooks: (() => void)[] = [];
 
   constructor(options: MetricsOptions = {}) {
     this.#offerOpen = options.openMetrics ?? true;
+    this.#shared = options.shared;
     this.#open.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
   }
 
@@ -154,7 +177,7 @@ export class Metrics {
   distribution(name: string, help: string, labelNames: readonly string[], bounds: readonly number[]): Distribution {
     const known = this.#distributions.get(name);
     if (known) return known;
-    const distribution = new Distribution(name, help, labelNames, bounds);
+    const distribution = new Distribution(name, help, labelNames, bounds, this.#shared);
     this.#distributions.set(name, distribution);
     const view = {
       name,
@@ -172,19 +195,19 @@ export class Metrics {
     return this.#families.values();
   }
 
-  /** Waited for before each exposition: for numbers that live in other threads. It never rejects, and takes no longer than a scrape may. */
-  beforeRender(hook: () => Promise<void>): void {
+  /** Called before each exposition: takes in numbers of other threads. */
+  beforeRender(hook: () => void): void {
     this.#hooks.push(hook);
   }
 
-  /** Waits for the numbers of other threads. */
-  async refresh(): Promise<void> {
-    await Promise.all(this.#hooks.map((hook) => hook()));
+  /** Takes in the numbers of other threads. */
+  refresh(): void {
+    for (const hook of this.#hooks) hook();
   }
 
   /** The exposition: OpenMetrics when `accept` names it, else Prometheus text. */
   async render(accept = ''): Promise<{ type: string; body: string }> {
-    await this.refresh();
+    this.refresh();
     const registry = this.#offerOpen && accept.includes('application/openmetrics-text') ? this.#open : this.#plain;
     return { type: registry.contentType, body: await registry.metrics() };
   }
@@ -198,7 +221,7 @@ export class Metrics {
   ): Family<L> {
     const known = this.#families.get(name);
     if (known) return known as unknown as Family<L>;
-    const family = new Family(type, name, help, labelNames, collect);
+    const family = new Family({ type, name, help, labelNames, collect }, this.#shared);
     this.#families.set(name, family as unknown as Family);
     register(this.#open, name.replace(/_total$/u, ''), family as unknown as Family);
     register(this.#plain, name, family as unknown as Family);

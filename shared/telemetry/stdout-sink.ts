@@ -54,3 +54,20 @@ export function writeAll(fd: number, bytes: Uint8Array): void {
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE);
     }
 }
+
+const NEWLINE = 0x0a;
+
+/** Writes whole lines, so that the kernel does not mix them with those of other threads: as many at a time as it takes at once. */
+export function writeLines(fd: number, lines: Uint8Array, write = writeAll): void {
+  let start = 0;
+  while (start < lines.length) {
+    let end = Math.min(start + BATCH, lines.length);
+    if (end < lines.length) {
+      const fits = lines.lastIndexOf(NEWLINE, end - 1) + 1;
+      // A line longer than that goes alone.
+      end = fits > start ? fits : lines.indexOf(NEWLINE, end) + 1 || lines.length;
+    }
+    write(fd, lines.subarray(start, end));
+    start = end;
+  }
+}

@@ -77,6 +77,8 @@ export interface WaypointLab {
   metricsPort: number;
   /** Of our own waypoint only. */
   adminPort: number;
+  /** Where it takes tunnels. */
+  readonly at: HostPort;
   readonly certificates: CertificateSource;
   /** As SIGTERM does. */
   stop(): Promise<void>;
@@ -114,6 +116,8 @@ export async function startWaypoint(
   kind: Backend | 'envoy',
   resources: EnvoyResources,
   certificates: CertificateSource = testCertificates(),
+  workers = 'main',
+  env: Record<string, string> = {},
 ): Promise<WaypointLab> {
   const reactor = createReactor();
   t.teardown(() => reactor.close());
@@ -133,7 +137,7 @@ export async function startWaypoint(
   } else {
     let text = '';
     const sink = { write: (line: string) => void (text += line) };
-    const app = await buildApp(ownConfig(plane.port, kind), {
+    const app = await buildApp(ownConfig(plane.port, kind, { WAYPOINT_WORKER_THREADS: workers, ...env }), {
       logging: new Logging({ level: 'debug', sink }),
       accessLog: new LogLines(systemClock, (lines) => sink.write(Buffer.from(lines).toString())),
       certificates,
@@ -143,7 +147,7 @@ export async function startWaypoint(
     output = () => text;
     metricsPort = app.ports.metrics;
     adminPort = app.ports.admin;
-    at = { ip: '127.0.0.1', port: app.hboneAddress()?.port ?? 0 };
+    at = { ip: '127.0.0.1', port: app.hboneAddress().port };
   }
   const pool = new ConnectionPool({ reactor, certificates, clock: systemClock });
   t.teardown(() => pool.close());
@@ -168,6 +172,7 @@ export async function startWaypoint(
     rejections: () => plane.rejections(),
     metricsPort,
     adminPort,
+    at,
     certificates,
     stop,
   };
@@ -327,7 +332,7 @@ function bound(resources: EnvoyResources, ip: string | undefined): EnvoyResource
   return { ...resources, listeners };
 }
 
-function ownConfig(xdsPort: number, backend: Backend): ReturnType<typeof loadConfig> {
+function ownConfig(xdsPort: number, backend: Backend, more: Record<string, string>): ReturnType<typeof loadConfig> {
   const env: Record<string, string> = {
     POD_NAME: 'waypoint-0',
     POD_NAMESPACE: 'shop',
@@ -340,6 +345,7 @@ function ownConfig(xdsPort: number, backend: Backend): ReturnType<typeof loadCon
     HBONE_PORT: '0',
     TERMINATION_GRACE_PERIOD: '1s',
     CULVERT_BACKEND: backend,
+    ...more,
   };
   return loadConfig((name) => env[name]);
 }

@@ -6,7 +6,8 @@ import type { HboneServerSession, IncomingTunnel } from '#shared/hbone/api.ts';
 import { serveHbone } from '#shared/hbone/server.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
 import { parseSpiffeId, type SpiffeId } from '#shared/ids.ts';
-import type { Conn, Listener as Socket, PeerCertificate, Reactor, TlsConn } from '#shared/reactor/api.ts';
+import type { ConnectionLimit } from '#shared/lifecycle/connection-limit.ts';
+import type { Conn, ListenOptions, Listener as Socket, PeerCertificate, Reactor, TlsConn } from '#shared/reactor/api.ts';
 import type { Log } from '#shared/telemetry/log.ts';
 
 export interface HboneListenerOptions {
@@ -17,18 +18,19 @@ export interface HboneListenerOptions {
   readonly identity: SpiffeId;
   readonly trustDomains: readonly string[];
   readonly maxStreams: () => number;
+  /** More than it allows are closed at once, before a handshake is spent on them. */
+  readonly limit: ConnectionLimit;
+  /** Gives a connection that has its place to another thread; false: it stays here. */
+  readonly handOn?: (conn: Conn) => boolean;
   /** One CONNECT of a verified peer. */
   readonly onTunnel: (tunnel: IncomingTunnel, conn: TlsConn) => void;
 }
-
-/** Connections at a time; more are closed at once, before a handshake is spent on them. */
-const MAX_CONNECTIONS = 10_000;
 
 export class HboneListener {
   readonly #options: HboneListenerOptions;
   readonly #sessions = new Set<HboneServerSession>();
   #sockets: Socket[] = [];
-  #connections = 0;
+  #draining = false;
 
   constructor(options: HboneListenerOptions) {
     this.#options = options;
@@ -44,12 +46,20 @@ export class HboneListener {
   }
 
   /** Rejects when the port is taken. */
-  async listen(address: HostPort): Promise<void> {
-    this.#sockets.push(await this.#options.reactor.listen({ address }, (conn) => void this.#accept(conn)));
+  async listen(options: ListenOptions): Promise<void> {
+    this.#sockets.push(await this.#options.reactor.listen(options, (conn) => this.#accept(conn)));
+  }
+
+  /** Serves a connection that another thread accepted, and that has its place. */
+  adopt(conn: Conn): void {
+    if (!this.#draining) return void this.#serve(conn);
+    this.#options.limit.leave();
+    return conn.reset();
   }
 
   /** Stops accepting, tells the peers, and resolves when their last tunnels have ended. */
   async drain(): Promise<void> {
+    this.#draining = true;
     for (const socket of this.#sockets) socket.close();
     await Promise.all([...this.#sessions].map((session) => session.drain()));
   }
@@ -59,10 +69,20 @@ export class HboneListener {
     for (const session of this.#sessions) session.close();
   }
 
-  async #accept(conn: Conn): Promise<void> {
-    const { reactor, certificates, identity, clock, log, maxStreams, onTunnel } = this.#options;
-    if (this.#connections >= MAX_CONNECTIONS) return conn.reset();
-    this.#connections += 1;
+  #accept(conn: Conn): void {
+    const { limit, handOn, log } = this.#options;
+    try {
+      limit.enter('hbone');
+    } catch (error) {
+      log.warn('connection refused', { src: conn.remote.ip, error: MeshError.from(error) });
+      return conn.reset();
+    }
+    if (!handOn?.(conn)) void this.#serve(conn);
+  }
+
+  /** Never rejects. */
+  async #serve(conn: Conn): Promise<void> {
+    const { reactor, certificates, identity, clock, limit, log, maxStreams, onTunnel } = this.#options;
     try {
       const certificate = await certificates.get(identity);
       const tls = await reactor.tlsServer(conn, { certificate, alpn: ['h2'], verifyPeer: (peer) => this.#verify(peer) });
@@ -74,14 +94,14 @@ export class HboneListener {
           maxStreams: maxStreams(),
           onClose: () => {
             this.#sessions.delete(session);
-            this.#connections -= 1;
+            limit.leave();
           },
         },
         (tunnel) => onTunnel(tunnel, tls),
       );
       this.#sessions.add(session);
     } catch (error) {
-      this.#connections -= 1;
+      limit.leave();
       conn.reset();
       log.warn('connection refused', { src: conn.remote.ip, error: MeshError.from(error, 'tls_failure') });
     }

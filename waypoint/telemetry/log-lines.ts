@@ -63,6 +63,18 @@ export class LogLines {
   /** Ends a line. */
   end(): void {
     this.text('\n');
+    this.#gathered();
+  }
+
+  /** Whole lines that another thread put together. */
+  lines(lines: Uint8Array): void {
+    this.#room(lines.length);
+    this.#buffer.set(lines, this.#length);
+    this.#length += lines.length;
+    this.#gathered();
+  }
+
+  #gathered(): void {
     if (this.#length >= GATHER) return this.flush();
     if (this.#waiting) return;
     this.#waiting = true;

@@ -152,7 +152,11 @@ export class ConfigStore {
   dump(): unknown {
     return {
       listeners: [...this.#liveListeners.values()],
-      clusters: [...this.#liveClusters.values()].map(({ config, endpoints }) => ({ ...config, endpoints })),
+      // Of the requests under way each thread knows its own.
+      clusters: [...this.#liveClusters.values()].map(({ config, endpoints }) => ({
+        ...config,
+        endpoints: endpoints.map((endpoint) => ({ ...endpoint, active: undefined })),
+      })),
       routes: [...this.#routes.values()].map(({ name, hosts }) => ({
         name,
         routes: hosts.flatMap((host) =>

@@ -16,7 +16,7 @@ import type { Demand } from '../state/on-demand.ts';
 import type { MeshStore } from '../state/store.ts';
 import type { PodIdentity } from '../state/workloads.ts';
 import type { ConnectionTelemetry } from '../telemetry/connection-result.ts';
-import type { ConnectionLimit } from './connection-limit.ts';
+import type { ConnectionLimit } from '#shared/lifecycle/connection-limit.ts';
 import type { ConnectionTracker } from './connection-tracker.ts';
 import type { HostNames } from './host-names.ts';
 import type { RelayBook } from './relay-book.ts';

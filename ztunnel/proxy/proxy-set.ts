@@ -7,7 +7,7 @@ import type { ZtunnelConfig } from '../config.ts';
 import { Socks } from '../socks/socks.ts';
 import type { PodProxy } from '../inpod/pod-manager.ts';
 import type { PodIdentity } from '../state/workloads.ts';
-import type { Entrance } from './connection-limit.ts';
+import type { Entrance } from '#shared/lifecycle/connection-limit.ts';
 import { Inbound } from './inbound.ts';
 import { Outbound } from './outbound.ts';
 import { Passthrough } from './passthrough.ts';

@@ -6,7 +6,7 @@ import type { Relay } from '#shared/hbone/relay.ts';
 import type { SpiffeId, WorkloadUid } from '#shared/ids.ts';
 import type { DetachedConn } from '#shared/reactor/api.ts';
 import type { ConnectionResult, OpenResult } from '../telemetry/connection-result.ts';
-import type { Entrance } from './connection-limit.ts';
+import type { Entrance } from '#shared/lifecycle/connection-limit.ts';
 import type { TrackedConnection } from './connection-tracker.ts';
 import type { DeliveryRequest } from './delivery.ts';
 

@@ -4,7 +4,7 @@ import type { CancelSignal } from '#shared/lifecycle/cancel.ts';
 import type { Conn, DetachedConn } from '#shared/reactor/api.ts';
 import type { ConnectionResult } from '../telemetry/connection-result.ts';
 import { Carriage } from './carriage.ts';
-import type { ConnectionLimit } from './connection-limit.ts';
+import type { ConnectionLimit } from '#shared/lifecycle/connection-limit.ts';
 import type { TrackedConnection } from './connection-tracker.ts';
 import type { Admission } from './delivery.ts';
 import { Delivery } from './delivery.ts';

@@ -1,6 +1,6 @@
 // What a connection takes up as long as it lasts: a place among those that may be open, and the patience of its pod's drain.
 import type { Drain } from '#shared/lifecycle/drain.ts';
-import type { ConnectionLimit, Entrance } from './connection-limit.ts';
+import type { ConnectionLimit, Entrance } from '#shared/lifecycle/connection-limit.ts';
 
 export class Stay implements Disposable {
   #limit: ConnectionLimit | undefined;

@@ -1,6 +1,6 @@
 // Endpoints that could not be connected to, all of a workload or one port of it: left out for a while, that doubles with each failure in a row. What one connection learnt
 // spares the next ones the wait. Bounded: beyond the limit the one ejected first is forgotten, and found out again if need be.
-import type { Clock } from '#shared/clock.ts';
+import type { Clock, Timer } from '#shared/clock.ts';
 import type { WorkloadUid } from '#shared/ids.ts';
 import type { Cell, Metrics } from '#shared/telemetry/metrics.ts';
 
@@ -21,6 +21,9 @@ const LIMIT = 1024;
 export class Ejections {
   readonly #clock: Clock;
   readonly #count: Cell;
+  readonly #shown: Cell;
+  /** Until the next one is let in again. */
+  #timer: Timer | undefined;
   readonly #table = new Map<Endpoint, Ejection>();
 
   constructor(clock: Clock, metrics: Metrics) {
@@ -28,7 +31,7 @@ export class Ejections {
     this.#count = metrics
       .counter('culvert_endpoint_ejections_total', 'Endpoints left out for a while because they could not be connected to', [])
       .cell();
-    metrics.gauge('culvert_endpoints_ejected', 'Endpoints now left out', [], (family) => (family.cell().value = this.ejected));
+    this.#shown = metrics.gauge('culvert_endpoints_ejected', 'Endpoints now left out').cell();
   }
 
   /** Whether any endpoint failed of late: if not, nobody has to ask for one. */
@@ -56,15 +59,28 @@ export class Ejections {
     const failures = (this.#table.get(endpoint)?.failures ?? 0) + 1;
     this.#table.delete(endpoint);
     this.#table.set(endpoint, { failures, until: this.#clock.monotonic() + Math.min(FIRST * 2 ** (failures - 1), LONGEST) });
-    this.#count.value += 1;
+    this.#count.add(1);
     if (this.#table.size > LIMIT) this.#forgetOldest();
+    this.#show();
   }
 
   /** It could. */
   succeeded(uid: WorkloadUid, port: number | undefined): void {
     if (this.#table.size === 0) return;
+    const known = this.#table.size;
     this.#table.delete(uid);
     if (port !== undefined) this.#table.delete(`${uid} ${port}`);
+    if (this.#table.size < known) this.#show();
+  }
+
+  /** Other threads read the gauge whenever they like, so it is right at any time. */
+  #show(): void {
+    const now = this.#clock.monotonic();
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.#shown.value = this.ejected;
+    const next = this.#table.values().reduce((first, { until }) => (until > now ? Math.min(first, until) : first), Infinity);
+    if (next < Infinity) this.#timer = this.#clock.after(next - now, () => this.#show());
   }
 
   #isOut(endpoint: Endpoint): boolean {

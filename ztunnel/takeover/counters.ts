@@ -1,7 +1,14 @@
 // Counters on their way from the old ztunnel to the new one, so that what a scraper sees does not go back.
-import type { FamilyReport } from '#shared/telemetry/metric-report.ts';
-import { takeReport } from '#shared/telemetry/metric-report.ts';
-import type { FamilyValues, Metrics } from '#shared/telemetry/metrics.ts';
+import type { Family, FamilyValues, Metrics } from '#shared/telemetry/metrics.ts';
+
+/** A counter and what it gained. */
+export interface FamilyReport {
+  readonly type: Family['type'];
+  readonly name: string;
+  readonly help: string;
+  readonly labelNames: readonly string[];
+  readonly values: FamilyValues;
+}
 
 /** Of the process itself, which is another one now. */
 const OWN = /^(process|nodejs)_/u;
@@ -9,9 +16,16 @@ const OWN = /^(process|nodejs)_/u;
 const MESSAGE_SIZE = 16 * 1024;
 
 /** What was counted since the last call, in all threads; counted as told. */
-export async function takeCounters(metrics: Metrics): Promise<FamilyReport[]> {
-  await metrics.refresh();
-  return takeReport(metrics).filter(({ type, name, values }) => type === 'counter' && values.length > 0 && !OWN.test(name));
+export function takeCounters(metrics: Metrics): FamilyReport[] {
+  metrics.refresh();
+  const counters = Array.from(metrics.families()).filter(({ type, name }) => type === 'counter' && !OWN.test(name));
+  return counters
+    .map((family) => {
+      const { type, name, help, labelNames } = family;
+      family.collect();
+      return { type, name, help, labelNames, values: family.takeDeltas() };
+    })
+    .filter(({ values }) => values.length > 0);
 }
 
 export function addCounters(metrics: Metrics, families: readonly FamilyReport[]): void {

@@ -148,7 +148,7 @@ export class TakeoverGiver implements AsyncDisposable {
   async #handOn(link: TakeoverLink): Promise<void> {
     const { metrics, clock, log } = this.#deps;
     const tell = async (): Promise<void> => {
-      for (const family of pieces(await takeCounters(metrics))) await link.send({ type: 'counters', families: [family] });
+      for (const family of pieces(takeCounters(metrics))) await link.send({ type: 'counters', families: [family] });
     };
     let over = false;
     void this.#closed.promise.then(() => (over = true));

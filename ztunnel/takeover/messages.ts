@@ -2,10 +2,10 @@
 // (docs/upgrade.md). `hello` and `refused` stay as they are in every version, so that any two understand why they cannot go on.
 import type { HostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
-import type { FamilyReport } from '#shared/telemetry/metric-report.ts';
 import type { RelayStory } from '../proxy/relay-book.ts';
 import type { PodIdentity } from '../state/workloads.ts';
 import type { OpenResult } from '../telemetry/connection-result.ts';
+import type { FamilyReport } from './counters.ts';
 
 /** Of the messages below. Another one is refused, and the old ztunnel goes on. */
 export const VERSION = 2;

@@ -3,9 +3,10 @@ import { formatHostPort } from '#shared/address.ts';
 import type { HostPort } from '#shared/address.ts';
 import type { Clock } from '#shared/clock.ts';
 import type { MeshError } from '#shared/errors.ts';
+import type { Meter } from '#shared/hbone/relay.ts';
 import type { SpiffeId } from '#shared/ids.ts';
 import type { Log, LogFields } from '#shared/telemetry/log.ts';
-import type { Reporter, TrafficCells, TrafficLabels, TrafficMetrics } from './traffic-metrics.ts';
+import type { TrafficCells, TrafficLabels, TrafficMetrics } from './traffic-metrics.ts';
 
 export interface ConnectionFacts extends TrafficLabels {
   /** Where the connection came from, and where this side sends it. */
@@ -38,6 +39,12 @@ export interface OpenResult {
   readonly carried: ByteCounts;
 }
 
+/** What counts bytes as they pass. */
+export interface Carried extends ByteCounts {
+  /** From now on adds to these too, and first what it counted before. */
+  countInto(sent: Meter, received: Meter): void;
+}
+
 const NO_BYTES: ByteCounts = { sent: 0, received: 0 };
 
 /** Makes connection results; one per process. */
@@ -45,41 +52,24 @@ export class ConnectionTelemetry {
   readonly metrics: TrafficMetrics;
   readonly log: Log;
   readonly clock: Clock;
-  readonly #live = new Set<ConnectionResult>();
 
   /** `log` is the scope `access`. */
   constructor(metrics: TrafficMetrics, log: Log, clock: Clock) {
     this.metrics = metrics;
     this.log = log;
     this.clock = clock;
-    // Bytes of live connections are counted when somebody looks, not chunk by chunk.
-    metrics.beforeRead = () => {
-      for (const result of this.#live) result.flush();
-    };
-    metrics.countOpen = (reporter) =>
-      Iterator.from(this.#live)
-        .filter((result) => result.reporter === reporter)
-        .toArray().length;
   }
 
   /** Counts and logs the opening. `startedAt`: the monotonic time of the accept. */
   open(facts: ConnectionFacts, startedAt: number): ConnectionResult {
     const result = new ConnectionResult(this, facts, startedAt, NO_BYTES);
-    this.#live.add(result);
     result.opened();
     return result;
   }
 
   /** Goes on with one that was handed over: its opening was counted and told. */
   resume({ facts, age, carried }: OpenResult): ConnectionResult {
-    const result = new ConnectionResult(this, facts, this.clock.monotonic() - age, carried);
-    this.#live.add(result);
-    return result;
-  }
-
-  /** For results: it is over, here. */
-  ended(result: ConnectionResult): void {
-    this.#live.delete(result);
+    return new ConnectionResult(this, facts, this.clock.monotonic() - age, carried);
   }
 
   /** For connections refused before it was known whose they are. */
@@ -102,9 +92,6 @@ export class ConnectionResult {
   /** Monotonic. */
   readonly #startedAt: number;
   #counts = NO_BYTES;
-  /** What the metrics were told so far. */
-  #toldSent = 0;
-  #toldReceived = 0;
   /** Carried before it was handed over to this process. */
   readonly #before: ByteCounts;
   #ended = false;
@@ -116,6 +103,7 @@ export class ConnectionResult {
     this.#cells = telemetry.metrics.cells(facts);
     this.#startedAt = startedAt;
     this.#before = before;
+    telemetry.metrics.open[facts.reporter].add(1);
   }
 
   /** Counts and tells that it is new. */
@@ -125,33 +113,25 @@ export class ConnectionResult {
     if (log.enabled('debug')) log.debug('connection opened', this.#fields());
   }
 
-  get reporter(): Reporter {
-    return this.#facts.reporter;
-  }
-
-  /** The live counts of the relay that carries the connection. */
-  carry(counts: ByteCounts): void {
-    this.#counts = counts;
-  }
-
-  /** Tells the metrics what was carried since the last call. */
-  flush(): void {
-    const { sent, received } = this.#counts;
-    this.#cells.received.value += sent - this.#toldSent;
-    this.#cells.sent.value += received - this.#toldReceived;
-    this.#toldSent = sent;
-    this.#toldReceived = received;
+  /** The relay that carries the connection: its bytes are counted as they pass, for whoever reads the metrics meanwhile. */
+  carry(relay: Carried): void {
+    this.#counts = relay;
+    // The metrics' names are from the server's side.
+    relay.countInto(this.#cells.received, this.#cells.sent);
   }
 
   /** Another process goes on with it: nothing more is counted or told here. */
   handOver(): OpenResult {
-    this.flush();
-    this.#ended = true;
-    this.#telemetry.ended(this);
+    this.#over();
     const { service, ...facts } = this.#facts;
     const named = service && { hostname: service.hostname, name: service.name, namespace: service.namespace };
     const { sent, received } = this.#totals();
     return { facts: { ...facts, service: named }, age: this.#elapsed(), carried: { sent, received } };
+  }
+
+  #over(): void {
+    this.#ended = true;
+    this.#telemetry.metrics.open[this.#facts.reporter].add(-1);
   }
 
   #totals(): ByteCounts {
@@ -161,9 +141,7 @@ export class ConnectionResult {
   /** The end; later calls do nothing. Without an error it was in order; `draining` is told in the line but is no failure. */
   end(error?: MeshError): void {
     if (this.#ended) return;
-    this.#ended = true;
-    this.#telemetry.ended(this);
-    this.flush();
+    this.#over();
     const failed = error !== undefined && error.code !== 'draining';
     this.#cells.closed(failed ? error.flag : '-', failed);
     const { log } = this.#telemetry;

@@ -63,12 +63,12 @@ export class TrafficCells {
   }
 
   opened(): void {
-    this.#opened.value += 1;
+    this.#opened.add(1);
   }
 
   /** `flags`: `-` for an orderly end. */
   closed(flags: string, failed: boolean): void {
-    if (flags === '-') this.#closedInOrder.value += 1;
+    if (flags === '-') this.#closedInOrder.add(1);
     else this.#metrics.closed.add(1, ...this.#values, flags);
     if (failed) this.#metrics.failed.add(1, ...this.#values, flags);
   }
@@ -93,18 +93,16 @@ export class TrafficMetrics {
   /** Destinations whose host name was looked up; by source and name. */
   readonly namesLookedUp: Family;
   readonly #cells = new WeakMap<Peer, WeakMap<Peer, KnownCells[]>>();
-  /** Called before counters of live connections are read. */
-  beforeRead: () => void = () => undefined;
-  /** How many connections are open now. */
-  countOpen: (reporter: Reporter) => number = () => 0;
+  /** Connections that are open now. */
+  readonly open: Readonly<Record<Reporter, Cell>>;
 
   constructor(metrics: Metrics) {
-    const counter = (name: string, help: string, collect?: () => void): Family => metrics.counter(name, help, LABELS, collect);
+    const counter = (name: string, help: string): Family => metrics.counter(name, help, LABELS);
     this.opened = counter('istio_tcp_connections_opened_total', 'The total number of TCP connections opened');
     this.closed = counter('istio_tcp_connections_closed_total', 'The total number of TCP connections closed');
     this.failed = counter('istio_tcp_connections_failed_total', 'The total number of TCP connections that ended with an error');
-    this.received = counter('istio_tcp_received_bytes_total', 'The size of total bytes sent by clients', () => this.beforeRead());
-    this.sent = counter('istio_tcp_sent_bytes_total', 'The size of total bytes sent by servers', () => this.beforeRead());
+    this.received = counter('istio_tcp_received_bytes_total', 'The size of total bytes sent by clients');
+    this.sent = counter('istio_tcp_sent_bytes_total', 'The size of total bytes sent by servers');
     this.revoked = metrics.counter(
       'istio_crl_policy_rejections_total',
       'Tunnels refused or cut because a certificate of the peer is revoked',
@@ -115,9 +113,8 @@ export class TrafficMetrics {
       'Connections to workloads known by a host name alone, which was looked up',
       [...PEER.map((name) => `source_${name}`), 'hostname'],
     );
-    metrics.gauge('istio_tcp_sockets_open', 'Accepted connections that are now open', ['reporter'], (family) => {
-      for (const reporter of ['source', 'destination'] as const) family.cell(reporter).value = this.countOpen(reporter);
-    });
+    const open = metrics.gauge('istio_tcp_sockets_open', 'Accepted connections that are now open', ['reporter']);
+    this.open = { source: open.cell('source'), destination: open.cell('destination') };
   }
 
   lookedUp(source: Peer, hostname: string): void {

@@ -1,51 +1,27 @@
-// The data plane in worker threads, seen from the main thread: tells them of the mesh, of certificates and of pods, and adds up what they
-// count.
-import type { Clock } from '#shared/clock.ts';
-import { MeshError } from '#shared/errors.ts';
-import type { CertificateSource } from '#shared/identity/certificate.ts';
+// The data plane in worker threads, seen from the main thread: tells them of the mesh and of pods.
 import type { NetnsFd } from '#shared/reactor/api.ts';
-import type { Readiness } from '#shared/lifecycle/readiness.ts';
-import type { Log, Logging } from '#shared/telemetry/log.ts';
-import { MetricReports } from '#shared/telemetry/metric-report.ts';
-import type { Family, Metrics } from '#shared/telemetry/metrics.ts';
 import type { ProfileSource } from '#shared/telemetry/profile-source.ts';
-import type { CertificateFeed } from '../certificates.ts';
+import type { WorkerGroupDeps } from '#shared/workers/group.ts';
+import { WorkerGroup } from '#shared/workers/group.ts';
+import type { CommonStart } from '#shared/workers/protocol.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import type { PodProxy } from '../inpod/pod-manager.ts';
+import type { HandedRelay } from '../proxy/relay-book.ts';
 import type { Demand } from '../state/on-demand.ts';
 import type { MeshStore } from '../state/store.ts';
-import type { HandedRelay } from '../proxy/relay-book.ts';
 import type { PodIdentity } from '../state/workloads.ts';
 import type { DataPlane } from './data-plane.ts';
 import type { PodSockets } from './pod-sockets.ts';
-import type { ConnectionView, ToWorker, WorkerStart } from './protocol.ts';
-import { WorkerSlot } from './slot.ts';
+import type { Answers, ConnectionView, FromWorker, ToWorker, WorkerStart } from './protocol.ts';
 import { SocketKeeper } from './socket-keeper.ts';
-import { WorkerThreads } from './threads.ts';
 
-/** How long a scrape waits for a worker that is busy, ms. */
-const REPORT_TIMEOUT = 1000;
-
-/** Descriptors above this number are not closed for a worker that could not do it itself. */
-const MAX_NOTED = 1 << 20;
-
-export interface WorkerPoolDeps {
+export interface WorkerPoolDeps extends WorkerGroupDeps {
   readonly config: ZtunnelConfig;
   readonly store: MeshStore;
-  readonly certificates: CertificateSource;
   readonly demand?: Demand | undefined;
-  readonly feed: CertificateFeed;
-  readonly metrics: Metrics;
-  readonly logging: Logging;
-  readonly readiness: Readiness;
-  readonly clock: Clock;
   readonly maxConnections: number;
   /** One cell over shared memory, 1 while memory is short. */
   readonly short: Int32Array;
-  /** The limit of open descriptors. */
-  readonly openFiles: number;
-  /** Some may be loading already. */
-  readonly threads?: WorkerThreads | undefined;
 }
 
 interface PlacedPod {
@@ -65,62 +41,52 @@ export function startWorkers(deps: WorkerPoolDeps, count: number): DataPlane {
 class WorkerPool implements DataPlane {
   readonly sockets: SocketKeeper;
   readonly #deps: WorkerPoolDeps;
-  readonly #log: Log;
-  readonly #slots: readonly WorkerSlot[];
+  readonly #group: WorkerGroup<FromWorker, ToWorker, Answers>;
   readonly #pods = new Map<string, PlacedPod>();
-  readonly #held: Int32Array;
-  readonly #reports: MetricReports;
-  readonly #restarts: Family;
-  readonly #blockers = new Map<number, Disposable>();
-  readonly #follow = new DisposableStack();
+  #unfollow = (): void => undefined;
   /** Relays given to workers so far. */
   #resumed = 0;
-  readonly #threads: WorkerThreads;
-  #started: Promise<void> = Promise.resolve();
 
   constructor(deps: WorkerPoolDeps, count: number) {
     this.#deps = deps;
-    this.#threads = deps.threads ?? new WorkerThreads();
     this.sockets = new SocketKeeper(deps.config, count);
-    this.#log = deps.logging.scope('workers');
-    this.#held = new Int32Array(new SharedArrayBuffer(count * Int32Array.BYTES_PER_ELEMENT));
-    this.#reports = new MetricReports(deps.metrics);
-    this.#restarts = deps.metrics.counter('culvert_worker_restarts_total', 'Data workers that ended and were replaced');
-    this.#restarts.cell();
-    this.#slots = Array.from({ length: count }, (_, index) => this.#slot(index));
+    this.#group = new WorkerGroup(deps, count, {
+      start: (common) => this.#startOf(common),
+      onStarted: async (index) => {
+        await Promise.all(Array.from(this.#pods.values(), (pod) => this.#place(index, pod)));
+      },
+      async serve(_index, message) {
+        if (message.kind === 'need-address') await deps.demand?.fetch(message.name);
+        else await deps.demand?.renew(message.service, message.address);
+      },
+    });
   }
 
   get started(): Promise<void> {
-    return this.#started;
+    return this.#group.started;
   }
 
   get backend(): 'native' | 'portable' {
-    return this.#slots[0]?.backend ?? 'portable';
+    return this.#group.backend;
   }
 
   get workers(): number {
-    return this.#slots.length;
+    return this.#group.slots.length;
   }
 
   /** From here on no change is missed: workers are started with what is known now, and told what comes. */
   run(): void {
-    const { store, feed, logging, metrics } = this.#deps;
-    this.#follow.defer(store.onChange((changes) => this.#tellAll({ kind: 'state', changes })));
-    this.#follow.defer(feed.follow((identity, certificate) => this.#tellAll({ kind: 'certificate', identity, certificate })));
-    logging.filter.onChange = () => this.#tellAll({ kind: 'log-levels', levels: logging.filter.toString() });
-    metrics.beforeRender(() => this.#collect());
-    this.#started = Promise.all(this.#slots.map((slot) => slot.start())).then(() => undefined);
-    // Who waits for it is told, also later.
-    this.#started.catch(() => undefined);
+    this.#unfollow = this.#deps.store.onChange((changes) => this.#group.tellAll({ kind: 'state', changes }));
+    this.#group.run();
   }
 
   async start(uid: string, who: PodIdentity, netns: NetnsFd, ports?: readonly number[]): Promise<PodProxy> {
     const pod: PlacedPod = { uid, who, netns, sockets: this.sockets.open(uid, netns, ports) };
     try {
       await Promise.all(
-        this.#slots.map(async (slot, index) => {
+        this.#group.slots.map(async (slot, index) => {
           await slot.up();
-          await this.#place(slot, index, pod);
+          await this.#place(index, pod);
         }),
       );
     } catch (thrown) {
@@ -132,99 +98,42 @@ class WorkerPool implements DataPlane {
   }
 
   async connections(): Promise<readonly ConnectionView[]> {
-    const views = await Promise.all(this.#slots.map((slot) => slot.ask({ kind: 'connections' }).catch(() => [])));
+    const views = await Promise.all(this.#group.slots.map((slot) => slot.ask({ kind: 'connections' }).catch(() => [])));
     return views.flat();
   }
 
   async takeRelays(): Promise<readonly HandedRelay[]> {
-    const taken = await Promise.all(this.#slots.map((slot) => slot.ask({ kind: 'take-relays' }).catch(() => [])));
+    const taken = await Promise.all(this.#group.slots.map((slot) => slot.ask({ kind: 'take-relays' }).catch(() => [])));
     return taken.flat();
   }
 
   /** Each worker in turn. */
   resumeRelay(relay: HandedRelay): void {
-    this.#slots[this.#resumed++ % this.#slots.length]?.send({ kind: 'resume-relay', relay });
+    const { slots } = this.#group;
+    slots[this.#resumed++ % slots.length]?.send({ kind: 'resume-relay', relay });
   }
 
   profiles(worker: number): ProfileSource | undefined {
-    const slot = this.#slots[worker];
-    return (
-      slot && {
-        cpu: (seconds, frequency) => slot.ask({ kind: 'cpu-profile', seconds, frequency }),
-        heap: () => slot.ask({ kind: 'heap-snapshot' }),
-      }
-    );
+    return this.#group.profiles(worker);
   }
 
   collectGarbage(all: boolean): void {
-    this.#tellAll({ kind: 'collect-garbage', all });
+    this.#group.tellAll({ kind: 'collect-garbage', all });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#follow.dispose();
-    this.#deps.logging.filter.onChange = () => undefined;
-    await Promise.all(this.#slots.map((slot) => slot.stop()));
+    this.#unfollow();
+    await this.#group.stop();
     this.sockets[Symbol.dispose]();
   }
 
-  #slot(index: number): WorkerSlot {
-    const { certificates, clock, demand, logging, readiness } = this.#deps;
-    const slot: WorkerSlot = new WorkerSlot({
-      index,
-      clock,
-      log: this.#log,
-      thread: () => this.#threads.take(index),
-      start: () => this.#startOf(index),
-      onStarted: async () => {
-        await Promise.all(Array.from(this.#pods.values(), (pod) => this.#place(slot, index, pod)));
-        this.#blockers.get(index)?.[Symbol.dispose]();
-        this.#blockers.delete(index);
-      },
-      onLost: () => {
-        this.#restarts.add(1);
-        this.#reports.forget(index);
-        Atomics.store(this.#held, index, 0);
-        if (!this.#blockers.has(index)) this.#blockers.set(index, readiness.block('data worker'));
-      },
-      serve: (message) => {
-        switch (message.kind) {
-          case 'need-certificate':
-            return certificates.get(message.identity);
-          case 'need-address':
-            return demand?.fetch(message.name).then(() => undefined);
-          case 'renew-service':
-            return demand?.renew(message.service, message.address).then(() => undefined);
-          case 'metrics':
-            this.#reports.merge(index, message.report);
-            return undefined;
-          case 'log':
-            logging.relay(message.text);
-            return undefined;
-        }
-      },
-    });
-    return slot;
+  #startOf(common: CommonStart): WorkerStart {
+    const { config, maxConnections, short, store } = this.#deps;
+    return { ...common, config, short, maxConnections, seed: store.seed, state: [...store.snapshot()] };
   }
 
-  #startOf(index: number): WorkerStart {
-    const { config, logging, maxConnections, short, store } = this.#deps;
-    return {
-      config,
-      index,
-      held: this.#held,
-      short,
-      maxConnections,
-      ledger: new Uint8Array(new SharedArrayBuffer(Math.min(this.#deps.openFiles, MAX_NOTED))),
-      logFormat: logging.format,
-      logLevels: logging.filter.toString(),
-      logTo: logging.toStdout ? 'stdout' : 'main',
-      seed: store.seed,
-      state: [...store.snapshot()],
-    };
-  }
-
-  async #place(slot: WorkerSlot, index: number, { uid, who, netns, sockets }: PlacedPod): Promise<void> {
-    await slot.ask({ kind: 'start-pod', pod: { uid, who, netns, sockets: sockets.for(index) } });
+  async #place(index: number, { uid, who, netns, sockets }: PlacedPod): Promise<void> {
+    await this.#group.slots[index]?.ask({ kind: 'start-pod', pod: { uid, who, netns, sockets: sockets.for(index) } });
   }
 
   /** Resolves when no worker has a connection of the pod any more. */
@@ -233,27 +142,7 @@ class WorkerPool implements DataPlane {
     this.sockets.close(uid, sockets);
     await Promise.all(
       // With a worker that ends meanwhile its connections have ended too.
-      this.#slots.map((slot) => slot.ask({ kind: 'stop-pod', uid, deadline }).catch(() => undefined)),
-    );
-  }
-
-  #tellAll(message: ToWorker): void {
-    for (const slot of this.#slots) slot.send(message);
-  }
-
-  async #collect(): Promise<void> {
-    await Promise.all(
-      this.#slots.map(async (slot, index) => {
-        const late = Promise.withResolvers<undefined>();
-        const timer = this.#deps.clock.after(REPORT_TIMEOUT, () => late.resolve(undefined));
-        const asked = slot.ask({ kind: 'metrics' }).then(
-          // A late report counts for the next scrape: its worker has told it.
-          (report) => this.#reports.merge(index, report),
-          (thrown: unknown) => this.#log.debug('no report of a worker', { worker: index, error: MeshError.from(thrown) }),
-        );
-        await Promise.race([asked, late.promise]);
-        timer.cancel();
-      }),
+      this.#group.slots.map((slot) => slot.ask({ kind: 'stop-pod', uid, deadline }).catch(() => undefined)),
     );
   }
 }

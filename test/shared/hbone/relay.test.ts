@@ -17,6 +17,36 @@ function joined() {
   return { client, server, relay: relay(downstream, upstream) };
 }
 
+class Count {
+  bytes = 0;
+
+  add(bytes: number): void {
+    this.bytes += bytes;
+  }
+}
+
+test('bytes are counted as they pass, by whoever asks for it and from the first one on', async (t) => {
+  const ends = joined();
+  const received = reader(ends.server);
+  reader(ends.client);
+  const [first, second, back] = [new Count(), new Count(), new Count()];
+  ends.client.write(bytes('before'));
+  await soon();
+  ends.relay.countInto(first, back);
+  ends.client.write(bytes('between'));
+  await soon();
+  ends.relay.countInto(second, back);
+  ends.client.write(bytes('after'));
+  ends.server.write(bytes('answer'));
+  await soon();
+  t.equal(first.bytes, 18);
+  t.equal(second.bytes, 18);
+  t.equal(back.bytes, 12, 'by each of the two');
+  ends.client.end();
+  ends.server.end();
+  t.equal((await received.result).bytes.toString(), 'beforebetweenafter');
+});
+
 function reader(stream: ByteStream) {
   let ended = false;
   const result = read(stream, { onEnd: () => (ended = true) });

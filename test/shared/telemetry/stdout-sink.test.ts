@@ -3,7 +3,7 @@ import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { stdoutSink } from '../../../shared/telemetry/stdout-sink.ts';
+import { stdoutSink, writeLines } from '../../../shared/telemetry/stdout-sink.ts';
 
 t.test('lines are written after a moment, in order', async (t) => {
   const file = join(t.testdir(), 'log');
@@ -61,4 +61,17 @@ t.test('a slow reader of a pipe gets everything; a gone one is no error', async 
   let said = '';
   for await (const chunk of gone.stderr.setEncoding('utf8')) said += chunk;
   t.equal(said, 'done');
+});
+
+t.test('gathered lines leave whole, as many at a time as the kernel does not mix with those of other threads', async (t) => {
+  const lengths = [10, 4095, 1, 6000, 2000, 2095, 1, 9000];
+  const text = lengths.map((length, index) => `${String(index).repeat(length)}\n`).join('');
+  const pieces: string[] = [];
+  writeLines(1, Buffer.from(text), (_fd, bytes) => void pieces.push(Buffer.from(bytes).toString()));
+  t.equal(pieces.join(''), text);
+  for (const piece of pieces) {
+    t.ok(piece.endsWith('\n'));
+    t.ok(piece.length <= 4096 || piece.indexOf('\n') === piece.length - 1, `${piece.length} bytes`);
+  }
+  t.ok(pieces.length < lengths.length, 'short ones together');
 });

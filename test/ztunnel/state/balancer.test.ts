@@ -1,6 +1,8 @@
 import t from 'tap';
 import { FakeClock } from '#shared/clock.ts';
+import type { WorkloadUid } from '#shared/ids.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
+import { SharedNumbers } from '#shared/telemetry/shared-numbers.ts';
 import { Balancer } from '../../../ztunnel/state/balancer.ts';
 import { Ejections } from '../../../ztunnel/state/ejections.ts';
 import { pickEndpoint } from '../../../ztunnel/state/load-balance.ts';
@@ -88,6 +90,28 @@ t.test('who could not be reached is left out, longer each time, until it can be 
   clock.advance(1000);
   t.notOk(ejections.has(uid, 80), 'a success starts it over');
   t.match((await metrics.render()).body, /culvert_endpoint_ejections_total 23/u);
+});
+
+t.test('the gauge of who is left out is right at any time, without anybody asking', async (t) => {
+  const clock = new FakeClock();
+  const numbers: Float64Array[] = [];
+  const shared = new SharedNumbers((news) => news.kind === 'page' && numbers.push(news.numbers));
+  const ejections = new Ejections(clock, new Metrics({ shared }));
+  // Of its two numbers the second: the counter is made first.
+  const shown = (): number | undefined => numbers[0]?.[1];
+  const [a, b] = ['a', 'b'].map((name) => endpoint(name).uid) as [WorkloadUid, WorkloadUid];
+  ejections.failed(a);
+  clock.advance(600);
+  ejections.failed(b, 80);
+  t.equal(shown(), 2);
+  clock.advance(400);
+  t.equal(shown(), 1, 'the first is let in again');
+  ejections.succeeded(b, 80);
+  t.equal(shown(), 0);
+  ejections.failed(b);
+  t.equal(shown(), 1);
+  clock.advance(1000);
+  t.equal(shown(), 0);
 });
 
 t.test('a port that refuses says nothing of the others of the workload', async (t) => {

@@ -1,9 +1,10 @@
 import t from 'tap';
 import { FakeClock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
+import type { Meter } from '#shared/hbone/relay.ts';
 import { Logging } from '#shared/telemetry/log.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
-import type { ConnectionFacts } from '../../../ztunnel/telemetry/connection-result.ts';
+import type { Carried, ConnectionFacts } from '../../../ztunnel/telemetry/connection-result.ts';
 import { ConnectionTelemetry } from '../../../ztunnel/telemetry/connection-result.ts';
 import { peerOf } from '../../../ztunnel/telemetry/peer.ts';
 import { TrafficMetrics } from '../../../ztunnel/telemetry/traffic-metrics.ts';
@@ -22,6 +23,35 @@ const facts: ConnectionFacts = {
   mutualTls: true,
 };
 
+/** What has passed by the time a result hears of it, and what passes later. */
+function carrying(sent: number, received: number): Carried & { pass(sent: number, received: number): void } {
+  const meters: { sent: Meter; received: Meter }[] = [];
+  const counts = { sent: 0, received: 0 };
+  const relay = {
+    get sent() {
+      return counts.sent;
+    },
+    get received() {
+      return counts.received;
+    },
+    countInto(toSent: Meter, toReceived: Meter) {
+      toSent.add(counts.sent);
+      toReceived.add(counts.received);
+      meters.push({ sent: toSent, received: toReceived });
+    },
+    pass(more: number, back: number) {
+      counts.sent += more;
+      counts.received += back;
+      for (const meter of meters) {
+        meter.sent.add(more);
+        meter.received.add(back);
+      }
+    },
+  };
+  relay.pass(sent, received);
+  return relay;
+}
+
 function setUp(level = 'info') {
   const lines: string[] = [];
   const clock = new FakeClock(Date.UTC(2026, 0, 2, 3, 4, 5, 678));
@@ -34,7 +64,7 @@ function setUp(level = 'info') {
 t.test('the line: Istio’s fields in Istio’s order', async (t) => {
   const { lines, clock, telemetry } = setUp();
   const result = telemetry.open(facts, clock.monotonic());
-  result.carry({ sent: 120, received: 340 });
+  result.carry(carrying(120, 340));
   clock.advance(9);
   result.end();
   result.end(new MeshError('internal', 'too late'));
@@ -62,7 +92,7 @@ t.test('at debug the opening is told too, with all that is known then', async (t
 t.test('bytes are told from the side of the reporter’s application; metrics are not turned', async (t) => {
   const { lines, metrics, telemetry } = setUp();
   const result = telemetry.open({ ...facts, reporter: 'destination' }, 0);
-  result.carry({ sent: 120, received: 340 });
+  result.carry(carrying(120, 340));
   result.end();
   t.match(lines[0], /bytes_sent=340 bytes_recv=120/u);
   const { body } = await metrics.render();
@@ -82,13 +112,13 @@ t.test('an error is told, flagged and counted; a drain is no failure', async (t)
   t.match(body, /istio_tcp_connections_opened_total\{.*response_flags="-"\} 2$/mu);
 });
 
-t.test('live bytes and open connections are seen when somebody looks', async (t) => {
+t.test('live bytes and open connections are seen at any time', async (t) => {
   const { metrics, telemetry } = setUp();
-  const counts = { sent: 5, received: 0 };
+  const relay = carrying(5, 0);
   const result = telemetry.open(facts, 0);
-  result.carry(counts);
+  result.carry(relay);
   t.match((await metrics.render()).body, /istio_tcp_received_bytes_total\{.*\} 5$/mu);
-  counts.sent = 8;
+  relay.pass(3, 0);
   const { body } = await metrics.render();
   t.match(body, /istio_tcp_received_bytes_total\{.*\} 8$/mu);
   t.match(body, /istio_tcp_sockets_open\{reporter="source"\} 1$/mu);

@@ -126,6 +126,25 @@ t.test('a worker that is ended from outside is replaced too, and what it held is
   await open(client, 2);
   await closed(before);
   t.equal(await node.metric('culvert_worker_restarts_total'), 1);
+  t.equal(await node.metric('istio_tcp_connections_opened_total', 'reporter="source"'), 4, 'what it had counted is not lost');
+  t.equal(await node.metric('istio_tcp_received_bytes_total', 'reporter="source"'), 8, 'nor the bytes of what was open');
+  t.equal(await node.metric('istio_tcp_sockets_open', 'reporter="source"'), 2);
+});
+
+t.test('a scrape is answered while a worker is busy, with what it has counted', async (t) => {
+  const { node, client } = await start(t, { ZTUNNEL_WORKER_THREADS: '1', CULVERT_BACKEND: 'native' });
+  await open(client, 2);
+  let busy = true;
+  // Its thread stands still meanwhile.
+  const snapshot = fetch(`http://127.0.0.1:${node.app.ports.admin}/debug/pprof/heap?worker=0`)
+    .then((response) => response.arrayBuffer())
+    .finally(() => (busy = false));
+  for (let i = 0; i < 3; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    t.equal(await node.metric('istio_tcp_received_bytes_total', 'reporter="source"'), 4);
+  }
+  t.ok(busy, 'no scrape waited for it');
+  await snapshot;
 });
 
 t.test('log levels reach the workers', async (t) => {

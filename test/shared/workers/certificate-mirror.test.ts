@@ -3,7 +3,7 @@ import { FakeClock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
 import { spiffeId } from '#shared/ids.ts';
-import { CertificateMirror } from '../../../ztunnel/workers/certificate-mirror.ts';
+import { CertificateMirror } from '#shared/workers/certificate-mirror.ts';
 
 const identity = spiffeId({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'web' });
 const certificate = (serial: string, notAfter: number): WorkloadCertificate => ({

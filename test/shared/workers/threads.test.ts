@@ -2,10 +2,10 @@
 import { once } from 'node:events';
 import { setFlagsFromString } from 'node:v8';
 import t from 'tap';
-import { WorkerThreads } from '../../../ztunnel/workers/threads.ts';
+import { WorkerThreads } from '#shared/workers/threads.ts';
 
 t.test('those that were made ahead are taken once, then new ones', async (t) => {
-  const threads = new WorkerThreads();
+  const threads = new WorkerThreads(new URL('../../../ztunnel/worker.ts', import.meta.url));
   threads.prepare(1);
   const taken = [threads.take(0), threads.take(0), threads.take(1)];
   t.equal(new Set(taken.map(({ threadId }) => threadId)).size, 3);

@@ -1,9 +1,9 @@
-// How many connections this ztunnel holds at a time, whether it has the memory for more, and how many handshakes it begins in a second.
+// How many connections this proxy holds at a time, whether it has the memory for more, and how many handshakes it begins in a second.
 // Beyond that new ones are refused and counted, before descriptors, memory or time run out and everything suffers.
-import { MeshError } from '#shared/errors.ts';
-import type { TokenBucket } from '#shared/lifecycle/token-bucket.ts';
-import { PORT } from '#shared/ports.ts';
-import type { Family, Metrics } from '#shared/telemetry/metrics.ts';
+import { MeshError } from '../errors.ts';
+import type { TokenBucket } from './token-bucket.ts';
+import { PORT } from '../ports.ts';
+import type { Family, Metrics } from '../telemetry/metrics.ts';
 
 /** What the connection came in by: a listener of the pod, or a tunnel of an accepted connection. */
 export type Entrance = 'outbound' | 'plaintext' | 'hbone' | 'socks5' | 'tunnel';
@@ -70,6 +70,20 @@ export class ConnectionLimit {
       throw new MeshError('limit_reached', `too many connections: ${open} are open (MAX_CONNECTIONS)`);
     }
     Atomics.add(held, own, 1);
+  }
+
+  /** The thread with the fewest connections, when it would still not have more than this one with one of them; undefined: none. */
+  lighter(): number | undefined {
+    const { held, own } = this.#places;
+    let least = own;
+    for (let i = 0; i < held.length; i++) if (Atomics.load(held, i) < Atomics.load(held, least)) least = i;
+    return Atomics.load(held, least) + 1 < Atomics.load(held, own) ? least : undefined;
+  }
+
+  /** A place of this thread is another one's from now on. */
+  pass(to: number): void {
+    Atomics.sub(this.#places.held, this.#places.own, 1);
+    Atomics.add(this.#places.held, to, 1);
   }
 
   /** Gives a place back. */

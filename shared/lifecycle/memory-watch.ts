@@ -1,17 +1,32 @@
-// The budget of memory of a ztunnel (MAX_MEMORY): while it is used up, new connections are refused in all threads and what is open goes on.
-import type { Clock } from '#shared/clock.ts';
-import { MemoryBudget } from '#shared/lifecycle/memory-budget.ts';
-import { releaseAllMemory, releaseGarbage } from '#shared/lifecycle/start-memory.ts';
-import { OwnMemory } from '#shared/os/own-memory.ts';
-import type { Log } from '#shared/telemetry/log.ts';
-import type { DataPlane } from './workers/data-plane.ts';
+// The budget of memory of a proxy (MAX_MEMORY): while it is used up, new connections are refused in all threads and what is open goes on.
+import { totalmem } from 'node:os';
+import type { Clock } from '../clock.ts';
+import { MemoryBudget } from './memory-budget.ts';
+import { releaseAllMemory, releaseGarbage } from './start-memory.ts';
+import { OwnMemory } from '../os/own-memory.ts';
+import type { Log } from '../telemetry/log.ts';
+
+/** Bytes that the container may have; undefined where nothing is said of it. Node tells a huge number then. */
+export function memoryLimit(): number | undefined {
+  const limit = process.constrainedMemory();
+  return limit > 0 && limit < totalmem() ? limit : undefined;
+}
+
+/** Of a limit of the kernel's, the rest is for the buffers of sockets, which count there too, and for what comes between two looks. */
+const SHARE_OF_LIMIT = 0.8;
+
+/** 0, none, without a limit. */
+export function defaultBudget(limit = 0): number {
+  return Math.floor(limit * SHARE_OF_LIMIT);
+}
 
 export interface MemoryWatchDeps {
   /** Bytes; 0: none. */
   readonly maxMemory: number;
   /** Its cell is 1 while memory is short (ConnectionLimit). */
   readonly short: Int32Array;
-  readonly plane: Pick<DataPlane, 'collectGarbage'>;
+  /** Has its other threads collect garbage. */
+  readonly plane: { collectGarbage(all: boolean): void };
   readonly clock: Clock;
   readonly log: Log;
 }

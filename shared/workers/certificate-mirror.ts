@@ -1,7 +1,7 @@
 // The certificates of the main thread as a worker has them: pushed when they change, asked for when one is missing.
-import type { Clock } from '#shared/clock.ts';
-import type { CertificateSource, WorkloadCertificate } from '#shared/identity/certificate.ts';
-import type { SpiffeId } from '#shared/ids.ts';
+import type { Clock } from '../clock.ts';
+import type { CertificateSource, WorkloadCertificate } from '../identity/certificate.ts';
+import type { SpiffeId } from '../ids.ts';
 
 export class CertificateMirror implements CertificateSource {
   readonly #clock: Clock;

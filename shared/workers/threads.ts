@@ -3,8 +3,6 @@
 import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 
-/** Of the source: a bundle has it elsewhere. */
-const ENTRY = new URL('../worker.ts', import.meta.url);
 /**
  * MB: what connections allocate dies before it is copied. A new thread takes the process's flag, which says what the main thread may have
  * (docs/seams.md); the limit of the thread alone can only be less.
@@ -16,7 +14,7 @@ export class WorkerThreads {
   readonly #entry: URL;
 
   /** `entry`: what they run. */
-  constructor(entry = ENTRY) {
+  constructor(entry: URL) {
     this.#entry = entry;
   }
 

@@ -1,7 +1,6 @@
 // One end of the conversation between the main thread and a worker: messages, and requests that are answered.
-import type { MeshError } from '#shared/errors.ts';
-import type { Answers, Fault } from './protocol.ts';
-import { fromFault, toFault } from './protocol.ts';
+import type { ErrorCode } from '../errors.ts';
+import { MeshError } from '../errors.ts';
 
 /** A Worker, or the MessagePort of one. */
 export interface Port {
@@ -15,9 +14,18 @@ type Envelope<M> =
   | { readonly answer: number; readonly value: unknown }
   | { readonly answer: number; readonly fault: Fault };
 
-type Kind = { readonly kind: string };
+/** A MeshError on its way between threads: a clone would lose its class. */
+interface Fault {
+  readonly code: ErrorCode;
+  readonly message: string;
+}
 
-export class Channel<In extends Kind, Out extends Kind> {
+export interface Kind {
+  readonly kind: string;
+}
+
+/** `Answers`: what requests are answered with, by their kind, on either side; other messages are not answered. */
+export class Channel<In extends Kind, Out extends Kind, Answers> {
   readonly #port: Port;
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
   #next = 1;
@@ -34,7 +42,7 @@ export class Channel<In extends Kind, Out extends Kind> {
   }
 
   /** Rejects with the other side's fault, or when the channel closes first. */
-  async ask<K extends Out['kind'] & keyof Answers>(message: Extract<Out, { kind: K }>): Promise<Answers[K]> {
+  async ask<K extends string & keyof Answers>(message: Out & { readonly kind: K }): Promise<Answers[K]> {
     if (this.#closed) throw this.#closed;
     const request = this.#next++;
     const waiting = Promise.withResolvers<unknown>();
@@ -69,4 +77,13 @@ export class Channel<In extends Kind, Out extends Kind> {
     }
     if (!this.#closed) this.#port.postMessage(envelope);
   }
+}
+
+function toFault(thrown: unknown): Fault {
+  const { code, message } = MeshError.from(thrown);
+  return { code, message };
+}
+
+function fromFault({ code, message }: Fault): MeshError {
+  return new MeshError(code, message);
 }

@@ -1,13 +1,13 @@
 // A worker thread and its successors: one that ends is replaced at once, and with growing delays when that goes on.
 import type { Worker } from 'node:worker_threads';
-import { Backoff } from '#shared/backoff.ts';
-import type { Clock, Timer } from '#shared/clock.ts';
-import { MeshError } from '#shared/errors.ts';
-import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
-import type { Log } from '#shared/telemetry/log.ts';
-import { closeNoted } from '#shared/os/socket-factory.ts';
+import { Backoff } from '../backoff.ts';
+import type { Clock, Timer } from '../clock.ts';
+import { MeshError } from '../errors.ts';
+import { closeNoted } from '../os/socket-factory.ts';
+import type { Log } from '../telemetry/log.ts';
+import type { Kind } from './channel.ts';
 import { Channel } from './channel.ts';
-import type { Answers, FromWorker, ToWorker, WorkerStart } from './protocol.ts';
+import type { CommonStart, FromAnyWorker, ToAnyWorker } from './protocol.ts';
 
 const RESTART = { initial: 100, max: 5000 };
 /** A worker that ran for this long, ms, owes nothing to the failures before. */
@@ -15,33 +15,37 @@ const SETTLED = 10_000;
 /** How long a worker may take to close what it has, ms. */
 const EXIT_TIMEOUT = 2000;
 
-export interface SlotOptions {
+type Started = Extract<FromAnyWorker, { kind: 'started' }>;
+
+export interface SlotOptions<In extends Kind> {
   readonly clock: Clock;
   readonly log: Log;
   readonly index: number;
   /** A thread for the next worker. */
   readonly thread: () => Worker;
   /** What it is started with. */
-  readonly start: () => WorkerStart;
+  readonly start: () => CommonStart;
   /** The worker runs; a successor must be given the pods. Rejects when that cannot be done. */
   readonly onStarted: () => Promise<void>;
   /** The worker is gone and another one is on its way. */
   readonly onLost: () => void;
-  readonly serve: (message: Exclude<FromWorker, { kind: 'started' }>) => Promise<WorkloadCertificate | undefined> | undefined;
+  /** Returns the answer of a request. */
+  readonly serve: (message: Exclude<In, Started>) => unknown;
 }
 
-export class WorkerSlot {
-  readonly #options: SlotOptions;
+/** `In`, `Out` and `Answers` are those of its channel. */
+export class WorkerSlot<In extends Kind, Out extends Kind, Answers> {
+  readonly #options: SlotOptions<In | Started>;
   readonly #backoff = new Backoff(RESTART);
   #worker: Worker | undefined;
-  #channel: Channel<FromWorker, ToWorker> | undefined;
+  #channel: Channel<In | Started, Out | ToAnyWorker, Answers> | undefined;
   #up = unheeded();
   #exited = Promise.withResolvers<void>();
   #restart: Timer | undefined;
   #stopping = false;
   #backend: 'native' | 'portable' = 'portable';
 
-  constructor(options: SlotOptions) {
+  constructor(options: SlotOptions<In | Started>) {
     this.#options = options;
   }
 
@@ -60,13 +64,14 @@ export class WorkerSlot {
     return this.#up.promise;
   }
 
-  /** To the worker of this moment, also while it starts. Nothing when there is none: its successor is started with what is known then. */
-  send(message: ToWorker): void {
+  /** To the worker of this moment, also while it starts. False when there is none: its successor is started with what is known then. */
+  send(message: Out | ToAnyWorker): boolean {
     this.#channel?.send(message);
+    return this.#channel !== undefined;
   }
 
   /** Rejects when the worker ends before it has answered. */
-  async ask<K extends ToWorker['kind'] & keyof Answers>(message: Extract<ToWorker, { kind: K }>): Promise<Answers[K]> {
+  async ask<K extends string & keyof Answers>(message: (Out | ToAnyWorker) & { readonly kind: K }): Promise<Answers[K]> {
     if (!this.#channel) throw gone(this.#options.index);
     return await this.#channel.ask(message);
   }
@@ -94,8 +99,8 @@ export class WorkerSlot {
     // Only the first start waits for it.
     ended.promise.catch(() => undefined);
     let error: MeshError | undefined;
-    const channel: Channel<FromWorker, ToWorker> = new Channel<FromWorker, ToWorker>(worker, (message) => {
-      if (message.kind !== 'started') return serve(message);
+    const channel = new Channel<In | Started, Out | ToAnyWorker, Answers>(worker, (message) => {
+      if (!isStarted(message)) return serve(message as Exclude<In, Started>);
       this.#backend = message.backend;
       // A worker that dies meanwhile is replaced by its exit.
       return void onStarted().then(this.#up.resolve, () => undefined);
@@ -134,6 +139,10 @@ export class WorkerSlot {
     onLost();
     this.#restart = clock.after(delay, () => void this.#spawn());
   }
+}
+
+function isStarted(message: Kind): message is Started {
+  return message.kind === 'started';
 }
 
 /** Whether anybody waits or not. */
