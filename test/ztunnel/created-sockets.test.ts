@@ -55,7 +55,7 @@ for (const backend of BACKENDS)
 
 /** What `ss` tells of the connection to `to` that has the mark; of applications' own there may be another. */
 function marked({ netns }: TestPod, to: string): string | undefined {
-  const rows = netns.exec('ss', '-tnoeH', 'state', 'established', 'dst', `${to}`).split('\n');
+  const rows = netns.exec('ss', '-tnoeH', 'state', 'established', 'dst', to).split('\n');
   const own = rows.find((row) => /\bfwmark:0x7\b/u.test(row));
   // Until what was sent is acknowledged, its own timer is shown.
   return own !== undefined && /timer:\(on,/u.test(own) ? undefined : own;

@@ -82,8 +82,8 @@ class Setup {
   /** Starts a ztunnel, by a program that changes what it may do; ends it with the test. */
   start(overrides: Record<string, string> = {}, by: readonly string[] = []): Process {
     const env = { PATH: process.env['PATH'], ...this.env, ...overrides };
-    const [program = '', ...args] = [...by, process.execPath, 'ztunnel/main.ts'];
-    const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+    const line = [...by, process.execPath, 'ztunnel/main.ts'];
+    const child = spawn(line[0] ?? '', line.slice(1), { env, stdio: ['ignore', 'pipe', 'inherit'] });
     const lines: string[] = [];
     child.stdout.on('data', (chunk: Buffer) => lines.push(...chunk.toString().split('\n').filter(Boolean)));
     const exit = once(child, 'exit').then(([code]) => code as number | null);

@@ -51,7 +51,14 @@ async function serve(reactor: Reactor, peer: SecureContextOptions): Promise<Prom
   const { ip: host, port } = listener.address;
   const { chain: cert, key, roots: ca } = client.certificate;
   const socket = tlsConnect({
-    ...{ host, port, cert, key, ca, ALPNProtocols: ['h2'], minVersion: 'TLSv1.3', checkServerIdentity: () => undefined },
+    host,
+    port,
+    cert,
+    key,
+    ca,
+    ALPNProtocols: ['h2'],
+    minVersion: 'TLSv1.3',
+    checkServerIdentity: () => undefined,
     ...peer,
   });
   socket.on('error', () => undefined);
