@@ -7,4 +7,4 @@ if (folder !== undefined) process.env['NODE_COMPILE_CACHE'] = folder;
 const { runZtunnel } = await import('./process.ts');
 // Beside this file, in the source as in a bundle.
 const worker = new URL(`worker${extname(import.meta.filename)}`, import.meta.url);
-await runZtunnel(process.env, process.argv, worker);
+await runZtunnel(process.env, process.argv.slice(2), worker);

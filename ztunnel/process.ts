@@ -1,18 +1,41 @@
 // The life of the process of a ztunnel: its threads and the rest of its code are loaded at the same time.
 import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { MeshError } from '#shared/errors.ts';
 import { keepCompiled } from '#shared/lifecycle/compile-cache.ts';
+import { packageRoot } from '#shared/lifecycle/package-root.ts';
 import { run } from '#shared/lifecycle/run.ts';
 import { memoryLimit } from '#shared/lifecycle/memory-watch.ts';
 import { giveBackMemory } from '#shared/os/footprint.ts';
 import { raiseOpenFileLimit } from '#shared/os/rlimit.ts';
 import { Logging } from '#shared/telemetry/log.ts';
 import { istioMetadata } from '#shared/xds/node.ts';
+import { parseCommand, USAGE } from './command-line.ts';
+import type { Command } from './command-line.ts';
 import { loadConfig } from './config.ts';
 import { headersOf, MESH_FILE } from './proxy-config.ts';
 import { WorkerThreads } from '#shared/workers/threads.ts';
 
-/** `worker`: the code of its data workers. Ends with the process. */
-export async function runZtunnel(env: NodeJS.ProcessEnv, argv: readonly string[], worker: URL): Promise<void> {
+function version(): string {
+  const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
+  return `culvert ztunnel ${version}\n`;
+}
+
+/** `args`: without the program and its file; `worker`: the code of its data workers. Ends with the process. */
+export async function runZtunnel(env: NodeJS.ProcessEnv, args: readonly string[], worker: URL): Promise<void> {
+  let command: Command;
+  try {
+    command = parseCommand(args);
+  } catch (thrown) {
+    process.stderr.write(`ztunnel: ${MeshError.from(thrown).message}`);
+    process.exitCode = 1;
+    return;
+  }
+  if (command.kind !== 'proxy') {
+    process.stdout.write(command.kind === 'version' ? version() : USAGE);
+    return;
+  }
+  const { takeover } = command;
   const logging = new Logging({ format: env['LOG_FORMAT'] === 'json' ? 'json' : 'text' });
   await run({
     log: logging.scope('main'),
@@ -28,7 +51,6 @@ export async function runZtunnel(env: NodeJS.ProcessEnv, argv: readonly string[]
       const threads = new WorkerThreads(worker);
       threads.prepare(config.workerThreads);
       const { buildApp } = await import('./app.ts');
-      const takeover = argv.includes('--takeover');
       return await buildApp(config, { logging, requestStop, stopping, takeover, threads, openFiles: raiseOpenFileLimit() });
     },
     settled: keepCompiled,

@@ -34,19 +34,14 @@ export class LevelFilter {
     return this.#version;
   }
 
-  /** The most specific setting of `a::b::c`, `a::b`, `a` wins, else the default. */
+  /** The setting of the scope wins, then that of `ztunnel`, then the default. */
   rankOf(scope: string): number {
     const { fallback, scopes } = this.#current;
-    for (let name = scope; ;) {
-      const level = scopes.get(name);
-      if (level !== undefined) return RANKS[level];
-      const cut = name.lastIndexOf('::');
-      if (cut === -1) return RANKS[fallback];
-      name = name.slice(0, cut);
-    }
+    const whole = OUTSIDE_ZTUNNEL.has(scope) ? undefined : scopes.get(WHOLE);
+    return RANKS[scopes.get(scope) ?? whole ?? fallback];
   }
 
-  /** `debug`, `xds=debug,access=warn`, or both. Throws a MeshError and changes nothing when a part is not understood. */
+  /** `debug`, `xds=debug,access=warn`, or both; of two for one scope the later counts. Throws a MeshError and changes nothing when a part is not understood. */
   set(directives: string): void {
     this.#current = parse(directives, this.#current);
     this.#changed();
@@ -75,8 +70,17 @@ export class LevelFilter {
   }
 }
 
-/** Istio's ztunnel filters by names like `ztunnel::xds` and shows them without the first part. */
-const ISTIO_PREFIX = /^ztunnel::/u;
+/** Istio's ztunnel filters by names of modules, of which all begin with its own. */
+const WHOLE = 'ztunnel';
+
+/** Scopes that are no modules there: `ztunnel=debug` leaves them alone. */
+const OUTSIDE_ZTUNNEL: ReadonlySet<string> = new Set(['access', 'dns']);
+
+/** The scope of ours that a module of Istio's ztunnel belongs to: `xds` for `ztunnel::xds::client` or `xds::client`. */
+function scopeOf(module: string): string {
+  const [first = '', second] = module.split('::');
+  return first === WHOLE ? (second ?? WHOLE) : first;
+}
 
 function parse(directives: string, base: Levels): Levels {
   let { fallback } = base;
@@ -90,7 +94,7 @@ function parse(directives: string, base: Levels): Levels {
         `"${part}" is not a log level: LEVEL or SCOPE=LEVEL, LEVEL being ${LOG_LEVELS.join(', ')}`,
       );
     if (second === undefined) fallback = level;
-    else scopes.set(first.replace(ISTIO_PREFIX, ''), level);
+    else scopes.set(scopeOf(first), level);
   }
   return { fallback, scopes };
 }

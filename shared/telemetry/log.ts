@@ -26,7 +26,7 @@ export interface Log {
   info(message: string, fields?: LogFields): void;
   debug(message: string, fields?: LogFields): void;
   trace(message: string, fields?: LogFields): void;
-  /** The log of another scope; `a::b` follows the level of `a` unless it has its own. */
+  /** The log of another scope. */
   scope(name: string): Log;
 }
 

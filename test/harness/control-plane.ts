@@ -38,11 +38,20 @@ export interface CertificateRequest {
   readonly clusterId: unknown;
 }
 
+/** How a proxy presents itself: the node of its first request, and the headers of its call. */
+export interface XdsCall {
+  readonly node: DeltaDiscoveryRequest['node'];
+  readonly headers: Readonly<Record<string, unknown>>;
+}
+
 export class TestControlPlane implements Disposable {
   /** Certificate requests answered so far. */
   issued = 0;
   /** What each certificate request said besides its key, answered or not. */
   readonly requests: CertificateRequest[] = [];
+  /** Headers of each certificate request. */
+  readonly caHeaders: Readonly<Record<string, unknown>>[] = [];
+  readonly xdsCalls: XdsCall[] = [];
   /** Whom the token of a caller stands for that asks in nobody else's name. */
   holder: string | undefined;
   /** Whether the CA answers; otherwise it says that it is unavailable. */
@@ -137,7 +146,8 @@ export class TestControlPlane implements Disposable {
   #serve(call: Call): void {
     const types = new Set<string>();
     this.#streams.set(call, types);
-    call.on('data', ({ typeUrl, initialResourceVersions: known }: DeltaDiscoveryRequest) => {
+    call.on('data', ({ node, typeUrl, initialResourceVersions: known }: DeltaDiscoveryRequest) => {
+      if (types.size === 0) this.xdsCalls.push({ node, headers: call.metadata.getMap() });
       const held = this.#resources.get(typeUrl);
       if (!held || types.has(typeUrl)) return;
       types.add(typeUrl);
@@ -160,6 +170,7 @@ export class TestControlPlane implements Disposable {
     const impersonated = metadata?.['ImpersonatedIdentity'];
     const [authorization, clusterId] = ['authorization', 'clusterid'].map((name) => call.metadata.get(name)[0]);
     this.requests.push({ impersonated, authorization, clusterId });
+    this.caHeaders.push(call.metadata.getMap());
     const identity = impersonated ?? this.holder;
     if (!this.signs || typeof identity !== 'string') return answer({ code: status.UNAVAILABLE, details: 'as the test wants' });
     this.issued++;

@@ -49,10 +49,9 @@ export class ZdsAgent {
     return exchange(await this.#session.promise, payload, fd);
   }
 
-  /** Sends raw bytes. */
-  async sendRaw(bytes: Uint8Array): Promise<void> {
-    const conn = await this.#session.promise;
-    await conn.send(bytes);
+  /** Sends raw bytes; resolves with the error of the answer. */
+  async sendRaw(bytes: Uint8Array): Promise<string> {
+    return exchangeRaw(await this.#session.promise, bytes);
   }
 
   /** Resolves when a session's snapshot was sent. */
@@ -113,7 +112,11 @@ function addOf({ uid, name, namespace, serviceAccount }: AgentPod) {
 
 async function exchange(conn: SeqpacketConn, payload: Payload, fd?: number): Promise<string> {
   const request = create(WorkloadRequestSchema, { payload: payload as WorkloadRequest['payload'] });
-  await conn.send(toBinary(WorkloadRequestSchema, request), fd);
+  return exchangeRaw(conn, toBinary(WorkloadRequestSchema, request), fd);
+}
+
+async function exchangeRaw(conn: SeqpacketConn, request: Uint8Array, fd?: number): Promise<string> {
+  await conn.send(request, fd);
   const answer = await conn.receive();
   if (!answer) throw new Error('the ztunnel hung up instead of answering');
   return fromBinary(WorkloadResponseSchema, answer.data).payload.value?.error ?? '';

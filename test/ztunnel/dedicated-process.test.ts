@@ -23,6 +23,12 @@ const cart = aWorkload('cart', { node: 'node-2', ips: ['10.1.0.3'], services: { 
 const service = aService('cart', { vips: ['10.96.0.1'] });
 const DEDICATED = { PROXY_MODE: 'dedicated', PROXY_WORKLOAD_INFO: 'shop/alone/alone', NODE_NAME: 'node-1', LOG_FORMAT: 'json' };
 
+/** For a ztunnel without a control plane. */
+const STATE = `
+workloads:
+  - { name: alone, namespace: shop, serviceAccount: alone, node: node-1, protocol: HBONE, workloadIps: [10.1.0.1] }
+`;
+
 interface Process {
   readonly output: () => string;
   readonly exit: Promise<number | null>;
@@ -124,12 +130,35 @@ t.test('against a control plane', async (t) => {
 });
 
 t.test('without capabilities: no client’s address, unless that is required', async (t) => {
-  const pod = createPodNet(t).pod('alone', '10.1.0.1');
+  const net = createPodNet(t);
+  const pod = net.pod('alone', '10.1.0.1');
   const bare = ['setpriv', '--bounding-set=-net_admin,-net_raw,-sys_admin'];
   const env = { XDS_ADDRESS: '', CA_ADDRESS: '' };
   const required = start(t, pod, { ...env, ENABLE_ORIG_SRC: 'true' }, bare);
   t.equal(await required.exit, 1);
   t.match(required.output(), /listen on \[::\]:15001: .*EPERM/u);
-  start(t, pod, env, bare);
+  const free = start(t, pod, { ...env, LOCAL_XDS: STATE }, bare);
   await eventually('readiness', async () => (await readiness(pod)) === '200 ready\n' || undefined);
+  // The ztunnel's own connections have no mark to be told by.
+  pod.netns.nft(`table ip test {
+    chain prerouting { type nat hook prerouting priority dstnat; iifname "eth0" tcp dport 8080 redirect to :15006; }
+  }`);
+  const seen: string[] = [];
+  await pod.serve((socket) => {
+    seen.push(socket.remoteAddress ?? '');
+    socket.pipe(socket);
+  }, 8080);
+  await talk(net.pod('stranger', '10.1.0.9'), { ip: '10.1.0.1', port: 8080 });
+  t.strictSame(seen, ['::ffff:10.1.0.1'], 'the application sees the address of its own pod');
+  await eventually('its line', () => /"connection complete","src.addr":"10.1.0.9:/u.test(free.output()) || undefined);
+  t.notMatch(free.output(), /"level":"(?:warn|error)"/u, 'which is as it was asked for, and no fault');
 });
+
+for (const port of [15_001, 15_006, 15_008, 15_020, 15_021])
+  t.test(`a taken port ${port} ends the start`, async (t) => {
+    const pod = createPodNet(t).pod('alone', '10.1.0.1');
+    await pod.serve((socket) => void socket.destroy(), port);
+    const { exit, output } = start(t, pod, { XDS_ADDRESS: '', CA_ADDRESS: '', LOCAL_XDS: STATE });
+    t.equal(await exit, 1);
+    t.match(output(), new RegExp(`"level":"error".*(?:\\[::\\]:| port )${port}\\b.*EADDRINUSE`, 'u'));
+  });

@@ -79,10 +79,11 @@ class Setup {
     return setup;
   }
 
-  /** Starts a ztunnel; ends it with the test. */
-  start(overrides: Record<string, string> = {}): Process {
+  /** Starts a ztunnel, by a program that changes what it may do; ends it with the test. */
+  start(overrides: Record<string, string> = {}, by: readonly string[] = []): Process {
     const env = { PATH: process.env['PATH'], ...this.env, ...overrides };
-    const child = spawn(process.execPath, ['ztunnel/main.ts'], { env, stdio: ['ignore', 'pipe', 'inherit'] });
+    const line = [...by, process.execPath, 'ztunnel/main.ts'];
+    const child = spawn(line[0] ?? '', line.slice(1), { env, stdio: ['ignore', 'pipe', 'inherit'] });
     const lines: string[] = [];
     child.stdout.on('data', (chunk: Buffer) => lines.push(...chunk.toString().split('\n').filter(Boolean)));
     const exit = once(child, 'exit').then(([code]) => code as number | null);
@@ -216,3 +217,16 @@ t.test('a start that cannot succeed says why and exits 1', async (t) => {
   t.equal(await second.exit, 1);
   t.match(second.lines.join('\n'), new RegExp(`cannot listen on 127.0.0.1 port ${port}`, 'u'));
 });
+
+for (const missing of ['sys_admin', 'net_admin'])
+  t.test(`a start without CAP_${missing.toUpperCase()} says what is needed and exits 1`, async (t) => {
+    const setup = await Setup.create(t);
+    // Either of both lets a socket be marked.
+    const taken = missing === 'net_admin' ? '-net_admin,-net_raw' : `-${missing}`;
+    const bare = setup.start({}, ['setpriv', `--bounding-set=${taken}`]);
+    t.equal(await bare.exit, 1);
+    t.match(
+      bare.lines.join('\n'),
+      /cannot open marked sockets in pods: .*EPERM.*; run with CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW/u,
+    );
+  });

@@ -1,5 +1,5 @@
 // The session with the CNI agent of the node: dials its socket, says hello, answers each request in order. Whatever goes wrong ends
-// only the session; the next one begins with a snapshot, and pods that are served stay served meanwhile.
+// only the session; the next one begins with a snapshot, and pods that are served stay served meanwhile (facts: ztunnel 2).
 import { Backoff } from '#shared/backoff.ts';
 import type { Clock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
@@ -14,6 +14,8 @@ import type { ZdsRequest } from './zds-messages.ts';
 
 const FIRST_DELAY = 20;
 const MAX_DELAY = 15_000;
+/** After a session that lasted this long, ms, the next is begun at once: an agent that always hangs up does not keep us busy. */
+const LASTING = 1000;
 
 export interface ZdsClientOptions {
   readonly path: string;
@@ -46,6 +48,7 @@ export class ZdsClient {
     const { clock, path, log } = this.#options;
     const backoff = new Backoff({ initial: FIRST_DELAY, max: MAX_DELAY });
     while (!this.#stop.signal.aborted) {
+      const since = clock.monotonic();
       try {
         await this.#session(() => backoff.reset());
         this.#sessions.add(1, 'ended');
@@ -55,7 +58,8 @@ export class ZdsClient {
         this.#sessions.add(1, error.code);
         log.warn('session with the CNI agent failed', { path, error });
       }
-      if (!this.#stop.signal.aborted) await sleep(clock, backoff.next(), this.#stop.signal);
+      if (!this.#stop.signal.aborted && clock.monotonic() - since < LASTING)
+        await sleep(clock, backoff.next(), this.#stop.signal);
     }
   }
 
@@ -87,15 +91,18 @@ export class ZdsClient {
 
   /** Exactly one answer per request. A request that breaks the protocol is refused and ends the session. */
   async #answer(conn: SeqpacketConn, parse: () => ZdsRequest): Promise<void> {
+    let fault = 'failure to read message : ';
     try {
-      await this.#options.pods.handle(parse());
+      const request = parse();
+      fault = 'failure to process message : ';
+      await this.#options.pods.handle(request);
     } catch (thrown) {
       const error = MeshError.from(thrown);
       this.#refusals.add(1);
       this.#options.log.warn('request of the CNI agent refused', { error });
-      await conn.send(ackMessage(error.message));
-      if (error.code === 'protocol_error') throw error;
-      return;
+      if (error.code !== 'protocol_error') return conn.send(ackMessage(error.message));
+      await conn.send(ackMessage(`${fault}${error.message}`));
+      throw error;
     }
     await conn.send(ackMessage(''));
   }

@@ -1,5 +1,5 @@
 import { generateKeyPairSync, X509Certificate } from 'node:crypto';
-import { stat, writeFile } from 'node:fs/promises';
+import { copyFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { Client, credentials, Metadata, status } from '@grpc/grpc-js';
@@ -71,6 +71,23 @@ t.test('a node proxy gets certificates for the pods of its node, as openssl sees
     /certificate issued\tidentity="spiffe:\/\/cluster.local\/ns\/shop\/sa\/web" caller=\S+ztunnel" node="node-1"/u,
   );
 });
+
+t.test(
+  'roots that were replaced are read at the next fetch: a client that lives through the rotation heals itself',
+  async (t) => {
+    await using ca = await startCa();
+    await using stranger = await startCa();
+    const rootCert = join(ca.stateDir, 'trusted.pem');
+    const trust = async ({ stateDir }: RunningCa): Promise<void> => copyFile(join(stateDir, 'root-cert.pem'), rootCert);
+    await trust(stranger);
+    const endpoint = { address: ca.address, rootCert, authToken: await ca.token({}) };
+    using client = new CaClient({ endpoint, impersonate: true });
+    const web = id('shop', 'web');
+    await t.rejects(client.fetch(web, NEVER), { code: 'no_certificate', message: /UNAVAILABLE/u });
+    await trust(ca);
+    t.equal((await client.fetch(web, NEVER)).identity, web);
+  },
+);
 
 t.test('what a node proxy may not have, by reason', async (t) => {
   await using ca = await startCa();

@@ -12,6 +12,7 @@ import { MeshError } from '#shared/errors.ts';
 import type { Conn } from '#shared/reactor/api.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import { threadLoop } from '#shared/reactor/native/loop.ts';
+import { cipherSuite } from './suite/ciphers.ts';
 import { faultSuite } from './suite/faults.ts';
 import { fairSuite } from './suite/fair.ts';
 import { idleSuite } from './suite/idle.ts';
@@ -34,6 +35,7 @@ t.test('idleness', async (t) => idleSuite(t, create));
 t.test('sockets', async (t) => socketSuite(t, create));
 t.test('network namespaces', async (t) => netnsSuite(t, create));
 t.test('handshakes', async (t) => tlsSuite(t, create));
+t.test('ciphers and groups', async (t) => cipherSuite(t, create));
 t.test('threads', async (t) => threadSuite(t, create));
 
 // The immediate that runs the loop was itself what kept Node's loop from having nothing to do: each wait ended at once, for ever.

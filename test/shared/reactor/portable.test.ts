@@ -1,6 +1,7 @@
 // The portable backend against the rules of shared/reactor/api.ts.
 import t from 'tap';
 import { createReactor } from '#shared/reactor/create.ts';
+import { cipherSuite } from './suite/ciphers.ts';
 import { faultSuite } from './suite/faults.ts';
 import { fairSuite } from './suite/fair.ts';
 import { idleSuite } from './suite/idle.ts';
@@ -19,6 +20,7 @@ t.test('faults', async (t) => faultSuite(t, (onFault) => createReactor({ backend
 t.test('sockets', async (t) => socketSuite(t, create));
 t.test('network namespaces', async (t) => netnsSuite(t, create));
 t.test('handshakes', async (t) => tlsSuite(t, create));
+t.test('ciphers and groups', async (t) => cipherSuite(t, create));
 t.test('fairness', async (t) => fairSuite(t, create, { skipAccepts: 'libuv accepts until nobody waits' }));
 t.test('idleness', async (t) => idleSuite(t, create));
 t.test('threads', async (t) => threadSuite(t, create));

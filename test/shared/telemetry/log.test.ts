@@ -62,20 +62,19 @@ t.test('json, fields flat and never over the four of every line', async (t) => {
   t.ok(lines[0]?.startsWith('{"level":"warn","time":'));
 });
 
-t.test('levels: default, by scope, by parent scope, changed while running', async (t) => {
-  const { root, lines } = logging('text', 'warn,xds=debug,proxy::pool=off');
+t.test('levels: default, by scope, changed while running', async (t) => {
+  const { root, lines } = logging('text', 'warn,xds=debug,proxy=off');
   const xds = root.scope('xds');
-  const deep = root.scope('xds::client');
-  const pool = root.scope('proxy::pool');
-  t.same([xds.enabled('debug'), xds.enabled('trace'), deep.enabled('debug'), pool.enabled('error')], [true, false, true, false]);
+  const proxy = root.scope('proxy');
+  t.same([xds.enabled('debug'), xds.enabled('trace'), proxy.enabled('error')], [true, false, false]);
   root.scope('main').info('not written');
   t.equal(root.scope('main'), root.scope('main'));
   t.equal(lines.length, 0);
   root.filter.set('info,xds=error');
-  t.same([xds.enabled('debug'), deep.enabled('debug'), root.scope('main').enabled('info')], [false, false, true]);
-  t.equal(root.filter.toString(), 'proxy::pool=off,xds=error,info');
+  t.same([xds.enabled('debug'), root.scope('main').enabled('info')], [false, true]);
+  t.equal(root.filter.toString(), 'proxy=off,xds=error,info');
   root.filter.reset();
-  t.equal(root.filter.toString(), 'proxy::pool=off,xds=debug,warn');
+  t.equal(root.filter.toString(), 'proxy=off,xds=debug,warn');
   t.ok(xds.enabled('debug'));
 });
 
@@ -89,9 +88,30 @@ t.test('the levels of the configuration are those that reset goes back to', asyn
 
 t.test('names of Istio’s modules are the scopes that they are shown as', async (t) => {
   const filter = new LevelFilter('info,ztunnel::xds=debug,hickory_server::server=off');
-  t.equal(filter.toString(), 'hickory_server::server=off,xds=debug,info');
+  t.equal(filter.toString(), 'hickory_server=off,xds=debug,info');
   t.equal(filter.rankOf('xds'), LevelFilter.rank('debug'));
 });
+
+t.test('modules within a scope, which are no scopes here, set the scope', async (t) => {
+  for (const module of ['xds::client', 'ztunnel::xds::client']) {
+    const filter = new LevelFilter(`info,${module}=trace`);
+    t.equal(filter.rankOf('xds'), LevelFilter.rank('trace'), module);
+    t.equal(filter.rankOf('proxy'), LevelFilter.rank('info'), module);
+  }
+});
+
+t.test(
+  'RUST_LOG=ztunnel=debug is for every scope that has no level of its own, but lines of connections and of names',
+  async (t) => {
+    const filter = new LevelFilter('warn,ztunnel=debug,xds=error');
+    const rank = (scope: string) => filter.rankOf(scope);
+    t.same(['ztunnel', 'proxy', 'inpod', 'main'].map(rank), Array(4).fill(LevelFilter.rank('debug')));
+    t.equal(rank('xds'), LevelFilter.rank('error'));
+    t.same(['access', 'dns'].map(rank), [LevelFilter.rank('warn'), LevelFilter.rank('warn')]);
+    const copy = new LevelFilter(filter.toString());
+    t.equal(copy.rankOf('proxy'), LevelFilter.rank('debug'), 'as in data workers, which are given the levels as text');
+  },
+);
 
 t.test('what is no level changes nothing', async (t) => {
   const filter = new LevelFilter('info');

@@ -346,6 +346,25 @@ t.test('responses are counted by type with their bytes, ends of streams by what 
   t.equal(await ended('ConnectionError'), '1', 'before the first response it is no server that comes back');
 });
 
+t.test('a response larger than the 4 MiB that gRPC takes by default', async (t) => {
+  await using server = new AdsServer();
+  await server.listen();
+  const { client } = clientOf(server);
+  using _closing = client;
+  const { held, type } = addresses();
+  const subscription = client.watchAll(type);
+  client.start();
+  const names = Array.from({ length: 6 }, (_, index) => String(index).repeat(2 ** 20));
+  const stream = await server.stream(0);
+  stream.send(
+    ADDRESS,
+    'large',
+    names.map((name, index) => ({ name: `n${index}`, version: '1', bytes: workload(name) })),
+  );
+  await Promise.race([subscription.synced, server.stream(1).then(() => t.fail('it was refused, and another stream begun'))]);
+  t.equal(held.size, 6);
+});
+
 t.test('a missing token file is named and retried', async (t) => {
   await using server = new AdsServer();
   await server.listen();

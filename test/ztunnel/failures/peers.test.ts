@@ -102,7 +102,8 @@ for (const backend of BACKENDS)
           t.teardown(() => bad.delete(identity));
           // node:tls tells a client that it refuses only by hanging up.
           const told = backend === 'native' && afterTls !== true;
-          const before = await failures(near, 'response_flags="TLS_FAILURE"');
+          const flagged = (flag: string) => failures(near, `response_flags="${flag}"`);
+          const [tls, h2] = [await flagged('TLS_FAILURE'), await flagged('H2_HANDSHAKE_FAILURE')];
           const end = await attempt();
           await end.until('closed');
           t.same(end.seen, ['reset', 'closed']);
@@ -112,9 +113,11 @@ for (const backend of BACKENDS)
           const [checks, other] = side === 'server' ? [outbound, inbound] : [inbound, outbound];
           t.match(checks['error'], refusal, 'who checks says why');
           if (told) t.match(other['error'], /alert/u, 'and the other end was told');
-          if (told || side === 'server')
-            t.equal(await failures(near, 'response_flags="TLS_FAILURE"'), before + 1, 'a TLS failure is not CONNECT');
-          else if (backend === 'native') t.match(other['error'], /it may have refused this identity/u);
+          if (told || side === 'server') t.equal(await flagged('TLS_FAILURE'), tls + 1, 'a TLS failure is not CONNECT');
+          else if (backend === 'native') {
+            t.match(other['error'], /it may have refused this identity/u);
+            t.equal(await flagged('H2_HANDSHAKE_FAILURE'), h2 + 1, 'TLS had no fault with it');
+          }
         });
 
     t.equal(accepted, 0, 'the application saw none of them');

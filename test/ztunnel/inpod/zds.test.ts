@@ -1,6 +1,7 @@
 // The session with the CNI agent over a real socket; the pods' proxies are stand-ins that tell what was asked of them.
 import { mkdtempSync, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { tmpdir } from 'node:os';
 import t from 'tap';
 import type { Test } from 'tap';
@@ -39,7 +40,7 @@ function setUp(t: Test, clock: Clock = systemClock) {
   });
   const readiness = new Readiness();
   const agent = new ZdsAgent(t, path);
-  const client = new ZdsClient({ path, pods, readiness, clock: systemClock, log, metrics });
+  const client = new ZdsClient({ path, pods, readiness, clock, log, metrics });
   void client.run();
   t.teardown(() => client.close());
   const pod = (uid: string, namespace = NET): AgentPod => {
@@ -128,25 +129,63 @@ t.test('a pod that cannot be served is refused, kept, tried again, and makes the
   t.match((await metrics.render()).body, /culvert_pod_start_retries_total 2/u);
 });
 
-const violations: [name: string, act: (agent: ZdsAgent, pod: (uid: string) => AgentPod) => Promise<unknown>][] = [
-  ['bytes that are no message', (agent) => agent.sendRaw(Uint8Array.from([0xff, 0xff, 0xff]))],
+t.test('an agent that comes and goes is dialled at once, one that always hangs up is waited for', async (t) => {
+  const clock = new FakeClock();
+  const { agent, metrics } = setUp(t, clock);
+  await agent.connected();
+  clock.advance(1000);
+  agent.hangUp();
+  await agent.connected();
+  agent.hangUp();
+  await eventually('the end of the session', async () => ((await sessions(metrics)) === 2 ? true : undefined));
+  const begun = agent.connected().then(() => 'begun');
+  t.equal(await Promise.race([begun, setTimeout(50, 'waits')]), 'waits');
+  clock.advance(25);
+  t.equal(await begun, 'begun');
+});
+
+type Act = (agent: ZdsAgent, pod: (uid: string) => AgentPod) => Promise<string>;
+
+const violations: [name: string, act: Act, answer: RegExp][] = [
+  [
+    'bytes that are no message',
+    (agent) => agent.sendRaw(Uint8Array.from([0xff, 0xff, 0xff])),
+    /^failure to read message : not a WorkloadRequest/u,
+  ],
   [
     'an add without a descriptor',
     (agent) => agent.send({ case: 'add', value: { uid: 'x', workloadInfo: { name: 'x', namespace: 'x', serviceAccount: 'x' } } }),
+    /^failure to read message : add x: no network namespace descriptor came with it$/u,
   ],
-  ['a del with one', (agent, pod) => agent.send({ case: 'del', value: { uid: 'x' } }, pod('x').netns)],
-  ['a second snapshot', (agent) => agent.send({ case: 'snapshotSent', value: {} })],
-  ['keep after the snapshot', (agent) => agent.send({ case: 'keep', value: { uid: 'x' } })],
-  ['a message longer than any', (agent) => agent.sendRaw(new Uint8Array(65_536))],
+  [
+    'a del with one',
+    (agent, pod) => agent.send({ case: 'del', value: { uid: 'x' } }, pod('x').netns),
+    /^failure to read message : del message with a descriptor$/u,
+  ],
+  [
+    'a second snapshot',
+    (agent) => agent.send({ case: 'snapshotSent', value: {} }),
+    /^failure to process message : a second snapshot in one session$/u,
+  ],
+  [
+    'keep after the snapshot',
+    (agent) => agent.send({ case: 'keep', value: { uid: 'x' } }),
+    /^failure to process message : keep x after the snapshot$/u,
+  ],
+  [
+    'zeros that fill the buffer',
+    (agent) => agent.sendRaw(new Uint8Array(65_536)),
+    /^failure to read message : not a WorkloadRequest/u,
+  ],
 ];
 
-for (const [name, act] of violations) {
+for (const [name, act, answer] of violations) {
   t.test(`${name}: refused, counted, and the session begins anew`, async (t) => {
     const { agent, events, metrics, readiness, pod } = setUp(t);
     await agent.connected();
     await agent.add(pod('a'));
     const before = await sessions(metrics);
-    await act(agent, pod).catch(() => undefined);
+    t.match(await act(agent, pod), answer);
     await eventually('the next session', async () => ((await sessions(metrics)) > before ? true : undefined));
     await readiness.whenReady();
     t.strictSame(events, ['start a'], 'the pod was served all the while');
