@@ -246,11 +246,13 @@ class Transfer implements ResponseEvents, BodyHandler {
   }
 
   onClientGone(reason: CloseReason): void {
-    if (this.#finished || reason.kind === 'ended') return;
+    if (reason.kind === 'ended') return;
+    // Also behind the answer: the rest of the request will not come.
+    this.#client?.reset();
+    if (this.#finished) return;
     const { record } = this.#options;
     record.flag = 'DC';
     record.details = 'downstream_remote_disconnect';
-    this.#client?.reset();
     this.#finish(undefined);
   }
 
