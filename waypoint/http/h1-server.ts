@@ -183,6 +183,8 @@ export class H1Server implements MessageHost, Expiring {
     this.#over = true;
     this.#rest = undefined;
     this.writer.flush();
+    // Who waited for a turn that does not come must still be heard when it ends: only then is the stream over.
+    this.stream.resume();
     this.stream.end();
     this.#deps.expiry.set(this, CLOSE_TIMEOUT_MS);
   }

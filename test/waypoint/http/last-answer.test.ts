@@ -25,6 +25,8 @@ interface Connection {
   /** What the client got. */
   text: () => string;
   closed: () => CloseReason | undefined;
+  /** The waypoint's end of the connection is over. */
+  forgotten: () => boolean;
   send: (text: string) => Promise<void>;
 }
 
@@ -36,6 +38,7 @@ async function connect(t: Test, body = '', begin?: (message: ServerMessage) => v
   const served: string[] = [];
   let text = '';
   let closed: CloseReason | undefined;
+  let forgotten = false;
   const deps = {
     expiry: new Expiry(clock),
     buffers: new BufferPool(4096, 4),
@@ -51,7 +54,7 @@ async function connect(t: Test, body = '', begin?: (message: ServerMessage) => v
     }
     if (!begin) message.discard();
   };
-  const server = new H1Server(stream, deps, onRequest, () => undefined);
+  const server = new H1Server(stream, deps, onRequest, () => void (forgotten = true));
   client.start({
     onData: (chunk) => void (text += Buffer.from(chunk).toString('latin1')),
     onEnd: () => undefined,
@@ -62,7 +65,7 @@ async function connect(t: Test, body = '', begin?: (message: ServerMessage) => v
     client.write(Buffer.from(octets, 'latin1'));
     await settle();
   };
-  return { client, server, clock, served, text: () => text, closed: () => closed, send };
+  return { client, server, clock, served, text: () => text, closed: () => closed, forgotten: () => forgotten, send };
 }
 
 async function settle(): Promise<void> {
@@ -135,11 +138,11 @@ test('a client that is slow to read its last answer gets all of it', async (t) =
 
 test('a client that closes in order is closed in order', async (t) => {
   for (const request of [AMBIGUOUS, LAST]) {
-    const { client, send, closed } = await connect(t);
+    const { client, send, forgotten } = await connect(t);
     await send(request);
     client.end();
     await settle();
-    t.same(closed(), { kind: 'ended' });
+    t.ok(forgotten());
   }
 });
 
@@ -158,4 +161,25 @@ test('the rest of a request behind its last answer is given up, and whoever pass
   await send('POST /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 4\r\n\r\n12');
   t.match(text(), /^HTTP\/1\.1 200 /u);
   t.same(gone, { kind: 'reset', remote: false });
+});
+
+test('a byte behind the last request does not keep the connection open for ever: the end of the client is heard', async (t) => {
+  for (const [what, request] of [
+    ['a stray line end', `${LAST}\r\n`],
+    ['a request', LAST + SMUGGLED],
+  ] as const) {
+    const { client, send, forgotten } = await connect(t);
+    await send(request);
+    client.end();
+    await settle();
+    t.ok(forgotten(), what);
+  }
+});
+
+test('a client that was held back when its last answer was written is heard again', async (t) => {
+  const { client, send, forgotten } = await connect(t, '', (message) => message.pause());
+  await send(LAST);
+  client.end();
+  await settle();
+  t.ok(forgotten());
 });
