@@ -33,6 +33,8 @@ export class MessageWriter {
   #buffer: Buffer | undefined;
   #length = 0;
   #due = false;
+  /** The stream asked for a pause, be it when the gathered octets went out, long after they were taken. */
+  #blocked = false;
   #framing: BodyFraming = { kind: 'none' };
   #left = 0;
 
@@ -69,7 +71,10 @@ export class MessageWriter {
     this.#begin(putFields(buffer, at, headers), framing);
   }
 
-  /** Writes body octets. False: hold back until the stream's onDrain. Throws `internal` when they pass the announced length. */
+  /**
+   * Writes body octets. False: hold back until the stream's onDrain, which drained() must hear of. Throws `internal` when they pass the
+   * announced length.
+   */
   write(chunk: Uint8Array): boolean {
     if (chunk.length === 0) return true;
     switch (this.#framing.kind) {
@@ -81,9 +86,9 @@ export class MessageWriter {
         return this.#bytes(chunk);
       case 'chunked': {
         this.#text(`${chunk.length.toString(16)}\r\n`);
-        const more = this.#bytes(chunk);
+        this.#bytes(chunk);
         this.#text('\r\n');
-        return more;
+        return !this.#blocked;
       }
       case 'until-close':
       case 'tunnel':
@@ -110,13 +115,18 @@ export class MessageWriter {
   flush(): boolean {
     this.#due = false;
     const buffer = this.#buffer;
-    if (!buffer) return true;
+    if (!buffer) return !this.#blocked;
     const length = this.#length;
     this.#length = 0;
     this.#buffer = undefined;
-    const more = length === 0 || this.#stream.write(buffer.subarray(0, length));
+    if (length > 0) this.#blocked = !this.#stream.write(buffer.subarray(0, length));
     this.#pool.give(buffer);
-    return more;
+    return !this.#blocked;
+  }
+
+  /** The stream takes more. */
+  drained(): void {
+    this.#blocked = false;
   }
 
   /** The head ends at `end` of the buffer. */
@@ -140,10 +150,11 @@ export class MessageWriter {
     if (chunk.length < this.#pool.size / 2) {
       this.#room(chunk.length).set(chunk, this.#length);
       this.#length += chunk.length;
-      return true;
+    } else {
+      this.flush();
+      this.#blocked = !this.#stream.write(chunk);
     }
-    this.flush();
-    return this.#stream.write(chunk);
+    return !this.#blocked;
   }
 
   #room(octets: number): Buffer {

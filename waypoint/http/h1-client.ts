@@ -40,7 +40,11 @@ export class H1Client implements ClientConnection {
     stream.start({
       onData: (chunk) => this.#onData(chunk),
       onEnd: () => this.#onEnd(),
-      onDrain: () => (this.#tunnel ? this.#tunnel.drained() : this.#current?.handler?.onDrain()),
+      onDrain: () => {
+        this.#writer.drained();
+        if (this.#tunnel) this.#tunnel.drained();
+        else this.#current?.handler?.onDrain();
+      },
       onClose: (reason) => this.#lost(reason),
     });
   }
@@ -123,6 +127,8 @@ export class H1Client implements ClientConnection {
     this.#current = undefined;
     // An answer before the end of the request leaves the rest of the request on the connection.
     if (!message.sent || !this.#keepAlive) return this.#fail(undefined);
+    // Held back for the last octets of the answer, by whoever waits for them still: the next one is another's.
+    this.#stream.resume();
     if (this.#usable) this.#onChange();
   }
 

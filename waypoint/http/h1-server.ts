@@ -58,7 +58,10 @@ export class H1Server implements MessageHost, Expiring {
     stream.start({
       onData: (chunk) => this.#onData(chunk),
       onEnd: () => this.#onEnd(),
-      onDrain: () => this.#current?.drained(),
+      onDrain: () => {
+        this.writer.drained();
+        this.#current?.drained();
+      },
       onClose: (reason) => this.#onStreamClose(reason),
     });
   }

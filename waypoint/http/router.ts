@@ -269,6 +269,8 @@ class Transfer implements ResponseEvents, BodyHandler {
     if (this.#finished) return;
     this.#finished = true;
     this.#timer?.cancel();
+    // What the client still sends is perhaps of no use, but it must not wait for a backend that has stopped reading.
+    this.#message.resume();
     this.#options.endpoint.active -= 1;
     this.#outcome.onOutcome(local);
   }
