@@ -110,7 +110,7 @@ export function memoryWaypoint({ clientHttp2 = false, backendHttp2 = false, high
   const router = new Router({
     clock,
     random: () => 0,
-    cluster: () => ({ config: CLUSTER, pick: () => endpoint, connectionKey: () => 'backend' }),
+    cluster: () => ({ config: { ...CLUSTER, http2: backendHttp2 }, pick: () => endpoint, connectionKey: () => 'backend' }),
     connect: () => pool.acquire('backend', backendHttp2, dial),
   });
   const exchange = {

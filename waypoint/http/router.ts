@@ -1,6 +1,7 @@
 // The last filter: picks the backend, gets a connection to it and joins request and response, with back-pressure both ways.
 import { MeshError } from '#shared/errors.ts';
 import type { Clock, Timer } from '#shared/clock.ts';
+import { Http2Code } from '#shared/http2/frames.ts';
 import { header } from '#shared/http2/headers.ts';
 import { relay } from '#shared/hbone/relay.ts';
 import type { HostPort } from '#shared/address.ts';
@@ -59,7 +60,12 @@ export class Router {
     record.upstreamHost = endpoint.label;
     record.workload = endpoint.workload;
     record.upstreamIdentity = endpoint.identity;
+    const upgrades = !cluster.config.http2 && message.upgrade && upgradeOf(message.head.headers) === 'websocket';
     const head = requestHead(message, action, share, route, record);
+    if (upgrades) {
+      head.headers.append('connection', 'upgrade');
+      head.headers.append('upgrade', 'websocket');
+    }
     const options = { action, share, route, record, endpoint, clock: this.#deps.clock };
     const transfer = new Transfer(message, head, options, outcome);
     const connection = this.#deps.connect(cluster, endpoint, context);
@@ -80,7 +86,6 @@ function requestHead(
   record: TrafficRecord,
 ): RequestHead {
   const { head } = message;
-  const upgrade = upgradeOf(head.headers);
   stripHopByHop(head.headers);
   if (head.headers.get('expect')?.toLowerCase() === '100-continue') {
     head.headers.remove('expect');
@@ -95,10 +100,6 @@ function requestHead(
     if (!pathOnly(head.path).startsWith('/')) head.path = `/${head.path}`;
   }
   if (action.rewriteHost !== undefined) head.authority = action.rewriteHost;
-  if (upgrade === 'websocket' && message.upgrade) {
-    head.headers.append('connection', 'upgrade');
-    head.headers.append('upgrade', 'websocket');
-  }
   return head;
 }
 
@@ -319,6 +320,9 @@ class RequestBody implements BodyHandler {
 
 function goneReply(reason: CloseReason): LocalReply {
   if (reason.kind === 'error' && reason.error.code === 'protocol_error') return reply.upstreamProtocol();
-  if (reason.kind === 'reset' && reason.remote && reason.code !== undefined) return reply.upstreamReset();
+  if (reason.kind !== 'reset' || reason.code === undefined) return reply.upstreamClosed();
+  if (reason.remote) return reply.upstreamReset();
+  // Our HTTP/2 ends a stream by itself for a fault of the peer only; else somebody has closed the connection.
+  if (reason.code !== Http2Code.cancel) return reply.upstreamProtocol();
   return reply.upstreamClosed();
 }
