@@ -7,7 +7,7 @@ import type { Cluster, Endpoint } from '../../waypoint/cluster/cluster.ts';
 import { Expiry } from '../../waypoint/expiry.ts';
 import { type ExchangeContext, serveExchange } from '../../waypoint/http/exchange.ts';
 import { H1Server } from '../../waypoint/http/h1-server.ts';
-import { serveH2 } from '../../waypoint/http/h2.ts';
+import { H2Server } from '../../waypoint/http/h2.ts';
 import { Router } from '../../waypoint/http/router.ts';
 import { NO_EDITS, type RouteTable } from '../../waypoint/route/table.ts';
 import type { TrafficRecord } from '../../waypoint/telemetry/record.ts';
@@ -128,7 +128,7 @@ export function memoryWaypoint({ clientHttp2 = false, backendHttp2 = false, high
     connect: () => {
       const [client, own] = streamPair({ highWater });
       const onRequest: ConstructorParameters<typeof H1Server>[2] = (message) => serveExchange(message, CONTEXT, exchange);
-      if (clientHttp2) serveH2(own, deps, onRequest, () => undefined);
+      if (clientHttp2) void new H2Server(own, deps, onRequest, () => undefined);
       else void new H1Server(own, deps, onRequest, () => undefined);
       return client;
     },

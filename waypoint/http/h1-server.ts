@@ -7,7 +7,7 @@ import { Http1Fault } from '#shared/http1/strictness.ts';
 import { Http2Code } from '#shared/http2/frames.ts';
 import type { BufferPool } from '#shared/http2/output.ts';
 import type { ByteStream, CloseReason } from '#shared/reactor/api.ts';
-import type { Expiring, Expiry } from '../expiry.ts';
+import { type Expiring, type Expiry, IDLE_TIMEOUT_MS } from '../expiry.ts';
 import { H1ServerMessage, type MessageHost } from './h1-message.ts';
 import type { ServerMessage } from './message.ts';
 
@@ -18,9 +18,8 @@ export interface H1Deps {
   readonly buffers: BufferPool;
 }
 
-/** Milliseconds that a client may take for a request head, and that an unused connection is kept. */
+/** Milliseconds that a client may take for a request head. */
 const HEAD_TIMEOUT_MS = 60_000;
-const IDLE_TIMEOUT_MS = 3_600_000;
 /** Milliseconds that a client has to close behind the last answer once all of it has left: Envoy's default delayed_close_timeout. */
 const CLOSE_TIMEOUT_MS = 1000;
 
