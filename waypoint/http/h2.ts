@@ -143,6 +143,7 @@ function readHead(headers: HeaderList): RequestHead {
   let [method, path, scheme] = ['', '/', 'http'];
   let authority: string | undefined;
   let host: string | undefined;
+  let cookies = -1;
   const pairs: HeaderPair[] = [];
   for (const pair of headers) {
     const value = pair[1];
@@ -164,11 +165,23 @@ function readHead(headers: HeaderList): RequestHead {
       case 'host':
         host ??= value;
         break;
+      case 'cookie':
+        cookies = addCookie(pairs, cookies, pair);
+        break;
       default:
         pairs.push(pair);
     }
   }
   return { method, path, authority: authority ?? host ?? '', scheme, protocol: 'HTTP/2', headers: new Headers(pairs) };
+}
+
+/** Joins what HTTP/2 lets a client cut (RFC 9113, section 8.2.3): for policies, too, it is one field. `at`, -1 for none yet: where it is. */
+function addCookie(pairs: HeaderPair[], at: number, pair: HeaderPair): number {
+  const first = pairs[at];
+  if (!first) return pairs.push(pair) - 1;
+  // An empty one would leave white space at the end, which no field may have.
+  if (pair[1] !== '') pairs[at] = ['cookie', `${first[1]}; ${pair[1]}`];
+  return at;
 }
 
 /** A connection to a backend that speaks HTTP/2 without negotiation. */
