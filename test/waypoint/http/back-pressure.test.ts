@@ -124,22 +124,3 @@ test('a connection whose client did not read the end of an answer serves the nex
   await turns();
   t.match(reader.text, /ok$/u);
 });
-
-test('a client that was held back when an early answer came can send the rest of its request', async (t) => {
-  const waypoint = memoryWaypoint({ highWater: HIGH_WATER });
-  const client = waypoint.connect();
-  const { next, written } = sender(client, 'x'.repeat(100));
-  const reader = new TextReader(next);
-  client.start(reader);
-  client.write(Buffer.from(`POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: ${PIECES * 100}\r\n\r\n`));
-  next();
-  await turns(100);
-  waypoint.backends[0]?.write(Buffer.from('HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n'));
-  await turns(1000);
-  t.match(reader.text, /^HTTP\/1\.1 413 /u);
-  t.equal(written(), PIECES * 100);
-  client.write(Buffer.from(ASK));
-  await turns();
-  t.equal(waypoint.records.length, 1);
-  t.equal(waypoint.backends.length, 2, 'the next request is served');
-});
