@@ -1,5 +1,6 @@
 // The HTTP part of a waypoint in memory: a client's connection, one cluster with one route to it, and the connections to its backend.
 import { FakeClock } from '#shared/clock.ts';
+import { MeshError } from '#shared/errors.ts';
 import { BufferPool } from '#shared/http2/output.ts';
 import type { StreamHandler } from '#shared/reactor/api.ts';
 import { ConnectionPool } from '../../waypoint/cluster/pool.ts';
@@ -21,6 +22,8 @@ interface MemoryWaypoint {
   readonly backends: MemoryStream[];
   /** Of requests that are over. */
   readonly records: TrafficRecord[];
+  /** Connections to the backend that are open. */
+  readonly connections: () => number;
 }
 
 interface Options {
@@ -29,6 +32,10 @@ interface Options {
   readonly backendHttp2?: boolean;
   /** Octets in flight on a connection before its writer is asked to pause. */
   readonly highWater?: number;
+  /** Turns of the loop that a connection to the backend takes. */
+  readonly dialTurns?: number;
+  /** Whether it fails then. */
+  readonly refuses?: () => boolean;
 }
 
 const HTTP1_BUFFER = 8192;
@@ -87,7 +94,8 @@ const CONTEXT: ExchangeContext = {
   client: {},
 };
 
-export function memoryWaypoint({ clientHttp2 = false, backendHttp2 = false, highWater = 16_384 }: Options = {}): MemoryWaypoint {
+export function memoryWaypoint(options: Options = {}): MemoryWaypoint {
+  const { clientHttp2 = false, backendHttp2 = false, highWater = 16_384, dialTurns = 0, refuses } = options;
   const clock = new FakeClock();
   const defer = (task: () => void): void => void setImmediate(task);
   const deps = { clock, defer, expiry: new Expiry(clock), buffers: new BufferPool(HTTP1_BUFFER, 4) };
@@ -103,6 +111,8 @@ export function memoryWaypoint({ clientHttp2 = false, backendHttp2 = false, high
     active: 0,
   };
   const dial = async (): Promise<MemoryStream> => {
+    await turns(dialTurns);
+    if (refuses?.()) throw new MeshError('connect_failed', 'refused');
     const [own, backend] = streamPair({ highWater });
     backends.push(backend);
     return own;
@@ -125,6 +135,7 @@ export function memoryWaypoint({ clientHttp2 = false, backendHttp2 = false, high
     clock,
     backends,
     records,
+    connections: () => pool.size,
     connect: () => {
       const [client, own] = streamPair({ highWater });
       const onRequest: ConstructorParameters<typeof H1Server>[2] = (message) => serveExchange(message, CONTEXT, exchange);

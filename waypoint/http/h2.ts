@@ -206,6 +206,11 @@ export class H2Client implements ClientConnection {
     return this.#session.usable;
   }
 
+  /** No request is under way. */
+  get idle(): boolean {
+    return this.#session.streams === 0;
+  }
+
   request(head: RequestHead, ended: boolean, events: ResponseEvents): ClientMessage {
     const headers: HeaderPair[] = [
       [':method', head.method],
