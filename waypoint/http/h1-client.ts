@@ -65,7 +65,12 @@ export class H1Client implements ClientConnection {
     const framing: BodyFraming = ended ? NO_BODY : length === undefined ? CHUNKED : { kind: 'length', length: Number(length) };
     if (framing === CHUNKED) head.headers.append('transfer-encoding', 'chunked');
     this.#reader.expect(head.method);
-    this.#writer.request(head.method, head.path, head.authority, head.headers.pairs, framing);
+    try {
+      this.#writer.request(head.method, head.path, head.authority, head.headers.pairs, framing);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
     if (ended) message.sent = true;
     return message;
   }

@@ -143,8 +143,6 @@ class Transfer implements ResponseEvents, BodyHandler {
     try {
       client = connection.request(this.#head, this.#message.ended, this);
     } catch (error) {
-      // Nothing was sent, but what the connection thinks of it is not known.
-      connection.close();
       return this.fail(error);
     }
     this.#client = client;
