@@ -79,7 +79,7 @@ export class H1Server implements MessageHost, Expiring {
   }
 
   endIdle(): void {
-    if (!this.#current && this.reader.idle) this.#leave();
+    if (!this.#current && !this.#rest && this.reader.idle) this.#leave();
   }
 
   get lastRequest(): boolean {
@@ -138,15 +138,17 @@ export class H1Server implements MessageHost, Expiring {
       return this.#leave();
     }
     this.#deps.expiry.set(this, IDLE_TIMEOUT_MS);
-    const rest = this.#rest;
-    this.#rest = undefined;
-    if (!rest) return this.stream.resume();
+    if (!this.#rest) return this.stream.resume();
     // In a later turn: by then the connection to the backend is free again, and a long pipeline does not pile up calls.
-    this.#deps.defer(() => {
-      if (this.#closed) return;
-      this.stream.resume();
-      this.#read(rest);
-    });
+    return this.#deps.defer(() => this.#readRest());
+  }
+
+  #readRest(): void {
+    const rest = this.#rest;
+    if (!rest || this.#closed) return;
+    this.#rest = undefined;
+    this.stream.resume();
+    this.#read(rest);
   }
 
   #onEnd(): void {

@@ -183,3 +183,17 @@ test('a client that was held back when its last answer was written is heard agai
   await settle();
   t.ok(forgotten());
 });
+
+test('a request that waits for its turn when a drain ends idle connections is served', async (t) => {
+  let between = (): void => undefined;
+  // Behind the answer, before the turn of the next request.
+  const { served, send, server, text } = await connect(t, '', (message) => {
+    message.discard();
+    queueMicrotask(() => between());
+  });
+  between = () => server.endIdle();
+  const request = 'GET /a HTTP/1.1\r\nhost: a\r\n\r\n';
+  await send(request + request);
+  t.same(served, ['/a', '/a']);
+  t.equal(text().match(/HTTP\/1\.1 200/gu)?.length, 2);
+});
