@@ -8,6 +8,9 @@ export interface Expiring {
   onDeadline(): void;
 }
 
+/** Milliseconds that a client's connection without a request is kept: Envoy's default. */
+export const IDLE_TIMEOUT_MS = 3_600_000;
+
 /** Milliseconds between two looks at most of the time: what is due meanwhile is that late. */
 const SHORTEST_WAIT = 50;
 

@@ -17,7 +17,8 @@ const MAX_LEADING = 8;
 class HeadScanner {
   #limits: Http1Limits;
   #status: number;
-  #parts: Buffer[] = [];
+  /** What came of the head in earlier chunks. */
+  #kept: Buffer | undefined;
   #size = 0;
   /** How much of CR LF CR LF was just seen. */
   #matched = 0;
@@ -35,7 +36,7 @@ class HeadScanner {
   }
 
   reset(): void {
-    this.#parts = [];
+    this.#kept = undefined;
     this.#size = 0;
     this.#matched = 0;
     this.#leading = 0;
@@ -66,16 +67,24 @@ class HeadScanner {
     this.#size += at - start;
     if (matched < 4) {
       if (this.#size > this.#limits.headSize) throw new Http1Fault(this.#status === 400 ? 431 : 502, 'head too large');
-      if (at > start) this.#parts.push(Buffer.from(chunk.subarray(start, at)));
+      if (at > start) this.#keep(chunk, start, at);
       return { at, text: undefined };
     }
-    const whole = this.#parts.length === 0 ? chunk.toString('latin1', start, at - 4) : this.#join(chunk.subarray(start, at));
-    return { at, text: whole };
+    if (!this.#kept) return { at, text: chunk.toString('latin1', start, at - 4) };
+    return { at, text: this.#keep(chunk, start, at).toString('latin1', 0, this.#size - 4) };
   }
 
-  #join(last: Uint8Array): string {
-    const whole = Buffer.concat([...this.#parts, last]);
-    return whole.toString('latin1', 0, whole.length - 4);
+  /** Appends chunk[start, end), of which `#size` knows already. One buffer that grows: a peer may send an octet at a time. */
+  #keep(chunk: Buffer, start: number, end: number): Buffer {
+    const length = this.#size - (end - start);
+    let kept = this.#kept;
+    if (!kept || kept.length < this.#size) {
+      const larger = Buffer.allocUnsafeSlow(Math.min(this.#size * 2, this.#limits.headSize + 4));
+      kept?.copy(larger, 0, 0, length);
+      this.#kept = kept = larger;
+    }
+    chunk.copy(kept, length, start, end);
+    return kept;
   }
 
   #skipEmptyLines(chunk: Buffer, at: number): number {

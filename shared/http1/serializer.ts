@@ -33,9 +33,10 @@ export class MessageWriter {
   #buffer: Buffer | undefined;
   #length = 0;
   #due = false;
+  /** The stream asked for a pause, be it when the gathered octets went out, long after they were taken. */
+  #blocked = false;
   #framing: BodyFraming = { kind: 'none' };
   #left = 0;
-  #blocked = false;
 
   constructor(stream: Pick<ByteStream, 'write' | 'end'>, options: WriterOptions = {}) {
     this.#stream = stream;
@@ -70,17 +71,10 @@ export class MessageWriter {
     this.#begin(putFields(buffer, at, headers), framing);
   }
 
-  /** The stream wants a pause: what was written waits in this process. */
-  get blocked(): boolean {
-    return this.#blocked;
-  }
-
-  /** The stream's onDrain, before anybody is told that he may go on. */
-  drained(): void {
-    this.#blocked = false;
-  }
-
-  /** Writes body octets. False: hold back until the stream's onDrain. Throws `internal` when they pass the announced length. */
+  /**
+   * Writes body octets. False: hold back until the stream's onDrain, which drained() must hear of. Throws `internal` when they pass the
+   * announced length.
+   */
   write(chunk: Uint8Array): boolean {
     if (chunk.length === 0) return true;
     switch (this.#framing.kind) {
@@ -92,9 +86,9 @@ export class MessageWriter {
         return this.#bytes(chunk);
       case 'chunked': {
         this.#text(`${chunk.length.toString(16)}\r\n`);
-        const more = this.#bytes(chunk);
+        this.#bytes(chunk);
         this.#text('\r\n');
-        return more;
+        return !this.#blocked;
       }
       case 'until-close':
       case 'tunnel':
@@ -121,13 +115,23 @@ export class MessageWriter {
   flush(): boolean {
     this.#due = false;
     const buffer = this.#buffer;
-    if (!buffer) return true;
+    if (!buffer) return !this.#blocked;
     const length = this.#length;
     this.#length = 0;
     this.#buffer = undefined;
-    const more = length === 0 ? !this.#blocked : this.#send(buffer.subarray(0, length));
+    if (length > 0) this.#blocked = !this.#stream.write(buffer.subarray(0, length));
     this.#pool.give(buffer);
-    return more;
+    return !this.#blocked;
+  }
+
+  /** The stream wants a pause: what was written waits in this process. */
+  get blocked(): boolean {
+    return this.#blocked;
+  }
+
+  /** The stream takes more. */
+  drained(): void {
+    this.#blocked = false;
   }
 
   /** The head ends at `end` of the buffer. */
@@ -151,15 +155,10 @@ export class MessageWriter {
     if (chunk.length < this.#pool.size / 2) {
       this.#room(chunk.length).set(chunk, this.#length);
       this.#length += chunk.length;
-      return !this.#blocked;
+    } else {
+      this.flush();
+      this.#blocked = !this.#stream.write(chunk);
     }
-    this.flush();
-    return this.#send(chunk);
-  }
-
-  /** Also what was gathered and leaves at the end of the turn, when nobody waits for an answer, must hold the next writer back. */
-  #send(bytes: Uint8Array): boolean {
-    if (!this.#stream.write(bytes)) this.#blocked = true;
     return !this.#blocked;
   }
 

@@ -1,25 +1,21 @@
 // Connections to endpoints, kept for the next request. An HTTP/1.1 connection serves one request at a time and waits here between
-// them; an HTTP/2 connection stays and takes many.
+// them, HTTP/2 connections take many at once (shared.ts).
 import { MeshError } from '#shared/errors.ts';
 import type { ByteStream } from '#shared/reactor/api.ts';
-import type { Expiring, Expiry } from '../expiry.ts';
 import { H1Client, type H1ClientDeps } from '../http/h1-client.ts';
-import { H2Client, type H2Deps } from '../http/h2.ts';
 import type { ClientConnection } from '../http/message.ts';
+import { IDLE_MS, Kept } from './kept.ts';
+import { type SharedDeps, SharedConnections } from './shared.ts';
 
-export interface PoolDeps extends H1ClientDeps, H2Deps {
-  readonly expiry: Expiry;
-}
+export interface PoolDeps extends H1ClientDeps, SharedDeps {}
 
-/** Milliseconds that a connection waits for its next request: less than what common servers allow, so that they rarely close first. */
-const IDLE_MS = 4000;
 const MAX_IDLE_PER_KEY = 128;
 
 export class ConnectionPool {
   readonly #deps: PoolDeps;
   /** HTTP/1.1 connections that wait for a request, by key. */
   readonly #idle = new Map<string, Kept[]>();
-  readonly #shared = new Map<string, ClientConnection | Promise<ClientConnection>>();
+  readonly #http2 = new Map<string, SharedConnections>();
   readonly #open = new Set<ClientConnection>();
   #closed = false;
 
@@ -34,7 +30,7 @@ export class ConnectionPool {
   /** A connection that takes a request now, or a promise of one. `dial` makes the byte stream when there is none. */
   acquire(key: string, http2: boolean, dial: () => Promise<ByteStream>): ClientConnection | Promise<ClientConnection> {
     if (this.#closed) return Promise.reject(new MeshError('draining', 'this proxy is shutting down'));
-    return http2 ? this.#acquireShared(key, dial) : (this.#takeIdle(key) ?? this.#dialOwn(key, dial));
+    return http2 ? this.#shared(key).acquire(dial) : (this.#takeIdle(key) ?? this.#dialOwn(key, dial));
   }
 
   /** Closes what waits; connections in use end with their requests. */
@@ -63,28 +59,13 @@ export class ConnectionPool {
     return connection;
   }
 
-  #acquireShared(key: string, dial: () => Promise<ByteStream>): ClientConnection | Promise<ClientConnection> {
-    const known = this.#shared.get(key);
-    if (known && (known instanceof Promise || (known.usable && known.available > 0))) return known;
-    const connecting = this.#dialShared(key, dial);
-    this.#shared.set(key, connecting);
-    return connecting;
-  }
-
-  async #dialShared(key: string, dial: () => Promise<ByteStream>): Promise<ClientConnection> {
-    try {
-      const connection: H2Client = new H2Client(await dial(), this.#deps, () => {
-        if (connection.usable) return;
-        this.#open.delete(connection);
-        if (this.#shared.get(key) === connection) this.#shared.delete(key);
-      });
-      this.#open.add(connection);
-      this.#shared.set(key, connection);
-      return connection;
-    } catch (error) {
-      this.#shared.delete(key);
-      throw error;
+  #shared(key: string): SharedConnections {
+    let shared = this.#http2.get(key);
+    if (!shared) {
+      shared = new SharedConnections(this.#deps, this.#open, () => void this.#http2.delete(key));
+      this.#http2.set(key, shared);
     }
+    return shared;
   }
 
   /** An HTTP/1.1 connection became free, or closed. */
@@ -109,19 +90,5 @@ export class ConnectionPool {
     if (!list || index === -1) return;
     list.splice(index, 1);
     if (list.length === 0) this.#idle.delete(key);
-  }
-}
-
-/** An HTTP/1.1 connection with the time until when it waits for a request. */
-class Kept implements Expiring {
-  readonly connection: ClientConnection;
-  deadline = Infinity;
-
-  constructor(connection: ClientConnection) {
-    this.connection = connection;
-  }
-
-  onDeadline(): void {
-    this.connection.close();
   }
 }

@@ -61,7 +61,12 @@ export class H1Client implements ClientConnection {
     const framing: BodyFraming = ended ? NO_BODY : length === undefined ? CHUNKED : { kind: 'length', length: Number(length) };
     if (framing === CHUNKED) head.headers.append('transfer-encoding', 'chunked');
     this.#reader.expect(head.method);
-    this.#writer.request(head.method, head.path, head.authority, head.headers.pairs, framing);
+    try {
+      this.#writer.request(head.method, head.path, head.authority, head.headers.pairs, framing);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
     if (ended) message.sent = true;
     return message;
   }
@@ -76,12 +81,16 @@ export class H1Client implements ClientConnection {
     if (!this.#current && !this.#tunnel)
       return this.#fail(new MeshError('protocol_error', 'the backend sent bytes that nobody asked for'));
     try {
-      const stopped = this.#reader.push(chunk);
-      // An interim head ends a push as well: what follows belongs to the same answer.
-      if (stopped < chunk.length && this.#current) this.#onData(chunk.subarray(stopped));
-      else if (stopped < chunk.length) this.#fail(new MeshError('protocol_error', 'the backend sent more than its answer'));
+      let at = this.#reader.push(chunk);
+      while (at < chunk.length) {
+        if (!this.#current) return this.#fail(new MeshError('protocol_error', 'the backend sent more than its answer'));
+        if (this.#current.givenUp) return undefined;
+        // An interim head ends a push as well: what follows belongs to the same answer.
+        at = this.#reader.push(chunk, at);
+      }
+      return undefined;
     } catch (error) {
-      this.#fail(MeshError.from(error, 'protocol_error'));
+      return this.#fail(MeshError.from(error, 'protocol_error'));
     }
   }
 
@@ -129,6 +138,8 @@ export class H1Client implements ClientConnection {
     this.#current = undefined;
     // An answer before the end of the request leaves the rest of the request on the connection.
     if (!message.sent || !this.#keepAlive) return this.#fail(undefined);
+    // Held back for the last octets of the answer, by whoever waits for them still: the next one is another's.
+    this.#stream.resume();
     if (this.#usable) this.#onChange();
   }
 
@@ -174,12 +185,13 @@ class H1ClientMessage implements ClientMessage {
   sent = false;
   /** The answer is complete. */
   received = false;
+  /** Nobody waits for the answer any more. */
+  givenUp = false;
   readonly #stream: ByteStream;
   readonly #writer: MessageWriter;
   readonly #onSent: () => void;
   /** The protocol that the request asks for. */
   readonly upgrade: string | undefined;
-  #reset = false;
 
   constructor(
     stream: ByteStream,
@@ -211,8 +223,8 @@ class H1ClientMessage implements ClientMessage {
   }
 
   reset(): void {
-    if (this.#reset || (this.sent && this.received)) return;
-    this.#reset = true;
+    if (this.givenUp || (this.sent && this.received)) return;
+    this.givenUp = true;
     this.#stream.reset();
   }
 
@@ -225,6 +237,6 @@ class H1ClientMessage implements ClientMessage {
   }
 
   get #over(): boolean {
-    return this.#reset || this.sent || this.received;
+    return this.givenUp || this.sent || this.received;
   }
 }

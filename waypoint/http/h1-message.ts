@@ -49,8 +49,9 @@ export class H1ServerMessage implements ServerMessage {
     this.head = readHead(wire);
   }
 
+  /** Behind the last answer nobody waits for the rest of the request. */
   get done(): boolean {
-    return this.requestEnded && this.#responseEnded && !this.#tunnel;
+    return this.#responseEnded && (this.requestEnded || !this.keepAlive) && !this.#tunnel;
   }
 
   // --- the exchange's side ---

@@ -4,9 +4,10 @@ import type { BodyFraming, RequestHead as WireHead } from '#shared/http1/head.ts
 import { RequestReader } from '#shared/http1/reader.ts';
 import { MessageWriter } from '#shared/http1/serializer.ts';
 import { Http1Fault } from '#shared/http1/strictness.ts';
+import { Http2Code } from '#shared/http2/frames.ts';
 import type { BufferPool } from '#shared/http2/output.ts';
 import type { ByteStream, CloseReason } from '#shared/reactor/api.ts';
-import type { Expiring, Expiry } from '../expiry.ts';
+import { type Expiring, type Expiry, IDLE_TIMEOUT_MS } from '../expiry.ts';
 import { H1ServerMessage, type MessageHost } from './h1-message.ts';
 import type { ServerMessage } from './message.ts';
 
@@ -17,9 +18,10 @@ export interface H1Deps {
   readonly buffers: BufferPool;
 }
 
-/** Milliseconds that a client may take for a request head, and that an unused connection is kept. */
+/** Milliseconds that a client may take for a request head. */
 const HEAD_TIMEOUT_MS = 60_000;
-const IDLE_TIMEOUT_MS = 3_600_000;
+/** Milliseconds that a client has to close behind the last answer once all of it has left: Envoy's default delayed_close_timeout. */
+const CLOSE_TIMEOUT_MS = 1000;
 
 export class H1Server implements MessageHost, Expiring {
   readonly stream: ByteStream;
@@ -36,6 +38,8 @@ export class H1Server implements MessageHost, Expiring {
   #ended = false;
   #closed = false;
   #draining = false;
+  /** The last answer is out: what still comes is no request and is dropped. */
+  #over = false;
 
   constructor(stream: ByteStream, deps: H1Deps, onRequest: (message: ServerMessage) => void, onClose: () => void) {
     this.stream = stream;
@@ -58,9 +62,12 @@ export class H1Server implements MessageHost, Expiring {
     });
   }
 
-  /** No request came in time, or not all of its head. */
+  /** No request came in time, or not all of its head; or the client did not close behind the last answer. */
   onDeadline(): void {
-    this.stream.reset();
+    if (!this.#over) return this.stream.reset();
+    if (this.stream.buffered > 0) return this.#deps.expiry.set(this, CLOSE_TIMEOUT_MS);
+    // The answer stays good (RFC 9113, section 8.1).
+    return this.stream.reset(Http2Code.noError);
   }
 
   /** The request under way, or the next one, is the last: its answer says so. */
@@ -69,7 +76,7 @@ export class H1Server implements MessageHost, Expiring {
   }
 
   endIdle(): void {
-    if (!this.#current && this.reader.idle) this.stream.end();
+    if (!this.#current && !this.#rest && this.reader.idle) this.#leave();
   }
 
   get lastRequest(): boolean {
@@ -81,6 +88,7 @@ export class H1Server implements MessageHost, Expiring {
   }
 
   #onData(chunk: Uint8Array): void {
+    if (this.#over) return;
     if (this.#current?.requestEnded) {
       // A pipelined request waits for its turn, and the client with it.
       this.#rest = this.#rest ? Buffer.concat([this.#rest, chunk]) : Uint8Array.from(chunk);
@@ -90,7 +98,7 @@ export class H1Server implements MessageHost, Expiring {
     const idle = this.reader.idle;
     this.#read(chunk);
     // Part of a head.
-    if (idle && !this.#current && !this.reader.idle) this.#deps.expiry.set(this, HEAD_TIMEOUT_MS);
+    if (idle && !this.#current && !this.reader.idle && !this.#over) this.#deps.expiry.set(this, HEAD_TIMEOUT_MS);
   }
 
   #read(chunk: Uint8Array): void {
@@ -133,19 +141,21 @@ export class H1Server implements MessageHost, Expiring {
     if (this.writer.blocked && message.keepAlive && !this.#ended) return;
     this.#current = undefined;
     if (!message.keepAlive || this.#ended) {
-      this.writer.flush();
-      return this.stream.end();
+      if (!message.requestEnded) message.lost({ kind: 'reset', remote: false });
+      return this.#leave();
     }
     this.#deps.expiry.set(this, IDLE_TIMEOUT_MS);
-    const rest = this.#rest;
-    this.#rest = undefined;
-    if (!rest) return this.stream.resume();
+    if (!this.#rest) return this.stream.resume();
     // In a later turn: by then the connection to the backend is free again, and a long pipeline does not pile up calls.
-    this.#deps.defer(() => {
-      if (this.#closed) return;
-      this.stream.resume();
-      this.#read(rest);
-    });
+    return this.#deps.defer(() => this.#readRest());
+  }
+
+  #readRest(): void {
+    const rest = this.#rest;
+    if (!rest || this.#closed) return;
+    this.#rest = undefined;
+    this.stream.resume();
+    this.#read(rest);
   }
 
   #onEnd(): void {
@@ -172,13 +182,22 @@ export class H1Server implements MessageHost, Expiring {
   #refuse(error: unknown): void {
     const fault = error instanceof Http1Fault ? error : new Http1Fault(500, MeshError.from(error).message);
     const message = this.#current;
-    this.deadline = Infinity;
     if (message?.responded) return this.stream.reset();
     message?.lost({ kind: 'error', error: fault });
     this.#current = undefined;
     this.writer.response(fault.status, CLOSING, { kind: 'none' });
+    this.#leave();
+  }
+
+  /** The last answer is written. */
+  #leave(): void {
+    this.#over = true;
+    this.#rest = undefined;
     this.writer.flush();
+    // Who waited for a turn that does not come must still be heard when it ends: only then is the stream over.
+    this.stream.resume();
     this.stream.end();
+    this.#deps.expiry.set(this, CLOSE_TIMEOUT_MS);
   }
 }
 

@@ -1,10 +1,12 @@
 // HTTP/2 on either side, over the sessions of shared/http2.
 import type { Clock } from '#shared/clock.ts';
+import { Http2Code } from '#shared/http2/frames.ts';
 import { Http2Session } from '#shared/http2/session.ts';
 import type { HeaderList } from '#shared/http2/headers.ts';
 import { header } from '#shared/http2/headers.ts';
 import type { Http2Stream } from '#shared/http2/stream.ts';
 import type { ByteStream } from '#shared/reactor/api.ts';
+import { type Expiring, type Expiry, IDLE_TIMEOUT_MS } from '../expiry.ts';
 import type { BodyHandler, ClientConnection, ClientMessage, MessageStream, ResponseEvents, ServerMessage } from './message.ts';
 import { type HeaderPair, Headers, type RequestHead, type ResponseHead } from './request.ts';
 
@@ -13,34 +15,66 @@ export interface H2Deps {
   readonly defer: (task: () => void) => void;
 }
 
-export interface H2Server {
-  /** Says GOAWAY, serves what is under way, then closes. */
-  drain(): void;
-  /** GOAWAY has told it. */
-  endIdle(): void;
-  close(): void;
+export interface H2ServerDeps extends H2Deps {
+  readonly expiry: Expiry;
 }
 
 const MAX_STREAMS = 100;
 
-export function serveH2(
-  stream: ByteStream,
-  deps: H2Deps,
-  onRequest: (message: ServerMessage) => void,
-  onClose: () => void,
-): H2Server {
-  const session = new Http2Session(stream, {
-    role: 'server',
-    clock: deps.clock,
-    defer: deps.defer,
-    settings: { maxStreams: MAX_STREAMS },
-    onStream: (request) => {
-      if (header(request.headers, ':method') === 'CONNECT') return request.respond(405, [], true);
-      onRequest(new H2ServerMessage(request));
-    },
-    onClose,
-  });
-  return { drain: () => session.drain(), endIdle: () => undefined, close: () => session.close() };
+/** HTTP/2 from the client. */
+export class H2Server implements Expiring {
+  deadline = Infinity;
+  readonly #session: Http2Session;
+  readonly #expiry: Expiry;
+
+  constructor(stream: ByteStream, deps: H2ServerDeps, onRequest: (message: ServerMessage) => void, onClose: () => void) {
+    this.#expiry = deps.expiry;
+    this.#session = new Http2Session(stream, {
+      role: 'server',
+      clock: deps.clock,
+      defer: deps.defer,
+      settings: { maxStreams: MAX_STREAMS },
+      onStream: (request) => {
+        this.deadline = Infinity;
+        if (header(request.headers, ':method') === 'CONNECT') return refuseConnect(request);
+        onRequest(new H2ServerMessage(request));
+      },
+      onChange: () => this.#rest(),
+      onClose: () => {
+        this.#expiry.delete(this);
+        onClose();
+      },
+    });
+    this.#expiry.add(this);
+    this.#rest();
+  }
+
+  /** No request came in time. */
+  onDeadline(): void {
+    this.drain();
+  }
+
+  /** Says GOAWAY, serves what is under way, then closes. */
+  drain(): void {
+    this.#session.drain();
+  }
+
+  /** GOAWAY has told it. */
+  endIdle(): void {}
+
+  close(): void {
+    this.#session.close();
+  }
+
+  #rest(): void {
+    if (this.#session.streams === 0) this.#expiry.set(this, IDLE_TIMEOUT_MS);
+  }
+}
+
+/** The answer is complete, so what the client would still send is of no use (RFC 9113, section 8.1): nobody reads it. */
+function refuseConnect(request: Http2Stream): void {
+  request.respond(405, [], true);
+  if (!request.remoteEnded) request.reset(Http2Code.noError);
 }
 
 class H2Body implements MessageStream {
@@ -109,6 +143,7 @@ function readHead(headers: HeaderList): RequestHead {
   let [method, path, scheme] = ['', '/', 'http'];
   let authority: string | undefined;
   let host: string | undefined;
+  let cookies = -1;
   const pairs: HeaderPair[] = [];
   for (const pair of headers) {
     const value = pair[1];
@@ -130,11 +165,23 @@ function readHead(headers: HeaderList): RequestHead {
       case 'host':
         host ??= value;
         break;
+      case 'cookie':
+        cookies = addCookie(pairs, cookies, pair);
+        break;
       default:
         pairs.push(pair);
     }
   }
   return { method, path, authority: authority ?? host ?? '', scheme, protocol: 'HTTP/2', headers: new Headers(pairs) };
+}
+
+/** Joins what HTTP/2 lets a client cut (RFC 9113, section 8.2.3): for policies, too, it is one field. `at`, -1 for none yet: where it is. */
+function addCookie(pairs: HeaderPair[], at: number, pair: HeaderPair): number {
+  const first = pairs[at];
+  if (!first) return pairs.push(pair) - 1;
+  // An empty one would leave white space at the end, which no field may have.
+  if (pair[1] !== '') pairs[at] = ['cookie', `${first[1]}; ${pair[1]}`];
+  return at;
 }
 
 /** A connection to a backend that speaks HTTP/2 without negotiation. */
@@ -157,6 +204,11 @@ export class H2Client implements ClientConnection {
 
   get usable(): boolean {
     return this.#session.usable;
+  }
+
+  /** No request is under way. */
+  get idle(): boolean {
+    return this.#session.streams === 0;
   }
 
   request(head: RequestHead, ended: boolean, events: ResponseEvents): ClientMessage {

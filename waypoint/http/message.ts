@@ -54,6 +54,7 @@ export interface ClientConnection {
   readonly available: number;
   /** False: closed, or it takes no more requests. */
   readonly usable: boolean;
+  /** Throws when it does not take the request; those under way on it are not concerned. */
   request(head: RequestHead, ended: boolean, events: ResponseEvents): ClientMessage;
   close(): void;
 }

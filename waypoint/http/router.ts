@@ -1,6 +1,7 @@
 // The last filter: picks the backend, gets a connection to it and joins request and response, with back-pressure both ways.
 import { MeshError } from '#shared/errors.ts';
 import type { Clock, Timer } from '#shared/clock.ts';
+import { Http2Code } from '#shared/http2/frames.ts';
 import { header } from '#shared/http2/headers.ts';
 import { relay } from '#shared/hbone/relay.ts';
 import type { HostPort } from '#shared/address.ts';
@@ -59,7 +60,12 @@ export class Router {
     record.upstreamHost = endpoint.label;
     record.workload = endpoint.workload;
     record.upstreamIdentity = endpoint.identity;
+    const upgrades = !cluster.config.http2 && message.upgrade && upgradeOf(message.head.headers) === 'websocket';
     const head = requestHead(message, action, share, route, record);
+    if (upgrades) {
+      head.headers.append('connection', 'upgrade');
+      head.headers.append('upgrade', 'websocket');
+    }
     const options = { action, share, route, record, endpoint, clock: this.#deps.clock };
     const transfer = new Transfer(message, head, options, outcome);
     const connection = this.#deps.connect(cluster, endpoint, context);
@@ -80,7 +86,6 @@ function requestHead(
   record: TrafficRecord,
 ): RequestHead {
   const { head } = message;
-  const upgrade = upgradeOf(head.headers);
   stripHopByHop(head.headers);
   if (head.headers.get('expect')?.toLowerCase() === '100-continue') {
     head.headers.remove('expect');
@@ -95,10 +100,6 @@ function requestHead(
     if (!pathOnly(head.path).startsWith('/')) head.path = `/${head.path}`;
   }
   if (action.rewriteHost !== undefined) head.authority = action.rewriteHost;
-  if (upgrade === 'websocket' && message.upgrade) {
-    head.headers.append('connection', 'upgrade');
-    head.headers.append('upgrade', 'websocket');
-  }
   return head;
 }
 
@@ -142,8 +143,6 @@ class Transfer implements ResponseEvents, BodyHandler {
     try {
       client = connection.request(this.#head, this.#message.ended, this);
     } catch (error) {
-      // Nothing was sent, but what the connection thinks of it is not known.
-      connection.close();
       return this.fail(error);
     }
     this.#client = client;
@@ -248,11 +247,13 @@ class Transfer implements ResponseEvents, BodyHandler {
   }
 
   onClientGone(reason: CloseReason): void {
-    if (this.#finished || reason.kind === 'ended') return;
+    if (reason.kind === 'ended') return;
+    // Also behind the answer: the rest of the request will not come.
+    this.#client?.reset();
+    if (this.#finished) return;
     const { record } = this.#options;
     record.flag = 'DC';
     record.details = 'downstream_remote_disconnect';
-    this.#client?.reset();
     this.#finish(undefined);
   }
 
@@ -269,6 +270,8 @@ class Transfer implements ResponseEvents, BodyHandler {
     if (this.#finished) return;
     this.#finished = true;
     this.#timer?.cancel();
+    // What the client still sends is perhaps of no use, but it must not wait for a backend that has stopped reading.
+    this.#message.resume();
     this.#options.endpoint.active -= 1;
     this.#outcome.onOutcome(local);
   }
@@ -317,6 +320,9 @@ class RequestBody implements BodyHandler {
 
 function goneReply(reason: CloseReason): LocalReply {
   if (reason.kind === 'error' && reason.error.code === 'protocol_error') return reply.upstreamProtocol();
-  if (reason.kind === 'reset' && reason.remote && reason.code !== undefined) return reply.upstreamReset();
+  if (reason.kind !== 'reset' || reason.code === undefined) return reply.upstreamClosed();
+  if (reason.remote) return reply.upstreamReset();
+  // Our HTTP/2 ends a stream by itself for a fault of the peer only; else somebody has closed the connection.
+  if (reason.code !== Http2Code.cancel) return reply.upstreamProtocol();
   return reply.upstreamClosed();
 }

@@ -10,7 +10,7 @@ import type { Log } from '#shared/telemetry/log.ts';
 import type { Expiry } from '../expiry.ts';
 import { type ExchangeContext, type ExchangeDeps, serveExchange } from '../http/exchange.ts';
 import { H1Server } from '../http/h1-server.ts';
-import { serveH2 } from '../http/h2.ts';
+import { H2Server } from '../http/h2.ts';
 import type { ServerMessage } from '../http/message.ts';
 import type { ConnectionInfo } from '../http/request.ts';
 import { type Detected, DetectingStream } from './detect.ts';
@@ -149,6 +149,6 @@ function serveHttp(
   };
   const forget = (): void => void deps.http.delete(server);
   const server: Drainable =
-    detected === 'http2' ? serveH2(stream, deps, onRequest, forget) : new H1Server(stream, deps, onRequest, forget);
+    detected === 'http2' ? new H2Server(stream, deps, onRequest, forget) : new H1Server(stream, deps, onRequest, forget);
   deps.http.add(server);
 }

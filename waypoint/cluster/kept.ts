@@ -1,0 +1,19 @@
+// A connection to an endpoint with the time until when it waits for a request.
+import type { Expiring } from '../expiry.ts';
+import type { ClientConnection } from '../http/message.ts';
+
+/** Milliseconds that a connection waits for its next request: less than what common servers allow, so that they rarely close first. */
+export const IDLE_MS = 4000;
+
+export class Kept<Connection extends ClientConnection = ClientConnection> implements Expiring {
+  readonly connection: Connection;
+  deadline = Infinity;
+
+  constructor(connection: Connection) {
+    this.connection = connection;
+  }
+
+  onDeadline(): void {
+    this.connection.close();
+  }
+}
