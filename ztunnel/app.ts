@@ -86,7 +86,7 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   const predecessor = deps.takeover ? await meetPredecessor({ ...handover, stopping: deps.stopping }) : undefined;
   if (predecessor) cleanup.use(predecessor);
 
-  const store = new MeshStore(config.nodeName);
+  const store = new MeshStore(config.nodeName, { cluster: config.clusterId });
   const demand = config.xdsOnDemand ? new OnDemand({ clock }) : undefined;
   const { certificates, dump, feed, local } = certificateSource(config, deps, { store, metrics, clock }, cleanup);
   const { openFiles = Infinity } = deps;

@@ -150,7 +150,7 @@ function reasons(
       ? 'the workload takes tunnels (HBONE)'
       : 'the workload is not enrolled and takes no tunnels: the connection is not encrypted',
   );
-  if (view.config.sameNode === 'hbone' && route.workload.node === view.config.nodeName)
+  if (view.config.sameNode === 'hbone' && view.store.workloads.isLocal(route.workload))
     why.push('SAME_NODE=hbone: also within the node');
   return why;
 }

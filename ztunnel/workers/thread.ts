@@ -42,7 +42,7 @@ export class WorkerThread implements Disposable {
       level: start.logLevels,
       ...(start.logTo === 'main' ? { sink: relaySink((text) => this.#channel.send({ kind: 'log', text })) } : {}),
     });
-    this.#store = new MeshStore(config.nodeName, { seed: start.seed, compacts: false });
+    this.#store = new MeshStore(config.nodeName, { cluster: config.clusterId, seed: start.seed, compacts: false });
     this.#certificates = new CertificateMirror(systemClock, (identity) =>
       this.#channel.ask({ kind: 'need-certificate', identity }),
     );
