@@ -8,6 +8,7 @@ import type { SpiffeId } from '#shared/ids.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import { evaluate } from '../policy/evaluate.ts';
 import { policyContext } from '../policy/match.ts';
+import { inboundTarget } from '../proxy/inbound-target.ts';
 import { mayJoin } from '../proxy/same-node.ts';
 import type { NamedRoute, Route, RouteRequest } from '../proxy/upstream.ts';
 import { ROUTE_RULES } from '../proxy/upstream.ts';
@@ -215,7 +216,12 @@ function verdictOf(
 ): ExplainedVerdict | undefined {
   if (route.kind !== 'plain' && (route.kind !== 'hbone' || route.via === 'waypoint')) return undefined;
   const tunnelled = route.kind === 'hbone';
-  const destination = tunnelled ? route.authority : route.to;
+  let destination = route.to;
+  try {
+    if (tunnelled) destination = targetOf(store, config, route);
+  } catch (thrown) {
+    return { allowed: false, reason: MeshError.from(thrown).message, dryRun: [] };
+  }
   const identity = tunnelled ? source.identity : undefined;
   const spellings = identity && new TrustDomains(config.trustDomain, config.trustDomainAliases).spellings(identity);
   const subject = policyContext({ source: { ip: sourceIp, port: 0 }, destination, identity, spellings });
@@ -223,6 +229,11 @@ function verdictOf(
   const by = verdict.by ? `${verdict.by.namespace}/${verdict.by.name}` : undefined;
   const allowed = by === undefined ? 'no ALLOW policy exists for the workload, and no DENY policy matches' : `allowed by ${by}`;
   return { allowed: verdict.allowed, reason: verdict.allowed ? allowed : verdict.reason, dryRun };
+}
+
+/** Where the tunnel ends: an application tunnel may have a port of its own, and that is what policies are asked about. */
+function targetOf(store: MeshStore, config: ZtunnelConfig, { workload, authority }: Extract<Route, { kind: 'hbone' }>): HostPort {
+  return inboundTarget(store, workload, authority, { kind: 'ip', address: authority }, config).to;
 }
 
 function nameOf({ namespace, name }: Workload): string {
