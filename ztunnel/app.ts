@@ -14,7 +14,6 @@ import type { App } from '#shared/lifecycle/run.ts';
 import { closeFd, currentNetns } from '#shared/os/netns.ts';
 import { listenTcp } from '#shared/os/socket-factory.ts';
 import type { Log, Logging } from '#shared/telemetry/log.ts';
-import { PORT } from '#shared/ports.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
 import { processMetrics } from '#shared/telemetry/process-metrics.ts';
 import { DeltaClient } from '#shared/xds/delta-client.ts';
@@ -34,6 +33,7 @@ import { PodManager } from './inpod/pod-manager.ts';
 import { ZdsClient } from './inpod/zds-client.ts';
 import type { HandedRelay } from './proxy/relay-book.ts';
 import { watchMemory } from '#shared/lifecycle/memory-watch.ts';
+import { OWN_POD, ownPod, startOwnPod } from './own-pod.ts';
 import { fetchHost } from './state/fetch.ts';
 import { readLocalState } from './state/local-file.ts';
 import { OnDemand } from './state/on-demand.ts';
@@ -93,7 +93,7 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   const predecessor = deps.takeover ? await meetPredecessor({ ...handover, stopping: deps.stopping }) : undefined;
   if (predecessor) cleanup.use(predecessor);
 
-  const store = new MeshStore(config.nodeName);
+  const store = new MeshStore(config.nodeName, { cluster: config.clusterId });
   const demand = config.xdsOnDemand ? new OnDemand({ clock }) : undefined;
   const { certificates, dump, feed, local } = certificateSource(config, deps, { store, metrics, clock }, cleanup);
   const { openFiles = Infinity } = deps;
@@ -159,16 +159,17 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
     const ready = synced.then(() => certificatesOf(store, certificates, clock));
     const adopt = async ({ uid, who, netns, sockets }: GivenPod): Promise<void> => {
       plane.sockets.adopt(uid, sockets);
-      await pods.handle({ kind: 'add', uid, who, netns });
+      if (uid === OWN_POD) closeFd(netns);
+      else await pods.handle({ kind: 'add', uid, who, netns });
     };
     const resume = plane.backend === 'native' ? (relay: HandedRelay) => plane.resumeRelay(relay) : undefined;
-    await takeOver(predecessor, { ready, adopt, metrics, resume });
+    await takeOver(predecessor, { ready, adopt, own: ownPod(config) !== undefined, metrics, resume });
   }
   const servers = early ?? (await bindPorts());
   let own: Promise<PodProxy | undefined> | undefined;
   void synced.then(() => {
     waiting[Symbol.dispose]();
-    own = startOwn(config, plane, log);
+    own = startOwnPod(config, plane, log);
     return source.run().catch((thrown: unknown) => requestStop(MeshError.from(thrown)));
   });
   const giver = cleanup.use(
@@ -176,6 +177,7 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
       ...handover,
       pods,
       plane,
+      own: ownPod(config),
       sockets: plane.sockets,
       metrics,
       async letGo() {
@@ -207,20 +209,6 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
       await held.disposeAsync();
     },
   };
-}
-
-/**
- * Tunnels to this ztunnel's own pod, whose ports of metrics peers of the mesh may then reach like those of any other pod: HBONE alone, as
- * nothing is redirected here (facts: ztunnel 1). Without it the others are served all the same.
- */
-async function startOwn({ self, dedicated, proxy }: ZtunnelConfig, plane: DataPlane, log: Log): Promise<PodProxy | undefined> {
-  if (dedicated || !proxy || !self.name || !self.namespace || !self.serviceAccount) return undefined;
-  try {
-    return await plane.start('ztunnel', self, undefined, [PORT.hbone]);
-  } catch (thrown) {
-    log.error('this ztunnel takes no tunnels itself', { error: MeshError.from(thrown) });
-    return undefined;
-  }
 }
 
 /** Where pods come from: the CNI agent, or, for a dedicated ztunnel, its configuration. */

@@ -4,41 +4,63 @@ import path from 'node:path';
 import { MeshError } from '../errors.ts';
 import type { Revocations } from './revocation.ts';
 
-/** Milliseconds of quiet after a change, so that a replacement in several steps is read once. */
-const QUIET = 2000;
+export interface FollowTimes {
+  /** Milliseconds of quiet after a change, so that a replacement in several steps is read once. Default 2000. */
+  readonly quiet?: number;
+  /** Milliseconds until a file or folder that is not there is looked for again. Default 5000. */
+  readonly retry?: number;
+}
 
 /**
- * Reads the file into `lists` now and after every change. What cannot be read or parsed is told to `onFault` and changes nothing. Dispose
- * to stop.
+ * Reads the file into `lists` now and after every change. What cannot be read or parsed is told to `onFault` and changes nothing; a file
+ * that is not there is awaited, and told of once. Dispose to stop.
  */
-export function followCrlFile(file: string, lists: Revocations, onFault: (error: MeshError) => void, quiet = QUIET): Disposable {
+export function followCrlFile(
+  file: string,
+  lists: Revocations,
+  onFault: (error: MeshError) => void,
+  { quiet = 2000, retry = 5000 }: FollowTimes = {},
+): Disposable {
   let timer: NodeJS.Timeout | undefined;
+  let watcher: FSWatcher | undefined;
+  let told: string | undefined;
   const fault = (thrown: unknown): void => {
     const { message } = MeshError.from(thrown);
-    onFault(new MeshError('invalid_config', `CRL_PATH ${file}: ${message}`, { cause: thrown }));
+    if (message !== told) onFault(new MeshError('invalid_config', `CRL_PATH ${file}: ${message}`, { cause: thrown }));
+    told = message;
   };
-  const read = (): void => {
+  const lookIn = (delay: number): void => {
+    clearTimeout(timer);
+    timer = setTimeout(look, delay).unref();
+  };
+  const stop = (): void => {
+    clearTimeout(timer);
+    watcher?.close();
+    watcher = undefined;
+  };
+  const look = (): void => {
+    stop();
+    let text: Uint8Array;
     try {
-      lists.update(readFileSync(file));
+      // Anew each time: the folder may have been replaced, and a watcher of one that is gone hears nothing. Before the file is read, so
+      // that no change is missed.
+      watcher = watch(path.dirname(file), () => lookIn(quiet)).unref();
+      watcher.on('error', (error) => {
+        fault(error);
+        lookIn(retry);
+      });
+      text = readFileSync(file);
+    } catch (thrown) {
+      lookIn(retry);
+      return fault(thrown);
+    }
+    told = undefined;
+    try {
+      lists.update(text);
     } catch (thrown) {
       fault(thrown);
     }
   };
-  let watcher: FSWatcher | undefined;
-  try {
-    watcher = watch(path.dirname(file), () => {
-      clearTimeout(timer);
-      timer = setTimeout(read, quiet).unref();
-    }).unref();
-    watcher.on('error', fault);
-  } catch (thrown) {
-    fault(thrown);
-  }
-  read();
-  return {
-    [Symbol.dispose]() {
-      clearTimeout(timer);
-      watcher?.close();
-    },
-  };
+  look();
+  return { [Symbol.dispose]: stop };
 }

@@ -41,6 +41,8 @@ export interface Http2Server {
   /** Connections that got through TLS, oldest first; also those that have ended. */
   readonly sockets: TLSSocket[];
   readonly sessions: ServerHttp2Session[];
+  /** Tunnels, oldest first. */
+  readonly streams: ServerHttp2Stream[];
 }
 
 /** Serves port 15008 of the pod: every tunnel is an echo. */
@@ -53,14 +55,16 @@ export async function serveHttp2(
   const server = createSecureServer({ ...tlsOptions(certificate, maxVersion), requestCert: true });
   const sockets: TLSSocket[] = [];
   const sessions: ServerHttp2Session[] = [];
+  const streams: ServerHttp2Stream[] = [];
   server.on('secureConnection', (socket) => void sockets.push(socket));
   server.on('session', (session) => void sessions.push(session));
   server.on('stream', (stream: ServerHttp2Stream) => {
+    streams.push(stream);
     stream.on('error', () => undefined);
     stream.respond({ ':status': 200 });
     stream.pipe(stream);
   });
   await pod.serve((socket) => void server.emit('connection', socket), HBONE);
   t.teardown(() => sockets.forEach((socket) => socket.destroy()));
-  return { sockets, sessions };
+  return { sockets, sessions, streams };
 }

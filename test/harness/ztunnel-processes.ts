@@ -26,6 +26,8 @@ export interface ZtunnelNode {
   metric(name: string, labels?: string): Promise<number>;
   /** Ends the process as kill -9 does. */
   kill(): Promise<void>;
+  /** Starts another one that takes over; resolves when it serves the pods of its agent, and the other has ended with this code. */
+  replace(): Promise<number | null>;
   /** Starts another one in place of one that was killed; resolves when it has the pods of its agent. */
   restart(): Promise<void>;
 }
@@ -74,6 +76,15 @@ export class ZtunnelProcesses {
         agent.expectAnother();
         child.kill('SIGKILL');
         await once(child, 'exit');
+      },
+      replace: async () => {
+        agent.expectAnother();
+        const ended = once(child, 'exit');
+        const next = { ...start, takeover: true };
+        child = await (place ? this.#ztunnelIn(place, next) : this.#ztunnel(next));
+        await agent.connected();
+        const [code] = (await ended) as [number | null];
+        return code;
       },
       restart: async () => {
         child = await this.#ztunnel(start);

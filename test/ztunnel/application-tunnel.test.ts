@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { Tunnel } from '#shared/hbone/api.ts';
-import { aService, aWorkload } from '../fixtures/mesh.ts';
+import { aMatch, aPolicy, aService, aWorkload } from '../fixtures/mesh.ts';
 import { hbonePeer, PEER } from '../harness/hbone-peer.ts';
 import { eventually, MeshLab } from '../harness/mesh-lab.ts';
 import { parseProxyHeader, type ReceivedHeader } from '../harness/proxy-header.ts';
@@ -130,3 +130,22 @@ for (const [what, tunnel, port] of [
     t.equal(seen.bytes().toString('latin1'), 'hello', 'and nothing before them');
     seen.end();
   });
+
+t.test('policies are asked about the port of the application tunnel, not about the one that the client asked for', async (t) => {
+  const cart = aWorkload('cart', { node: 'node-2', ips: ['10.1.0.3'], applicationTunnel: PROXY });
+  const lab = new MeshLab(t);
+  const node = await lab.node('node-2');
+  const deny = (port: number) => aPolicy('no', { action: 'Deny', matches: [aMatch({ destinationPorts: [port] })] });
+  await lab.apply(cart, deny(80));
+  const pod = await lab.captured(cart);
+  let accepted = 0;
+  await pod.serve(() => void accepted++, 15_088);
+  const peer = hbonePeer(t, lab, cart, '10.1.0.9');
+  const { stream } = await peer.open({ authority: '10.1.0.3:80' });
+  await eventually('the application', () => accepted === 1 || undefined);
+  stream.reset();
+  await lab.apply(deny(15_088));
+  await t.rejects(peer.open({ authority: '10.1.0.3:80' }), { message: /401/u });
+  await node.line({ error: 'connection closed due to policy rejection: explicitly denied by: shop/no' });
+  t.equal(accepted, 1);
+});

@@ -107,6 +107,12 @@ t.test('captured to captured on one node: joined in process, policy by the known
   t.notHas(await one.line({ ...both, direction: 'outbound' }), { 'dst.hbone_addr': '10.1.0.2:8080' });
   await one.line({ ...both, direction: 'inbound', bytes_recv: 2 });
   t.equal(await one.metric('istio_tcp_connections_opened_total', 'mutual_tls'), 0);
+  const relayed = await one.app.metrics.render();
+  for (const reporter of ['source', 'destination']) {
+    const known = `source_principal="${web.identity}".*destination_principal="${api.identity}"`;
+    const labels = `reporter="${reporter}".*${known}.*connection_security_policy="unknown"`;
+    t.match(relayed.body, new RegExp(`^istio_tcp_connections_opened_total\\{${labels}.*\\} 1$`, 'mu'));
+  }
   t.equal(await one.metric('istio_tcp_connections_opened_total'), 2);
   await lab.apply(aPolicy('web-only', { matches: [aMatch({ principals: [exact('cluster.local/ns/shop/sa/other')] })] }));
   await refused(client, { ip: '10.96.0.2', port: 80 });

@@ -90,7 +90,7 @@ t.test('against a control plane', async (t) => {
   const plane = new TestControlPlane(lab.ca);
   t.teardown(() => plane.stop());
   plane.holder = alone.identity;
-  for (const workload of [alone, cart]) plane.setWorkload(workload);
+  for (const workload of [{ ...alone, clusterId: 'far' }, cart]) plane.setWorkload(workload);
   plane.setService(service);
   await plane.start();
   const letThrough = Promise.withResolvers<void>();

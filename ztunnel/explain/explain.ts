@@ -8,6 +8,7 @@ import type { SpiffeId } from '#shared/ids.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import { evaluate } from '../policy/evaluate.ts';
 import { policyContext } from '../policy/match.ts';
+import { inboundTarget } from '../proxy/inbound-target.ts';
 import { mayJoin } from '../proxy/same-node.ts';
 import type { NamedRoute, Route, RouteRequest } from '../proxy/upstream.ts';
 import { ROUTE_RULES } from '../proxy/upstream.ts';
@@ -164,7 +165,7 @@ function reasons(
       ? 'the workload takes tunnels (HBONE)'
       : 'the workload is not enrolled and takes no tunnels: the connection is not encrypted',
   );
-  if (view.config.sameNode === 'hbone' && route.workload.node === view.config.nodeName)
+  if (view.config.sameNode === 'hbone' && view.store.workloads.isLocal(route.workload))
     why.push('SAME_NODE=hbone: also within the node');
   return why;
 }
@@ -229,7 +230,12 @@ function verdictOf(
 ): ExplainedVerdict | undefined {
   if (route.kind !== 'plain' && (route.kind !== 'hbone' || route.via === 'waypoint')) return undefined;
   const tunnelled = route.kind === 'hbone';
-  const destination = tunnelled ? route.authority : route.to;
+  let destination = route.to;
+  try {
+    if (tunnelled) destination = targetOf(store, config, route);
+  } catch (thrown) {
+    return { allowed: false, reason: MeshError.from(thrown).message, dryRun: [] };
+  }
   const identity = tunnelled ? source.identity : undefined;
   const spellings = identity && new TrustDomains(config.trustDomain, config.trustDomainAliases).spellings(identity);
   const subject = policyContext({ source: { ip: sourceIp, port: 0 }, destination, identity, spellings });
@@ -237,6 +243,11 @@ function verdictOf(
   const by = verdict.by ? `${verdict.by.namespace}/${verdict.by.name}` : undefined;
   const allowed = by === undefined ? 'no ALLOW policy exists for the workload, and no DENY policy matches' : `allowed by ${by}`;
   return { allowed: verdict.allowed, reason: verdict.allowed ? allowed : verdict.reason, dryRun };
+}
+
+/** Where the tunnel ends: an application tunnel may have a port of its own, and that is what policies are asked about. */
+function targetOf(store: MeshStore, config: ZtunnelConfig, { workload, authority }: Extract<Route, { kind: 'hbone' }>): HostPort {
+  return inboundTarget(store, workload, authority, { kind: 'ip', address: authority }, config).to;
 }
 
 function nameOf({ namespace, name }: Workload): string {

@@ -1,10 +1,11 @@
 // A connection from when both of its sides are open until it is over, whatever ends it. It is one object: a node has tens of thousands of
 // them, most of them silent, and what is short-lived pays for each further one too.
-import type { MeshError } from '#shared/errors.ts';
+import { MeshError } from '#shared/errors.ts';
 import type { RelayResult } from '#shared/hbone/relay.ts';
 import { Relay } from '#shared/hbone/relay.ts';
+import { codeName, Http2Code } from '#shared/http2/frames.ts';
 import type { CancelListener } from '#shared/lifecycle/cancel.ts';
-import type { ByteStream } from '#shared/reactor/api.ts';
+import type { ByteStream, CloseReason } from '#shared/reactor/api.ts';
 import type { ConnectionResult } from '../telemetry/connection-result.ts';
 
 export abstract class Carriage extends Relay implements CancelListener {
@@ -28,10 +29,8 @@ export abstract class Carriage extends Relay implements CancelListener {
     this.#end(reason);
   }
 
-  /** A reset by either side is an end like any other. */
   protected override onOver({ downstream, upstream }: RelayResult): void {
-    for (const reason of [downstream, upstream]) if (reason.kind === 'error') return this.#end(reason.error);
-    return this.#end();
+    this.#end(faultOf(downstream) ?? faultOf(upstream));
   }
 
   /** Called once: gives back what it took up, and tells its end. */
@@ -42,4 +41,14 @@ export abstract class Carriage extends Relay implements CancelListener {
     this.#ended = true;
     this.ended(error);
   }
+}
+
+/** How a peer says that the application has gone or wants nothing more (facts: ztunnel 5). */
+const ORDERLY: ReadonlySet<number> = new Set([Http2Code.noError, Http2Code.cancel, Http2Code.streamClosed]);
+
+/** A reset by an application, at either side, is an end like any other; what a peer's proxy gave up for a fault is not. */
+function faultOf(reason: CloseReason): MeshError | undefined {
+  if (reason.kind === 'error') return reason.error;
+  if (reason.kind !== 'reset' || !reason.remote || reason.code === undefined || ORDERLY.has(reason.code)) return undefined;
+  return new MeshError('reset', `the peer reset the tunnel (${codeName(reason.code)})`);
 }

@@ -17,25 +17,29 @@ export interface LocalState {
   readonly localXdsPath: string | undefined;
   /** The text itself. */
   readonly localXds: string | undefined;
+  /** Of workloads that name none. */
+  readonly clusterId: string;
 }
 
 /** Reads and checks all of it; rejects with `invalid_config` naming file or variable, and field. */
-export async function readLocalState({ localXdsPath: path, localXds: text }: LocalState): Promise<StateChange[]> {
+export async function readLocalState({ localXdsPath: path, localXds: text, clusterId }: LocalState): Promise<StateChange[]> {
   try {
-    if (path !== undefined) return parseState(await readFile(path, 'utf8'));
-    return text === undefined ? [] : parseState(text);
+    if (path !== undefined) return parseState(await readFile(path, 'utf8'), clusterId);
+    return text === undefined ? [] : parseState(text, clusterId);
   } catch (thrown) {
     throw new MeshError('invalid_config', `${path ?? 'LOCAL_XDS'}: ${MeshError.from(thrown).message}`, { cause: thrown });
   }
 }
 
-/** Throws `invalid_config` naming the field. */
-export function parseState(yaml: string): StateChange[] {
+/** Throws `invalid_config` naming the field. `clusterId`: of workloads that name none. */
+export function parseState(yaml: string, clusterId = 'Kubernetes'): StateChange[] {
   const root = new YamlReader(parseYaml(yaml, { tags: STRING_MATCHES }), '');
   const served: Served = new Map();
   const changes: StateChange[] = [
     ...root.list('services').map((entry) => ({ kind: 'service' as const, service: readService(entry, served) })),
-    ...root.list('workloads').map((entry) => ({ kind: 'workload' as const, workload: readWorkload(entry, served) })),
+    ...root
+      .list('workloads')
+      .map((entry) => ({ kind: 'workload' as const, workload: readWorkload(entry, { served, clusterId }) })),
     ...root.list('policies').map((entry) => ({ kind: 'policy' as const, policy: readPolicy(entry) })),
   ];
   root.done();
@@ -45,7 +49,7 @@ export function parseState(yaml: string): StateChange[] {
 /** What services say of their endpoints, for the workloads that do not say it themselves. */
 type Served = Map<WorkloadUid, Map<NamespacedHostname, PortMap>>;
 
-function readWorkload(entry: YamlReader, served: Served): Workload {
+function readWorkload(entry: YamlReader, { served, clusterId }: { served: Served; clusterId: string }): Workload {
   const namespace = entry.text('namespace');
   const name = entry.text('name', '');
   const trustDomain = entry.text('trustDomain', 'cluster.local');
@@ -56,7 +60,7 @@ function readWorkload(entry: YamlReader, served: Served): Workload {
   const networkGateway = readGateway(entry.optionalMap('networkGateway'));
   const locality = entry.optionalMap('locality');
   // Without a name there must be a uid: two workloads without either would be one.
-  const uid = workloadUid(entry.text('uid', name === '' ? undefined : `Kubernetes//Pod/${namespace}/${name}`));
+  const uid = workloadUid(entry.text('uid', name === '' ? undefined : `${clusterId}//Pod/${namespace}/${name}`));
   const own = entry
     .entries('services')
     .map(([key, ports]) => [readHost(key, entry.field('services')), readPorts(ports)] as const);
@@ -86,7 +90,7 @@ function readWorkload(entry: YamlReader, served: Served): Workload {
     services: new Map([...(served.get(uid) ?? []), ...own]),
     authorizationPolicies: entry.texts('authorizationPolicies'),
     status: entry.oneOf('status', ['Healthy', 'Unhealthy'], 'Healthy'),
-    clusterId: entry.text('clusterId', 'Kubernetes'),
+    clusterId: entry.text('clusterId', clusterId),
     locality: {
       region: locality?.text('region', '') ?? '',
       zone: locality?.text('zone', '') ?? '',

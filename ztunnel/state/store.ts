@@ -36,6 +36,8 @@ const MAX_DEAD = 4 << 20;
 const MAX_BATCHES = 1024;
 
 export interface StoreOptions {
+  /** Whose node of that name it is; default: that of any cluster. */
+  readonly cluster?: string;
   /** Of the hashes in encoded batches: who shares batches shares it. Default: drawn, so that nobody can choose names that collide. */
   readonly seed?: number;
   /** Whether this store puts batches together; its followers are told. Default true. */
@@ -52,10 +54,10 @@ export class MeshStore implements MeshView {
   #listeners = new Set<(changes: readonly StateChange[]) => void>();
 
   /** `node`: workloads of it are local; '' makes all of them local. */
-  constructor(node: string, { seed = drawSeed(), compacts = true }: StoreOptions = {}) {
+  constructor(node: string, { cluster, seed = drawSeed(), compacts = true }: StoreOptions = {}) {
     this.seed = seed;
     this.#compacts = compacts;
-    this.workloads = new WorkloadIndex(node, seed, this.#batches);
+    this.workloads = new WorkloadIndex({ node, cluster }, seed, this.#batches);
     this.services = new ServiceIndex(this.workloads, seed, this.#batches);
   }
 

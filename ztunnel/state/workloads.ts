@@ -23,6 +23,14 @@ export interface Endpoints extends Iterable<[WorkloadUid, PortMap]> {
   get(uid: WorkloadUid): PortMap | undefined;
 }
 
+/** Whose pods are local. A mesh of several clusters may have equal names of nodes and pods in each. */
+export interface Home {
+  /** '': every node. */
+  readonly node: string;
+  /** Undefined: every cluster. */
+  readonly cluster?: string | undefined;
+}
+
 export class WorkloadIndex {
   readonly #places: Places<Workload>;
   readonly #byUid = new HashIndex();
@@ -30,12 +38,12 @@ export class WorkloadIndex {
   readonly #byHostname = new HashIndex();
   readonly #byService = new HashIndex();
   readonly #local = new Map<string, Set<Workload>>();
-  readonly #node: string;
+  readonly #home: Home;
   readonly #seed: number;
 
-  /** `node`: the workloads of this node are local; '' makes all of them local. `seed`: of hashes, in encoded batches too. */
-  constructor(node: string, seed = 0, batches = new Batches()) {
-    this.#node = node;
+  /** `seed`: of hashes, in encoded batches too. */
+  constructor(home: Home, seed = 0, batches = new Batches()) {
+    this.#home = home;
     this.#seed = seed;
     this.#places = new Places(batches, (bytes) => workloadOf(bytes));
   }
@@ -91,8 +99,9 @@ export class WorkloadIndex {
     return new ServiceEndpoints(this, this.#places, this.#byService.find(this.#hash(key)), key);
   }
 
-  isLocal({ node }: Pick<Workload, 'node'>): boolean {
-    return this.#node === '' || node === this.#node;
+  isLocal({ node, clusterId }: Pick<Workload, 'node' | 'clusterId'>): boolean {
+    const home = this.#home;
+    return (home.node === '' || node === home.node) && (home.cluster === undefined || clusterId === home.cluster);
   }
 
   set(workload: Workload): void {

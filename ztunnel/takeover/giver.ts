@@ -2,11 +2,14 @@
 // successor says that it serves, whatever goes wrong leaves this ztunnel as it was.
 import type { Clock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
+import { closeFd, currentNetns } from '#shared/os/netns.ts';
 import type { SeqpacketConn, SeqpacketListener } from '#shared/os/seqpacket.ts';
 import { listenSeqpacket } from '#shared/os/seqpacket.ts';
 import type { Log } from '#shared/telemetry/log.ts';
 import type { Metrics } from '#shared/telemetry/metrics.ts';
 import type { PodManager } from '../inpod/pod-manager.ts';
+import { OWN_POD } from '../own-pod.ts';
+import type { PodIdentity } from '../state/workloads.ts';
 import type { SocketKeeper } from '../workers/socket-keeper.ts';
 import { pieces, takeCounters } from './counters.ts';
 import { TakeoverLink } from './link.ts';
@@ -27,6 +30,8 @@ export interface GiverDeps {
   readonly path: string;
   readonly build: string;
   readonly pods: Pick<PodManager, 'hold' | 'served'>;
+  /** Its own pod, if it has one. */
+  readonly own: PodIdentity | undefined;
   readonly sockets: Pick<SocketKeeper, 'setsOf' | 'reuse'>;
   readonly metrics: Metrics;
   readonly clock: Clock;
@@ -113,11 +118,11 @@ export class TakeoverGiver implements AsyncDisposable {
     await link.send({ type: 'hello', version: VERSION, build });
     log.info('a takeover begins', { build: hello.build, pid: link.peer.pid });
     // The successor may wait long for its control plane before it asks.
-    const { relays } = await link.expect('give');
+    const { relays, own } = await link.expect('give');
     this.#relays = relays;
     using _held = await pods.hold();
     const given = await this.#within(GIVE_TIMEOUT, link, async () => {
-      const count = await this.#give(link);
+      const count = await this.#give(link, own === true);
       await link.expect('serving');
       return count;
     });
@@ -131,9 +136,12 @@ export class TakeoverGiver implements AsyncDisposable {
     }
   }
 
-  async #give(link: TakeoverLink): Promise<number> {
-    const { pods, sockets } = this.#deps;
+  async #give(link: TakeoverLink, withOwn: boolean): Promise<number> {
+    const { pods, own, sockets } = this.#deps;
+    using cleanup = new DisposableStack();
     const served = pods.served();
+    if (withOwn && own && sockets.setsOf(OWN_POD).length > 0)
+      served.push({ uid: OWN_POD, who: own, netns: cleanup.adopt(currentNetns(), closeFd) });
     for (const { uid, who, netns } of served) {
       await link.send({ type: 'pod', uid, who, reuse: sockets.reuse }, netns);
       for (const [set, listeners] of sockets.setsOf(uid).entries())

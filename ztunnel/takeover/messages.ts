@@ -15,8 +15,11 @@ export type Message =
   | { readonly type: 'hello'; readonly version: number; readonly build: string }
   /** The sender goes on as if nobody had asked. */
   | { readonly type: 'refused'; readonly reason: string }
-  /** New to old: I could serve; give me the pods. `relays`: and, once I serve, the relays of plain sockets. */
-  | { readonly type: 'give'; readonly relays: boolean }
+  /**
+   * New to old: I could serve; give me the pods. `relays`: and, once I serve, the relays of plain sockets. `own`: and your own pod; older
+   * builds do not know of that.
+   */
+  | { readonly type: 'give'; readonly relays: boolean; readonly own?: boolean }
   /** With the descriptor of its namespace. `reuse`: its ports may be bound again beside the listeners that follow. */
   | { readonly type: 'pod'; readonly uid: string; readonly who: PodIdentity; readonly reuse: boolean }
   /** With the descriptor of a listening socket of the last pod. Sockets of one `set` were served by one thread. */

@@ -98,9 +98,11 @@ export class Predecessor implements Disposable {
     return Promise.race([work.then(() => true), next]);
   }
 
-  /** Everything that it serves; with `relays` those follow later (`follow`). Nothing when it ends before it has told all. */
-  async pods(relays: boolean): Promise<readonly GivenPod[]> {
-    await this.#link.send({ type: 'give', relays });
+  /**
+   * Everything that it serves, with `own` its own pod too; with `relays` those follow later (`follow`). Nothing when it ends before it has told all.
+   */
+  async pods({ relays, own }: { relays: boolean; own: boolean }): Promise<readonly GivenPod[]> {
+    await this.#link.send({ type: 'give', relays, own });
     const pods = new PodCollection();
     try {
       for (let received = await this.#receive(); received; received = await this.#receive()) {

@@ -8,16 +8,18 @@ export interface TakeOverDeps {
   readonly ready: Promise<unknown>;
   /** Serves a pod on the sockets that it comes with; owns the descriptors. */
   readonly adopt: (pod: GivenPod) => Promise<void>;
+  /** It has a pod of its own, whose sockets may come too. */
+  readonly own: boolean;
   readonly metrics: Metrics;
   /** Goes on with a relay of the other one; undefined: this one cannot, and they drain there. */
   readonly resume: ((relay: HandedRelay) => void) | undefined;
 }
 
 /** Resolves when this ztunnel serves alone. Rejects when it does not: the other one goes on, and this one must end. */
-export async function takeOver(from: Predecessor, { ready, adopt, metrics, resume }: TakeOverDeps): Promise<void> {
+export async function takeOver(from: Predecessor, { ready, adopt, own, metrics, resume }: TakeOverDeps): Promise<void> {
   if (!(await from.serves(ready))) return;
   // All of them before the first is served: what fails until then is no connection's end.
-  const pods = await from.pods(resume !== undefined);
+  const pods = await from.pods({ relays: resume !== undefined, own });
   for (const pod of pods) await adopt(pod);
   await from.release();
   void from.follow(metrics, resume ?? (() => undefined));

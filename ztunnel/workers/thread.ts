@@ -21,7 +21,7 @@ export class WorkerThread implements Disposable {
   constructor(start: WorkerStart, port: Port, exit: () => void) {
     const { config, maxConnections, held, short, index, ledger } = start;
     const side = (this.#side = new WorkerSide(start, port, { exit, serve: (message) => this.#serve(message) }));
-    this.#store = new MeshStore(config.nodeName, { seed: start.seed, compacts: false });
+    this.#store = new MeshStore(config.nodeName, { cluster: config.clusterId, seed: start.seed, compacts: false });
     this.#serving = createServing({
       config,
       store: this.#store,

@@ -18,7 +18,7 @@ const chainOf = (pem: string): Buffer[] => [new X509Certificate(pem).raw, new X5
 async function follows(t: Test, file: string, replace: (list: Uint8Array) => void): Promise<void> {
   const lists = new Revocations();
   const faults: string[] = [];
-  using _following = followCrlFile(file, lists, ({ message }) => faults.push(message), 10);
+  using _following = followCrlFile(file, lists, ({ message }) => faults.push(message), { quiet: 10 });
   const revoked = (pem: string): boolean => lists.refusal(chainOf(pem)) !== undefined;
   t.ok(revoked(first.chain));
   for (const [now, before] of [

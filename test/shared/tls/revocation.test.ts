@@ -1,6 +1,6 @@
 // Revocation lists: what they say, in which form, who must have signed them; and that both backends refuse whom they name.
 import { generateKeyPairSync, X509Certificate } from 'node:crypto';
-import { rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -108,15 +108,16 @@ for (const backend of ['native', 'portable'] as const)
       t.match((await attempt())[judge], { status: 'rejected', reason: { code: 'cert_revoked', flag: 'CERT_REVOKED' } });
     });
 
+async function settle(done: () => boolean): Promise<void> {
+  for (let i = 0; i < 200 && !done(); i++) await sleep(10);
+}
+
 t.test('a file is followed; a fault in it is told and changes nothing', async (t) => {
   const file = path.join(t.testdir({}), 'crl.pem');
   const lists = new Revocations();
   const faults: MeshError[] = [];
-  using _following = followCrlFile(file, lists, (error) => faults.push(error), 10);
+  using _following = followCrlFile(file, lists, (error) => faults.push(error), { quiet: 10 });
   t.match(faults.splice(0), [{ code: 'invalid_config', message: /CRL_PATH .*crl\.pem: .*no such file/u }]);
-  const settle = async (done: () => boolean): Promise<void> => {
-    for (let i = 0; i < 200 && !done(); i++) await sleep(10);
-  };
   writeFileSync(file, toPem('X509 CRL', revoking(ca, bad.chain)));
   await settle(() => !lists.empty);
   t.ok(lists.refusal(chainOf(bad.chain)));
@@ -125,4 +126,32 @@ t.test('a file is followed; a fault in it is told and changes nothing', async (t
   t.match(faults, [{ message: /CRL 1/u }]);
   t.ok(lists.refusal(chainOf(bad.chain)));
   rmSync(file);
+});
+
+t.test('a folder that is made after the start, or made anew, is found', async (t) => {
+  const folder = path.join(t.testdir({}), 'mounted');
+  const file = path.join(folder, 'crl.pem');
+  const lists = new Revocations();
+  const faults: MeshError[] = [];
+  using _following = followCrlFile(file, lists, (error) => faults.push(error), { quiet: 10, retry: 20 });
+  await sleep(100);
+  t.match(faults.splice(0), [{ message: /CRL_PATH .*no such file/u }], 'which is told once');
+  t.equal(faults.length, 0);
+  const list = toPem('X509 CRL', revoking(ca, bad.chain));
+  mkdirSync(folder);
+  writeFileSync(file, list);
+  await settle(() => !lists.empty);
+  t.ok(lists.refusal(chainOf(bad.chain)));
+
+  rmSync(folder, { recursive: true });
+  await settle(() => faults.length > 0);
+  t.match(faults, [{ message: /no such file/u }]);
+  t.ok(lists.refusal(chainOf(bad.chain)), 'what was known still holds');
+  mkdirSync(folder);
+  writeFileSync(file, '');
+  await settle(() => lists.empty);
+  t.ok(lists.empty);
+  writeFileSync(file, list);
+  await settle(() => !lists.empty);
+  t.notOk(lists.empty, 'and its changes are seen again');
 });

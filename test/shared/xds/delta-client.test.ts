@@ -5,64 +5,14 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import { status } from '@grpc/grpc-js';
 import t from 'tap';
 import { DeltaDiscoveryResponseSchema } from '#shared/gen/envoy/service/discovery/v3/discovery_pb.ts';
-import type { DeltaDiscoveryRequest } from '#shared/gen/envoy/service/discovery/v3/discovery_pb.ts';
-import { AuthorizationSchema } from '#shared/gen/istio/security/authorization_pb.ts';
 import { AddressSchema } from '#shared/gen/istio/workload/workload_pb.ts';
-import { Logging } from '#shared/telemetry/log.ts';
-import { Metrics } from '#shared/telemetry/metrics.ts';
-import { DeltaClient } from '#shared/xds/delta-client.ts';
-import type { DeltaClientOptions } from '#shared/xds/delta-client.ts';
-import { xdsNode } from '#shared/xds/node.ts';
 import { resourceType } from '#shared/xds/resource-type.ts';
-import type { Rejection, ResourceType } from '#shared/xds/resource-type.ts';
 import { readDeltaResponse } from '#shared/xds/response-reader.ts';
 import { TypeState } from '#shared/xds/subscription.ts';
 import { AdsServer } from './ads-fixture.ts';
+import { ADDRESS, addresses, AUTHORIZATION, authorizations, clientOf, workload } from './client-fixture.ts';
 
 t.setTimeout(20_000);
-
-const ADDRESS = 'type.googleapis.com/istio.workload.Address';
-const AUTHORIZATION = 'type.googleapis.com/istio.security.Authorization';
-
-function workload(name: string): Uint8Array {
-  return toBinary(AddressSchema, create(AddressSchema, { type: { case: 'workload', value: { uid: name, name } } }));
-}
-
-/** A type that keeps its resources in a map and refuses what `refuse` says. */
-function addresses(refuse: (name: string) => string | undefined = () => undefined) {
-  const held = new Map<string, string>();
-  const type = resourceType(AddressSchema, {
-    apply: ({ set, removed }) => {
-      const rejections: Rejection[] = [];
-      for (const { name, version } of set) {
-        const reason = refuse(name);
-        if (reason === undefined) held.set(name, version);
-        else rejections.push({ name, reason });
-      }
-      for (const name of removed) held.delete(name);
-      return rejections;
-    },
-  });
-  return { held, type };
-}
-
-function authorizations(): ResourceType<unknown> {
-  return resourceType(AuthorizationSchema, { apply: () => [] });
-}
-
-const node = xdsNode({ kind: 'ztunnel', instanceIp: '10.0.0.1', podName: 'zt', podNamespace: 'sys', nodeName: 'n1' });
-
-function clientOf(
-  server: AdsServer,
-  options: Partial<DeltaClientOptions> = {},
-): { client: DeltaClient; metrics: Metrics; lines: string[] } {
-  const metrics = new Metrics();
-  const lines: string[] = [];
-  const log = new Logging({ sink: { write: (line) => lines.push(line) } }).scope('xds');
-  const endpoint = { address: server.address, rootCert: '', clusterId: 'c1' };
-  const client = new DeltaClient({ endpoint, node, log, metrics, backoff: { initial: 20, max: 50 }, ...options });
-  return { client, metrics, lines };
-}
 
 t.test('asks for each type once, in order, with the node, and is synced by the first response', async (t) => {
   await using server = new AdsServer();
@@ -192,71 +142,6 @@ t.test('named subscriptions say only what changed, once a turn, and everything a
   const initial = await again.request(({ typeUrl }) => typeUrl === ADDRESS);
   t.same(initial.resourceNamesSubscribe, ['b', 'c']);
   t.same(initial.initialResourceVersions, { b: '', c: '3' }, 'asked for and never received is told as such');
-});
-
-t.test('a subscription by demand is a wildcard taken back', async (t) => {
-  await using server = new AdsServer();
-  await server.listen();
-  const { client } = clientOf(server);
-  using _closing = client;
-  client.watchNamed(addresses().type, [], 'on-demand');
-  client.start();
-  const initial = await (await server.stream(0)).request(() => true);
-  t.same(initial.resourceNamesSubscribe, ['*']);
-  t.same(initial.resourceNamesUnsubscribe, ['*']);
-});
-
-/** What a request says of names: taken back, and asked for. */
-const names = ({ resourceNamesUnsubscribe, resourceNamesSubscribe }: DeltaDiscoveryRequest) => [
-  resourceNamesUnsubscribe,
-  resourceNamesSubscribe.toSorted(),
-];
-
-t.test('on demand: a name that is asked for again is taken back first, as istiod answers for no name twice', async (t) => {
-  await using server = new AdsServer();
-  await server.listen();
-  const { client } = clientOf(server);
-  using _closing = client;
-  const subscription = client.watchNamed(addresses().type, [], 'on-demand');
-  client.start();
-  const stream = await server.stream(0);
-  subscription.ask('/192.0.2.1');
-  await stream.request(({ resourceNamesSubscribe: [name] }) => name === '/192.0.2.1');
-  subscription.ask('/192.0.2.1', '/192.0.2.2');
-  await stream.request(({ resourceNamesSubscribe }) => resourceNamesSubscribe.includes('/192.0.2.2'));
-  subscription.unsubscribe('/192.0.2.2');
-  await stream.request(({ resourceNamesUnsubscribe: [name] }) => name === '/192.0.2.2');
-  const nothing = ['culvert/nothing'];
-  t.same(
-    stream.requests.slice(-3).map(names),
-    [
-      [['/192.0.2.1'], nothing],
-      [[], ['/192.0.2.1', '/192.0.2.2']],
-      [['/192.0.2.2'], nothing],
-    ],
-    'and none is taken back without asking for something, upon which istiod removes everything',
-  );
-});
-
-t.test('on demand: what came unasked is taken back before it is asked for, as istiod counts it as asked for', async (t) => {
-  await using server = new AdsServer();
-  await server.listen();
-  const { type } = addresses();
-  const { client } = clientOf(server);
-  using _closing = client;
-  const subscription = client.watchNamed(type, [], 'on-demand');
-  client.start();
-  const stream = await server.stream(0);
-  await stream.request(() => true);
-  stream.send(ADDRESS, '1', [{ name: 'shop/web', version: '1', bytes: workload('shop/web') }]);
-  stream.send(ADDRESS, '2', [], ['shop/web']);
-  await stream.request(({ responseNonce }) => responseNonce === '2');
-  subscription.ask('shop/web');
-  await stream.request(({ resourceNamesSubscribe: [name] }) => name === 'shop/web');
-  t.same(stream.requests.slice(-2).map(names), [
-    [['shop/web'], ['culvert/nothing']],
-    [[], ['shop/web']],
-  ]);
 });
 
 t.test('reconnects to a server that comes back, with the token as it is then', async (t) => {

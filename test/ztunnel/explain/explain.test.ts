@@ -15,13 +15,19 @@ const way = aService('way', {
   vips: ['10.96.0.2'],
   waypoint: { kind: 'address', network: '', ip: '10.1.0.6', port: 15_008 },
 });
+const aside = aWorkload('aside', {
+  node: 'node-2',
+  ips: ['10.1.0.7'],
+  applicationTunnel: { protocol: 'PROXY', port: 15_088 },
+});
+const onto = aWorkload('onto', { node: 'node-2', ips: ['10.1.0.8'], applicationTunnel: { protocol: 'PROXY', port: 9000 } });
 const empty = aService('empty', { vips: ['10.96.0.3'] });
 
 t.test('every row, over the admin server', { timeout: 60_000 }, async (t) => {
   const lab = new MeshLab(t);
   const node = await lab.node('node-1');
   const deny = aPolicy('no-9000', { action: 'Deny', matches: [aMatch({ destinationPorts: [9000] })] });
-  await lab.apply(web, api, cart, ill, plain, gate, aService('cart'), way, empty, deny);
+  await lab.apply(web, api, cart, ill, plain, gate, aside, onto, aService('cart'), way, empty, deny);
   await lab.captured(api);
   const get = async (src: string, dst: string): Promise<{ status: number; text: string }> => {
     const query = new URLSearchParams({ src, dst });
@@ -55,6 +61,14 @@ t.test('every row, over the admin server', { timeout: 60_000 }, async (t) => {
     rule: 'workload',
     policies: { allowed: false, reason: 'explicitly denied by: shop/no-9000' },
   });
+  t.match(
+    await ask('10.1.0.7:9000'),
+    { policies: { allowed: true } },
+    'the policy of port 9000 is not for a tunnel that ends at another',
+  );
+  t.match(await ask('10.1.0.7:80'), { policies: { allowed: true } });
+  t.match(await ask('10.1.0.8:80'), { policies: { allowed: false, reason: 'explicitly denied by: shop/no-9000' } });
+  t.match(await ask('10.1.0.3:15006'), { policies: { allowed: false, reason: 'attempted recursive call to ourselves' } });
   t.match(await ask('10.1.0.2:80'), { rule: 'workload', nextHop: { kind: 'same-node', address: '10.1.0.2:80', identities: [] } });
   t.match(await ask('10.1.0.5:80'), { rule: 'workload', nextHop: { kind: 'plain', address: '10.1.0.5:80', identities: [] } });
   t.match(await ask('192.0.2.1:80'), { rule: 'as it was', nextHop: { kind: 'passthrough', address: '192.0.2.1:80' } });

@@ -91,7 +91,11 @@ for (const killed of ['node-2', 'node-1'])
     const { served } = across;
     await eventually('refusals', () => (across.failed > 3 ? true : undefined));
     t.ok(across.served - served <= 1, 'nothing gets past the mesh while it is away');
-    if (killed === 'node-2') t.same(within.failed, 0, 'connections within the other node go on');
+    if (killed === 'node-2') {
+      t.same(within.failed, 0, 'connections within the other node go on');
+      const lost = await nodes.get('node-1')?.metric('istio_tcp_connections_failed_total', 'response_flags="UC"');
+      t.ok(Number(lost) >= BULK, `${lost} tunnels that were open are told as lost`);
+    }
 
     const started = performance.now();
     await node?.restart();

@@ -112,14 +112,20 @@ for (const [yaml, message] of [
 
 t.test('an error names the file or the variable', async (t) => {
   const path = t.testdir({ 'bad.yaml': 'services: 5' });
-  await t.rejects(readLocalState({ localXdsPath: undefined, localXds: 'services: 5' }), {
+  await t.rejects(readLocalState({ localXdsPath: undefined, localXds: 'services: 5', clusterId: 'c' }), {
     code: 'invalid_config',
     message: 'LOCAL_XDS: services: is not a list',
   });
-  await t.rejects(readLocalState({ localXdsPath: `${path}/bad.yaml`, localXds: undefined }), {
+  await t.rejects(readLocalState({ localXdsPath: `${path}/bad.yaml`, localXds: undefined, clusterId: 'c' }), {
     code: 'invalid_config',
     message: /bad\.yaml: services: is not a list/u,
   });
+});
+
+t.test('a workload that names no cluster is in that of the ztunnel', async (t) => {
+  const localXds = 'workloads: [{ name: a, namespace: shop }, { name: b, namespace: shop, clusterId: far }]';
+  const state = await readLocalState({ localXdsPath: undefined, localXds, clusterId: 'near' });
+  t.match(state, [{ workload: { uid: 'near//Pod/shop/a', clusterId: 'near' } }, { workload: { clusterId: 'far' } }]);
 });
 
 t.test('every field: read, shown as Istio’s ztunnel shows it, and the dump read back is the same state', async (t) => {

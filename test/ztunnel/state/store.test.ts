@@ -46,6 +46,23 @@ t.test('the pods of this node, and the identities that they need', async (t) => 
   t.equal(store.workloads.localPod({ name: 'a', namespace: 'shop', serviceAccount: 'one' })?.name, 'a');
 });
 
+t.test('the namesake of a pod in another cluster, on a node of the same name, is not it', async (t) => {
+  const who = { name: 'web', namespace: 'shop', serviceAccount: 'web' };
+  const here = aWorkload('web', { clusterId: 'here' });
+  const far = aWorkload('web', { clusterId: 'far', uid: 'far//Pod/shop/web', ips: ['10.9.0.1'], trustDomain: 'far.local' });
+  for (const order of [
+    [here, far],
+    [far, here],
+  ]) {
+    const store = new MeshStore('node-1', { cluster: 'here' });
+    store.apply(order.map((workload) => ({ kind: 'workload', workload })));
+    t.equal(store.workloads.localPod(who), here);
+    t.strictSame([...store.workloads.localIdentities()], [here.identity]);
+    store.apply([{ kind: 'remove-address', name: here.uid }]);
+    t.equal(store.workloads.localPod(who), undefined, 'nor does it take its place');
+  }
+});
+
 t.test('waiting for a pod’s own workload', async (t) => {
   const store = new MeshStore('node-1');
   const who = { name: 'web', namespace: 'shop', serviceAccount: 'web' };

@@ -17,6 +17,7 @@ t.test('once another one serves there is no way back: a fault in letting go is t
     path: join(dir, 'takeover.sock'),
     build: 'old',
     pods: { served: () => [], hold: async () => ({ [Symbol.dispose]: () => undefined }) },
+    own: undefined,
     sockets: { setsOf: () => [], reuse: true },
     plane: { takeRelays: async () => [], resumeRelay: () => undefined },
     metrics: new Metrics(),
