@@ -12,6 +12,8 @@ import type { Kind } from './channel.ts';
 import type { CommonAnswers, CommonStart, FromAnyWorker, ToAnyWorker } from './protocol.ts';
 import { WorkerSlot } from './slot.ts';
 import type { WorkerThreads } from './threads.ts';
+import { WorkerWatch } from './watch.ts';
+import type { WatchTimes } from './watch.ts';
 
 /** Descriptors above this number are not closed for a worker that could not do it itself. */
 const MAX_NOTED = 1 << 20;
@@ -27,6 +29,8 @@ export interface WorkerGroupDeps {
   readonly openFiles: number;
   /** Some may be loading already. */
   readonly threads: WorkerThreads;
+  /** Until a worker that does not answer is given up; default as in watch.ts. */
+  readonly watch?: WatchTimes | undefined;
 }
 
 /** What the program does for its workers. */
@@ -49,6 +53,7 @@ export class WorkerGroup<In extends Kind, Out extends Kind, Answers> {
   readonly #numbers: FollowedNumbers;
   readonly #restarts: Family;
   readonly #blockers = new Map<number, Disposable>();
+  readonly #watches = new Map<number, WorkerWatch>();
   readonly #follow = new DisposableStack();
   #started: Promise<void> = Promise.resolve();
 
@@ -104,11 +109,12 @@ export class WorkerGroup<In extends Kind, Out extends Kind, Answers> {
   /** Ends all for good. */
   async stop(): Promise<void> {
     this.#follow.dispose();
+    for (const watch of this.#watches.values()) watch[Symbol.dispose]();
     await Promise.all(this.slots.map((slot) => slot.stop()));
   }
 
   #slot(index: number): WorkerGroup<In, Out, Answers>['slots'][number] {
-    const { clock, logging, readiness, threads } = this.#deps;
+    const { clock, logging, threads } = this.#deps;
     return new WorkerSlot({
       index,
       clock,
@@ -117,17 +123,51 @@ export class WorkerGroup<In extends Kind, Out extends Kind, Answers> {
       start: () => this.#tasks.start(this.#common(index)),
       onStarted: async () => {
         await this.#tasks.onStarted(index);
-        this.#blockers.get(index)?.[Symbol.dispose]();
-        this.#blockers.delete(index);
+        this.#unblock(index);
+        this.#watches.set(index, this.#watch(index));
       },
       onLost: () => {
+        this.#watches.get(index)?.[Symbol.dispose]();
         this.#restarts.add(1);
         this.#numbers.forget(index);
         Atomics.store(this.held, index, 0);
-        if (!this.#blockers.has(index)) this.#blockers.set(index, readiness.block('data worker'));
+        this.#block(index);
       },
       serve: (message) => this.#serve(index, message),
     });
+  }
+
+  #watch(index: number): WorkerWatch {
+    const { clock, logging, watch } = this.#deps;
+    const log = logging.scope('workers');
+    const slot = this.slots[index];
+    const options = {
+      clock,
+      ask: async () => slot?.ask({ kind: 'ping' }),
+      onSilent: () => {
+        log.warn('data worker does not answer', { worker: index });
+        this.#block(index);
+      },
+      onHeard: () => {
+        log.info('data worker answers again', { worker: index });
+        this.#unblock(index);
+      },
+      onHung: () => {
+        log.error('data worker hangs and is ended', { worker: index });
+        slot?.replace();
+      },
+    };
+    return new WorkerWatch(options, watch);
+  }
+
+  /** Not ready while a worker serves nobody. */
+  #block(index: number): void {
+    if (!this.#blockers.has(index)) this.#blockers.set(index, this.#deps.readiness.block('data worker'));
+  }
+
+  #unblock(index: number): void {
+    this.#blockers.get(index)?.[Symbol.dispose]();
+    this.#blockers.delete(index);
   }
 
   #common(index: number): CommonStart {

@@ -24,6 +24,8 @@ export type ToAnyWorker =
   | { readonly kind: 'log-levels'; readonly levels: string }
   | { readonly kind: 'cpu-profile'; readonly seconds: number; readonly frequency: number }
   | { readonly kind: 'heap-snapshot' }
+  /** Whether it still answers. */
+  | { readonly kind: 'ping' }
   | { readonly kind: 'collect-garbage'; readonly all: boolean }
   /** Ends the thread. */
   | { readonly kind: 'exit' };
@@ -40,5 +42,6 @@ export interface CommonAnswers {
   /** As its file says. */
   readonly 'cpu-profile': string;
   readonly 'heap-snapshot': string;
+  readonly ping: undefined;
   readonly 'need-certificate': WorkloadCertificate;
 }

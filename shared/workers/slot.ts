@@ -76,6 +76,11 @@ export class WorkerSlot<In extends Kind, Out extends Kind, Answers> {
     return await this.#channel.ask(message);
   }
 
+  /** Ends the worker of this moment, as if it had ended by itself: another one is started. */
+  replace(): void {
+    void this.#worker?.terminate();
+  }
+
   /** Ends the worker for good. */
   async stop(): Promise<void> {
     this.#stopping = true;

@@ -51,6 +51,8 @@ export class WorkerSide<In extends Kind, Out extends Kind, Answers> {
         return thisThread.cpu(common.seconds, common.frequency);
       case 'heap-snapshot':
         return thisThread.heap();
+      case 'ping':
+        return undefined;
       case 'collect-garbage':
         return common.all ? releaseAllMemory() : releaseGarbage();
       case 'exit':
