@@ -189,6 +189,7 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
   #refuseWith(error: MeshError): void {
     if (!this.#options) return;
     this.#options = undefined;
+    this.#error = error;
     clearTimeout(this.#timer);
     this.#established.reject(error);
     // An alert on its way is dropped by a reset, so the connection ends in order when there was one to send.
@@ -330,9 +331,9 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
     return this.#error !== undefined || (this.#closed !== undefined && this.#closed.kind !== 'ended');
   }
 
-  /** Once: after an orderly end not before everything was read. OpenSSL is not on the stack here, so its memory goes too. */
+  /** Once: after an orderly end not before everything was read, or will never be. OpenSSL is not on the stack here, so its memory goes too. */
   #tell(): void {
-    if (!this.#closed || (this.#closed.kind === 'ended' && !this.#readEnded)) return;
+    if (!this.#closed || !(this.#readEnded || this.#stopped())) return;
     this.#session.free();
     if (this.#told || !this.#handler) return;
     this.#told = true;
