@@ -24,6 +24,8 @@ export interface InboundContext {
   takesStreams(): boolean;
   newStream(id: number, headers: HeaderList): Http2Stream;
   onStream(stream: Http2Stream): void;
+  /** Stops reading until the peer has taken what waits for it. */
+  holdBack(): void;
   onSettings(): void;
   onPong(): void;
   onGoaway(lastId: number, code: number): void;
@@ -144,6 +146,8 @@ export class FrameHandler implements FrameSink {
 
   #request(streamId: number, { headers, oversized }: DecodedBlock): void {
     const { streams, settings } = this.#context;
+    // Unlike a PING, so many requests may be meant: as many heads may be on their way to a slow reader as it may have streams.
+    if (this.#backlogged) this.#context.holdBack();
     if (!this.#context.takesStreams() || (this.refuseAbove !== undefined && streamId > this.refuseAbove)) return;
     if (streams.size >= (settings.maxStreams ?? 0)) {
       streams.past.resetHere(streamId);
@@ -263,8 +267,13 @@ export class FrameHandler implements FrameSink {
     this.#mustRead();
   }
 
+  get #backlogged(): boolean {
+    const { output, limits } = this.#context;
+    return output.blocked && output.length > limits.controlBacklog;
+  }
+
   #mustRead(): void {
-    if (this.#context.output.length > this.#context.limits.controlBacklog) {
+    if (this.#backlogged) {
       throw new ConnectionFault(Http2Code.enhanceYourCalm, 'the peer does not read the answers that it asks for');
     }
   }

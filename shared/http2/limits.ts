@@ -14,7 +14,10 @@ export interface Http2Limits {
   questions: Rate;
   /** Frames that do nothing: empty DATA, PRIORITY, unknown types, frames of closed streams (CVE-2019-9513, 9518). */
   idleFrames: Rate;
-  /** Octets of output other than DATA that wait while the peer does not read. */
+  /**
+   * Octets of output other than DATA that wait while the peer does not read. Beyond it no request is read, and a frame that asks for an answer,
+   * or deserves an RST_STREAM, ends the session.
+   */
   controlBacklog: number;
 }
 

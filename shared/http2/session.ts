@@ -53,6 +53,8 @@ export class Http2Session {
   #frames: FrameHandler;
   #sendWindow = new SendWindow(DEFAULT_WINDOW);
   #state: State = 'open';
+  /** The transport is paused until the peer reads. */
+  #heldBack = false;
   #goawayFromPeer = false;
   #tasks: (() => void)[] = [];
   #turnDue = false;
@@ -86,6 +88,10 @@ export class Http2Session {
       takesStreams: () => this.#state === 'open' || this.#state === 'draining',
       newStream: (id, headers) => this.#newStream(id, headers),
       onStream: (stream) => this.#options.onStream?.(stream),
+      holdBack: () => {
+        this.#heldBack = true;
+        transport.pause();
+      },
       onSettings: () => this.#onSettings(),
       onPong: () => this.#pings.shift()?.(),
       onGoaway: (lastId, code) => this.#onGoaway(lastId, code),
@@ -181,10 +187,17 @@ export class Http2Session {
       onEnd: () => this.#lost(this.#gone('the peer closed the HTTP/2 connection')),
       onDrain: () => {
         this.#output.unblock();
+        this.#readOn();
         this.#guard(() => this.#pump());
       },
       onClose: (reason) => this.#die(reason),
     });
+  }
+
+  #readOn(): void {
+    if (!this.#heldBack || this.#output.blocked) return;
+    this.#heldBack = false;
+    this.#transport.resume();
   }
 
   #receive(reader: FrameReader, chunk: Uint8Array): void {
