@@ -5,16 +5,16 @@ import { openssl } from '#shared/tls/openssl.ts';
 /** Counts from now on, as long as the test lasts. */
 export function countSessions(t: Test): { readonly alive: number } {
   const ssl = openssl();
-  const { SSL_new, SSL_free } = ssl;
+  const calls = { ...ssl };
   const count = { alive: 0 };
   ssl.SSL_new = (context) => {
     count.alive += 1;
-    return SSL_new(context);
+    return calls.SSL_new(context);
   };
   ssl.SSL_free = (session) => {
     count.alive -= 1;
-    SSL_free(session);
+    calls.SSL_free(session);
   };
-  t.teardown(() => Object.assign(ssl, { SSL_new, SSL_free }));
+  t.teardown(() => Object.assign(ssl, calls));
   return count;
 }
