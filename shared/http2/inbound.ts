@@ -180,7 +180,11 @@ export class FrameHandler implements FrameSink {
     if (status.startsWith('1')) {
       if (ends || status === '101') return this.#streamFault(stream, Http2Code.protocolError);
       this.#idle.spend();
-      return stream.onInformational?.(headers);
+      try {
+        return stream.onInformational?.(headers);
+      } catch (thrown) {
+        return stream.fail(thrown);
+      }
     }
     const { requestMethod } = stream;
     const bodyless =
