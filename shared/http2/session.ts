@@ -3,7 +3,7 @@
 import type { Clock, Timer } from '../clock.ts';
 import { MeshError } from '../errors.ts';
 import type { ByteStream, CloseReason } from '../reactor/api.ts';
-import { ReceiveWindow, SendWindow } from './flow.ts';
+import { ReceiveWindow, SendWindow, WindowGrowth } from './flow.ts';
 import { FrameReader } from './frame-reader.ts';
 import { codeName, ConnectionFault, DEFAULT_WINDOW, encodeSettings, Flag, FrameType, Http2Code, PREFACE } from './frames.ts';
 import { assertSendable, header, type HeaderList } from './headers.ts';
@@ -49,6 +49,7 @@ export class Http2Session {
   #settings: LocalSettings;
   #output: Output;
   #encoder = new HpackEncoder();
+  #growth: WindowGrowth;
   #streams: StreamTable;
   #frames: FrameHandler;
   #sendWindow = new SendWindow(DEFAULT_WINDOW);
@@ -72,6 +73,7 @@ export class Http2Session {
       ...(options.role === 'client' ? { maxStreams: undefined } : {}),
       ...options.settings,
     };
+    this.#growth = new WindowGrowth(this.#settings.connectionWindow);
     this.#streams = new StreamTable(this.role);
     this.#output = new Output(transport, options.buffers ?? new BufferPool(), () => this.#wantTurn());
     this.#host = this.#streamHost();
@@ -321,7 +323,7 @@ export class Http2Session {
 
   #newStream(id: number, headers: HeaderList): Http2Stream {
     const { streamWindow, maxStreamWindow } = this.#settings;
-    const receive = new ReceiveWindow(streamWindow, maxStreamWindow);
+    const receive = new ReceiveWindow(streamWindow, maxStreamWindow, this.#growth);
     const stream = new Http2Stream(this.#host, id, headers, receive, new SendWindow(this.peer.initialWindow));
     this.#streams.add(stream);
     return stream;

@@ -338,6 +338,7 @@ export class Http2Stream implements ByteStream {
     this.#closed = reason;
     this.#held.clear();
     this.#pending.clear();
+    this.#receiveWindow.release();
     this.#host.forget(this);
     if (later) this.#host.later(() => this.#announce(reason));
     else this.#announce(reason);
