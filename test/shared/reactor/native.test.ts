@@ -11,7 +11,7 @@ import t, { type Test } from 'tap';
 import { systemClock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import { Deadlines } from '#shared/lifecycle/deadlines.ts';
-import type { Conn } from '#shared/reactor/api.ts';
+import type { Conn, Reactor } from '#shared/reactor/api.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import { threadLoop } from '#shared/reactor/native/loop.ts';
 import { faultSuite } from './suite/faults.ts';
@@ -170,8 +170,11 @@ for (const [clientSide, serverSide] of [
   ['native', 'portable'],
   ['portable', 'native'],
 ] as const)
-  t.test(`a ${clientSide} client and a ${serverSide} server speak the same TLS`, async (t) => {
-    const [one, other] = [createReactor({ backend: clientSide }), createReactor({ backend: serverSide })];
+  t.test(`a ${clientSide} client and a ${serverSide} server speak the same TLS, also when keys change under way`, async (t) => {
+    const [one, other] = [clientSide, serverSide].map((backend) => createReactor({ backend, recordsPerKey: 3 })) as [
+      Reactor,
+      Reactor,
+    ];
     t.teardown(() => [one, other].forEach((reactor) => reactor.close()));
     const options = tlsOptions();
     const accepted = Promise.withResolvers<Conn>();
