@@ -12,6 +12,9 @@ import type { LocalSettings, PeerSettings } from './settings.ts';
 import type { Http2Stream } from './stream.ts';
 import type { StreamTable } from './streams.ts';
 
+/** WINDOW_UPDATE frames that one DATA frame gives reason for; as Envoy (max_inbound_window_update_frames_per_data_frame_sent). */
+const UPDATES_PER_FRAME = 10;
+
 export interface InboundContext {
   readonly role: 'client' | 'server';
   readonly clock: Clock;
@@ -45,6 +48,7 @@ export class FrameHandler implements FrameSink {
   #resets: Budget;
   #questions: Budget;
   #idle: Budget;
+  #windowUpdates = 0;
   /** The DATA frame now coming in. */
   #stream: Http2Stream | undefined;
   #dataFlags = 0;
@@ -119,6 +123,7 @@ export class FrameHandler implements FrameSink {
       case FrameType.goaway:
         if (streamId !== 0) throw protocolFault('GOAWAY for a stream');
         if (payload.length < 8) throw sizeFault('GOAWAY');
+        this.#idle.spend();
         return this.#context.onGoaway(readUint31(payload, 0), readUint32(payload, 4));
       case FrameType.priority:
         if (streamId === 0) throw protocolFault('PRIORITY for stream 0');
@@ -209,7 +214,8 @@ export class FrameHandler implements FrameSink {
 
   #windowUpdate(streamId: number, payload: Uint8Array): void {
     if (payload.length !== 4) throw sizeFault('WINDOW_UPDATE');
-    const { streams, sendWindow } = this.#context;
+    const { streams, sendWindow, output } = this.#context;
+    if (++this.#windowUpdates > UPDATES_PER_FRAME * output.dataFrames) this.#idle.spend();
     const increment = readUint31(payload, 0);
     if (streamId === 0) {
       if (increment === 0) throw protocolFault('WINDOW_UPDATE of 0');
@@ -218,7 +224,7 @@ export class FrameHandler implements FrameSink {
     }
     if (streams.isIdle(streamId)) throw protocolFault(`WINDOW_UPDATE for stream ${streamId}, which is not open`);
     const stream = streams.get(streamId);
-    if (!stream) return;
+    if (!stream) return this.#idle.spend();
     if (increment === 0) return this.#streamFault(stream, Http2Code.protocolError);
     if (!stream.sendWindow.grow(increment)) return this.#streamFault(stream, Http2Code.flowControlError);
     if (stream.buffered > 0) streams.wait(stream);
@@ -239,7 +245,7 @@ export class FrameHandler implements FrameSink {
     if (streamId !== 0) throw protocolFault('SETTINGS for a stream');
     if (flags & Flag.ack) {
       if (payload.length > 0) throw sizeFault('SETTINGS ACK');
-      return;
+      return this.#idle.spend();
     }
     if (payload.length % 6 !== 0) throw sizeFault('SETTINGS');
     this.#question();
@@ -260,7 +266,10 @@ export class FrameHandler implements FrameSink {
   #ping(flags: number, streamId: number, payload: Uint8Array): void {
     if (streamId !== 0) throw protocolFault('PING for a stream');
     if (payload.length !== 8) throw sizeFault('PING');
-    if (flags & Flag.ack) return this.#context.onPong();
+    if (flags & Flag.ack) {
+      this.#idle.spend();
+      return this.#context.onPong();
+    }
     this.#question();
     this.#context.output.frame(FrameType.ping, Flag.ack, 0, payload);
   }
