@@ -2,7 +2,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { test } from 'tap';
 import { Flag, FrameType } from '#shared/http2/frames.ts';
-import { RawPeer, OPENING, REQUEST } from '../../harness/raw-http2.ts';
+import { frame, OPENING, RawPeer, REQUEST, uint32 } from '../../harness/raw-http2.ts';
 
 const ENDED = Flag.endHeaders | Flag.endStream;
 const BACKLOG = 100_000;
@@ -33,5 +33,40 @@ test('a peer that reads no answers is not asked for more requests, and is served
   peer.readOn();
   await peer.until(() => peer.frames.filter(({ type }) => type === FrameType.headers).length === requests);
   t.equal(answered, requests);
+  t.equal(peer.closed, undefined);
+});
+
+/** What makes a session answer at once, each below all rates. */
+const QUESTIONS: Record<string, (peer: RawPeer, i: number) => Uint8Array> = {
+  PING: () => frame(FrameType.ping, 0, 0, Buffer.alloc(8)),
+  SETTINGS: () => frame(FrameType.settings, 0, 0),
+  'a malformed request': (peer, i) => peer.headers(i * 2 + 3, []),
+  'DATA of a stream that is over': () => frame(FrameType.data, 0, 1, Buffer.alloc(1)),
+};
+const NO_RATE = { burst: Infinity, perSecond: 0 };
+
+for (const [what, make] of Object.entries(QUESTIONS))
+  test(`a peer that reads nothing may not ask for ever, however slowly: ${what}`, async (t) => {
+    const limits = { controlBacklog: 5000, questions: NO_RATE, resets: NO_RATE, idleFrames: NO_RATE };
+    const peer = new RawPeer({ limits }, 16_384);
+    peer.send(OPENING, peer.headers(1, REQUEST), frame(FrameType.rstStream, 0, 1, uint32(8)));
+    peer.stall();
+    let asked = 0;
+    for (; asked < 10_000 && !peer.closed; asked += 10) {
+      peer.send(...Array.from({ length: 10 }, (_, i) => make(peer, asked + i)));
+      await turn();
+    }
+    t.match(peer.closed, { kind: 'error', error: { message: /does not read the answers .+ENHANCE_YOUR_CALM/u } });
+    t.ok(asked > 500, `${asked} were answered: what the transport takes, and the limit`);
+  });
+
+test('a peer that reads the answers may ask as often as it likes', async (t) => {
+  const peer = new RawPeer({ limits: { controlBacklog: 5000, questions: NO_RATE } }, 16_384);
+  peer.send(OPENING);
+  for (let asked = 0; asked < 10_000; asked += 10) {
+    peer.send(...Array.from({ length: 10 }, () => frame(FrameType.ping, 0, 0, Buffer.alloc(8))));
+    await turn();
+  }
+  await peer.until(() => peer.frames.filter(({ type }) => type === FrameType.ping).length === 10_000);
   t.equal(peer.closed, undefined);
 });
