@@ -1,4 +1,5 @@
 // A listener whose accept(2) fails: it waits and tries again, and neither spins nor gives up.
+import { closeSync, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import type { MeshError } from '#shared/errors.ts';
@@ -9,7 +10,7 @@ import { createReactor } from '#shared/reactor/create.ts';
 import { threadLoop } from '#shared/reactor/native/loop.ts';
 import { LOOPBACK } from './suite/pairs.ts';
 
-const EBADF = 9;
+const ENOTSOCK = 88;
 const PAUSE = 100;
 const WATCHED = 5 * PAUSE;
 
@@ -31,10 +32,13 @@ function breakAccept(t: Test, fail: (accept: Accept) => Accept): { calls: number
   return broken;
 }
 
-const badDescriptor =
+const nothing = openSync('/dev/null', 'r');
+t.teardown(() => closeSync(nothing));
+
+const noSocket =
   (accept: Accept): Accept =>
   (_fd, ...rest) =>
-    accept(-1, ...rest);
+    accept(nothing, ...rest);
 
 /** The kernel refuses it as it does when all descriptors are taken, be it that one is given back for it. */
 const noDescriptor =
@@ -53,7 +57,7 @@ const noDescriptor =
   };
 
 const WAYS: Record<string, { fail: (accept: Accept) => Accept; code?: number; faults?: RegExp }> = {
-  'the kernel takes it for a fault': { fail: badDescriptor, code: EBADF },
+  'the kernel takes it for a fault': { fail: noSocket, code: ENOTSOCK },
   'no descriptor is left, not even the spare one': { fail: noDescriptor, code: ERRNO.EMFILE },
   'code of ours throws': {
     fail: () => () => {
@@ -95,7 +99,7 @@ t.test('a listener that is closed while it waits stays closed', async (t) => {
   const reactor = createReactor({ backend: 'native' });
   t.teardown(() => reactor.close());
   const listener = await reactor.listen({ address: LOOPBACK }, () => t.fail('accepted'));
-  const broken = breakAccept(t, badDescriptor);
+  const broken = breakAccept(t, noSocket);
   const client = await reactor.connect({ to: listener.address });
   while (broken.calls === 0) await sleep(1);
   listener.close();
