@@ -1,6 +1,7 @@
 // Flow control (RFC 9113, section 5.2). The connection's window is given back as soon as octets are off the wire, so that a stalled
 // stream never uses up what the others need; what one stream can hold is bounded by its own window. That one starts small and
-// doubles, up to its limit, while its reader keeps up and has proved to take much more than sockets hold by themselves.
+// doubles, up to its limit, while its reader keeps up and has proved to take much more than sockets hold by themselves. By how much all of
+// them grow is bounded too: readers that stop after they have proved themselves are still owed what their windows are.
 import { ConnectionFault, Http2Code, MAX_WINDOW } from './frames.ts';
 
 /**
@@ -11,8 +12,35 @@ const UNPROVEN = 262_144;
 /** Beyond that a window is at most this part of what its reader has taken. */
 const PROOF = 16;
 
+/**
+ * What the windows of a connection may have grown by in all, octets. Each may have an equal part; one that has more gives it back as it is read.
+ * One that is not read keeps its part, as the peer was promised it.
+ */
+export class WindowGrowth {
+  readonly #total: number;
+  #left: number;
+  /** Windows that have grown. */
+  #users = 0;
+
+  constructor(total: number) {
+    this.#total = total;
+    this.#left = total;
+  }
+
+  /** A window that has grown by `extra` wants to have grown by `wanted`, and cannot have less than `least`; returns what it has from now on. */
+  resize(extra: number, wanted: number, least: number): number {
+    const fair = Math.floor(this.#total / (this.#users + (extra === 0 ? 1 : 0)));
+    const granted = Math.max(least, Math.min(wanted, fair, extra + this.#left));
+    this.#left -= granted - extra;
+    this.#users += Number(granted > 0) - Number(extra > 0);
+    return granted;
+  }
+}
+
 /** How much the peer may still send. */
 export class ReceiveWindow {
+  readonly #first: number;
+  readonly #growth: WindowGrowth | undefined;
   #size: number;
   #limit: number;
   /** What the peer may send now. */
@@ -22,7 +50,10 @@ export class ReceiveWindow {
   /** Given back in all. */
   #proved = 0;
 
-  constructor(size: number, limit: number = size) {
+  /** `growth`: shared by the windows of a connection; without it this one grows up to its limit. */
+  constructor(size: number, limit: number = size, growth?: WindowGrowth) {
+    this.#first = size;
+    this.#growth = growth;
     this.#size = size;
     this.#limit = limit;
     this.#left = size;
@@ -39,12 +70,30 @@ export class ReceiveWindow {
     this.#taken += octets;
     if (this.#taken * 2 < this.#size) return 0;
     this.#proved += this.#taken;
-    const grown = keepsUp ? this.#grown() : this.#size;
-    const increment = this.#taken + grown - this.#size;
-    this.#size = grown;
+    const size = this.#resized(keepsUp ? this.#grown() : this.#size);
+    const increment = this.#taken + size - this.#size;
+    this.#size = size;
     this.#taken = 0;
     this.#left += increment;
     return increment;
+  }
+
+  /** What the peer may send in one go, and so the most that waits for the reader. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Nothing more will come: others may grow by what this window has. */
+  release(): void {
+    this.#growth?.resize(this.#size - this.#first, 0, 0);
+    this.#size = this.#first;
+  }
+
+  /** It shrinks by no more than what was taken: the rest is promised already. */
+  #resized(wanted: number): number {
+    if (!this.#growth) return wanted;
+    const extra = this.#size - this.#first;
+    return this.#first + this.#growth.resize(extra, wanted - this.#first, Math.max(0, extra - this.#taken));
   }
 
   #grown(): number {

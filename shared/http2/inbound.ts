@@ -12,6 +12,9 @@ import type { LocalSettings, PeerSettings } from './settings.ts';
 import type { Http2Stream } from './stream.ts';
 import type { StreamTable } from './streams.ts';
 
+/** WINDOW_UPDATE frames that one DATA frame gives reason for; as Envoy (max_inbound_window_update_frames_per_data_frame_sent). */
+const UPDATES_PER_FRAME = 10;
+
 export interface InboundContext {
   readonly role: 'client' | 'server';
   readonly clock: Clock;
@@ -24,6 +27,8 @@ export interface InboundContext {
   takesStreams(): boolean;
   newStream(id: number, headers: HeaderList): Http2Stream;
   onStream(stream: Http2Stream): void;
+  /** Stops reading until the peer has taken what waits for it. */
+  holdBack(): void;
   onSettings(): void;
   onPong(): void;
   onGoaway(lastId: number, code: number): void;
@@ -43,6 +48,7 @@ export class FrameHandler implements FrameSink {
   #resets: Budget;
   #questions: Budget;
   #idle: Budget;
+  #windowUpdates = 0;
   /** The DATA frame now coming in. */
   #stream: Http2Stream | undefined;
   #dataFlags = 0;
@@ -145,6 +151,8 @@ export class FrameHandler implements FrameSink {
 
   #request(streamId: number, { headers, oversized }: DecodedBlock): void {
     const { streams, settings } = this.#context;
+    // Unlike a PING, so many requests may be meant: as many heads may be on their way to a slow reader as it may have streams.
+    if (this.#backlogged) this.#context.holdBack();
     if (!this.#context.takesStreams() || (this.refuseAbove !== undefined && streamId > this.refuseAbove)) return;
     if (streams.size >= (settings.maxStreams ?? 0)) {
       streams.past.resetHere(streamId);
@@ -206,7 +214,8 @@ export class FrameHandler implements FrameSink {
 
   #windowUpdate(streamId: number, payload: Uint8Array): void {
     if (payload.length !== 4) throw sizeFault('WINDOW_UPDATE');
-    const { streams, sendWindow } = this.#context;
+    const { streams, sendWindow, output } = this.#context;
+    if (++this.#windowUpdates > UPDATES_PER_FRAME * output.dataFrames) this.#idle.spend();
     const increment = readUint31(payload, 0);
     if (streamId === 0) {
       if (increment === 0) throw protocolFault('WINDOW_UPDATE of 0');
@@ -215,7 +224,7 @@ export class FrameHandler implements FrameSink {
     }
     if (streams.isIdle(streamId)) throw protocolFault(`WINDOW_UPDATE for stream ${streamId}, which is not open`);
     const stream = streams.get(streamId);
-    if (!stream) return;
+    if (!stream) return this.#idle.spend();
     if (increment === 0) return this.#streamFault(stream, Http2Code.protocolError);
     if (!stream.sendWindow.grow(increment)) return this.#streamFault(stream, Http2Code.flowControlError);
     if (stream.buffered > 0) streams.wait(stream);
@@ -271,8 +280,13 @@ export class FrameHandler implements FrameSink {
     this.#mustRead();
   }
 
+  get #backlogged(): boolean {
+    const { output, limits } = this.#context;
+    return output.blocked && output.length > limits.controlBacklog;
+  }
+
   #mustRead(): void {
-    if (this.#context.output.length > this.#context.limits.controlBacklog) {
+    if (this.#backlogged) {
       throw new ConnectionFault(Http2Code.enhanceYourCalm, 'the peer does not read the answers that it asks for');
     }
   }

@@ -12,9 +12,15 @@ export interface Http2Limits {
   resets: Rate;
   /** Frames that ask for an answer: PING, SETTINGS (CVE-2019-9512, 9515). */
   questions: Rate;
-  /** Frames that do nothing: empty DATA, PRIORITY, unknown types, frames of closed streams, answers that nobody asked for (CVE-2019-9513, 9518). */
+  /**
+   * Frames that do nothing: empty DATA, PRIORITY, GOAWAY, answers, unknown types, frames of closed streams, and more WINDOW_UPDATE than what was
+   * sent gives reason for (CVE-2019-9511, 9513, 9518).
+   */
   idleFrames: Rate;
-  /** Octets of output other than DATA that wait while the peer does not read. */
+  /**
+   * Octets of output other than DATA that wait while the peer does not read. Beyond it no request is read, and a frame that asks for an answer,
+   * or deserves an RST_STREAM, ends the session.
+   */
   controlBacklog: number;
 }
 

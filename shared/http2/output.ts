@@ -2,7 +2,7 @@
 // everything leaves in one write at the end of the turn. Between turns a session holds no buffer: it borrows one from the pool.
 import { Buffer } from 'node:buffer';
 import type { ByteStream } from '../reactor/api.ts';
-import { Flag, FRAME_HEADER_SIZE, FrameType, writeFrameHeader, writeUint32 } from './frames.ts';
+import { DEFAULT_FRAME_SIZE, Flag, FRAME_HEADER_SIZE, FrameType, writeFrameHeader, writeUint32 } from './frames.ts';
 
 /** Below this much room a DATA frame is not worth starting: flush first. */
 const MIN_ROOM = 4096;
@@ -30,6 +30,8 @@ export class BufferPool {
 }
 
 export class Output {
+  /** DATA sent so far, in frames of the default size where they are larger. */
+  dataFrames = 0;
   #transport: ByteStream;
   #pool: BufferPool;
   #onDirty: () => void;
@@ -105,6 +107,7 @@ export class Output {
 
   /** Appends chunk[from, to) as DATA. The caller checked room(). */
   data(streamId: number, chunk: Uint8Array, from: number, to: number, maxFrame: number): void {
+    this.dataFrames += 1 + Math.floor((to - from) / DEFAULT_FRAME_SIZE);
     const buffer = this.#grow(FRAME_HEADER_SIZE + to - from);
     if (chunk.buffer === buffer.buffer && chunk.byteOffset + from === buffer.byteOffset + this.#length + FRAME_HEADER_SIZE) {
       this.#dataFrame(buffer, streamId, to - from);

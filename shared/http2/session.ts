@@ -3,7 +3,7 @@
 import type { Clock, Timer } from '../clock.ts';
 import { MeshError } from '../errors.ts';
 import type { ByteStream, CloseReason } from '../reactor/api.ts';
-import { ReceiveWindow, SendWindow } from './flow.ts';
+import { ReceiveWindow, SendWindow, WindowGrowth } from './flow.ts';
 import { FrameReader } from './frame-reader.ts';
 import { codeName, ConnectionFault, DEFAULT_WINDOW, encodeSettings, Flag, FrameType, Http2Code, PREFACE } from './frames.ts';
 import { assertSendable, header, type HeaderList } from './headers.ts';
@@ -49,13 +49,14 @@ export class Http2Session {
   #settings: LocalSettings;
   #output: Output;
   #encoder = new HpackEncoder();
+  #growth: WindowGrowth;
   #streams: StreamTable;
   #frames: FrameHandler;
   #sendWindow = new SendWindow(DEFAULT_WINDOW);
   #state: State = 'open';
+  /** The transport is paused until the peer reads. */
+  #heldBack = false;
   #goawayFromPeer = false;
-  /** The peer is not read, because it does not read. */
-  #unread = false;
   #tasks: (() => void)[] = [];
   #turnDue = false;
   #turn = (): void => this.#endOfTurn();
@@ -72,6 +73,7 @@ export class Http2Session {
       ...(options.role === 'client' ? { maxStreams: undefined } : {}),
       ...options.settings,
     };
+    this.#growth = new WindowGrowth(this.#settings.connectionWindow);
     this.#streams = new StreamTable(this.role);
     this.#output = new Output(transport, options.buffers ?? new BufferPool(), () => this.#wantTurn());
     this.#host = this.#streamHost();
@@ -88,6 +90,10 @@ export class Http2Session {
       takesStreams: () => this.#state === 'open' || this.#state === 'draining',
       newStream: (id, headers) => this.#newStream(id, headers),
       onStream: (stream) => this.#options.onStream?.(stream),
+      holdBack: () => {
+        this.#heldBack = true;
+        transport.pause();
+      },
       onSettings: () => this.#onSettings(),
       onPong: () => this.#pings.shift()?.(),
       onGoaway: (lastId, code) => this.#onGoaway(lastId, code),
@@ -179,35 +185,26 @@ export class Http2Session {
       this.role === 'server',
     );
     this.#transport.start({
-      onData: (chunk) => {
-        this.#receive(reader, chunk);
-        this.#holdBack(limits);
-      },
+      onData: (chunk) => this.#receive(reader, chunk),
       onEnd: () => this.#lost(this.#gone('the peer closed the HTTP/2 connection')),
       onDrain: () => {
         this.#output.unblock();
-        this.#holdBack(limits);
+        this.#readOn();
         this.#guard(() => this.#pump());
       },
       onClose: (reason) => this.#die(reason),
     });
   }
 
+  #readOn(): void {
+    if (!this.#heldBack || this.#output.blocked) return;
+    this.#heldBack = false;
+    this.#transport.resume();
+  }
+
   #receive(reader: FrameReader, chunk: Uint8Array): void {
     if (this.#state === 'closing' || this.#state === 'closed') return;
     this.#guard(() => reader.push(chunk));
-  }
-
-  /**
-   * Heads are not under flow control: who asks and never reads would fill the memory with what he is answered. DATA alone never makes the
-   * output so long.
-   */
-  #holdBack({ controlBacklog }: Http2Limits): void {
-    const unread = this.#output.blocked && this.#output.length > controlBacklog;
-    if (unread === this.#unread) return;
-    this.#unread = unread;
-    if (unread) this.#transport.pause();
-    else this.#transport.resume();
   }
 
   /** A fault of the peer, or of a handler, ends this session and nothing else. */
@@ -269,8 +266,8 @@ export class Http2Session {
     this.#output.flush();
     this.#transport.end();
     this.#timer = this.#options.clock.after(LINGER, () => this.#transport.reset());
-    this.#later(() => this.#options.onClose?.(reason));
     this.#endStreams(reason);
+    this.#later(() => this.#options.onClose?.(reason));
   }
 
   #die(reason: CloseReason): void {
@@ -279,26 +276,14 @@ export class Http2Session {
     this.#state = 'closed';
     this.#pings = [];
     if (!open) return;
-    try {
-      this.#endStreams(reason);
-    } finally {
-      this.#options.onClose?.(reason);
-    }
+    this.#endStreams(reason);
+    this.#options.onClose?.(reason);
   }
 
   #endStreams(reason: CloseReason): void {
     const lost: CloseReason =
       reason.kind === 'error' ? reason : { kind: 'error', error: this.#gone('the HTTP/2 connection was closed') };
-    let fault: { readonly thrown: unknown } | undefined;
-    for (const stream of this.#streams.all()) {
-      try {
-        stream.terminate(lost);
-      } catch (thrown) {
-        // The others must hear of their end all the same: their users hold sockets for them.
-        fault ??= { thrown };
-      }
-    }
-    if (fault) throw fault.thrown;
+    for (const stream of this.#streams.all()) stream.terminate(lost);
   }
 
   // --- output ---
@@ -338,7 +323,7 @@ export class Http2Session {
 
   #newStream(id: number, headers: HeaderList): Http2Stream {
     const { streamWindow, maxStreamWindow } = this.#settings;
-    const receive = new ReceiveWindow(streamWindow, maxStreamWindow);
+    const receive = new ReceiveWindow(streamWindow, maxStreamWindow, this.#growth);
     const stream = new Http2Stream(this.#host, id, headers, receive, new SendWindow(this.peer.initialWindow));
     this.#streams.add(stream);
     return stream;

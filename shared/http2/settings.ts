@@ -16,6 +16,7 @@ export interface LocalSettings {
   streamWindow: number;
   /** What it may grow to while its reader keeps up; also the most that a stalled stream makes this side hold. */
   maxStreamWindow: number;
+  /** What may be under way on the connection, and by how much the windows of its streams may grow in all. */
   connectionWindow: number;
   frameSize: number;
   headerListSize: number;

@@ -2,6 +2,7 @@
 // for the peer's window; the session moves frames.
 import { MeshError } from '../errors.ts';
 import type { ByteStream, CloseReason, StreamHandler } from '../reactor/api.ts';
+import { warnOf } from '../reactor/fault.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { Http2Code } from './frames.ts';
 import type { ReceiveWindow, SendWindow } from './flow.ts';
@@ -234,9 +235,8 @@ export class Http2Stream implements ByteStream {
   /** Code of ours threw in a callback of this stream: it ends, and the others of the connection do not. */
   fail(thrown: unknown): void {
     if (this.#closed) return;
-    const message = `closed because of a fault of this process: ${MeshError.from(thrown).message}`;
     this.#host.sendReset(this, Http2Code.internalError);
-    this.#close({ kind: 'error', error: new MeshError('internal', message, { cause: thrown }) }, true);
+    this.#close({ kind: 'error', error: faultOfThisProcess(thrown) }, true);
   }
 
   /** Windows or output have room again; sends up to a quantum. True when more could be sent later. */
@@ -338,24 +338,38 @@ export class Http2Stream implements ByteStream {
     this.#closed = reason;
     this.#held.clear();
     this.#pending.clear();
+    this.#receiveWindow.release();
     this.#host.forget(this);
     if (later) this.#host.later(() => this.#announce(reason));
     else this.#announce(reason);
   }
 
+  /** What the last callback throws can end nothing any more, and the others of the connection are still to be told of theirs. */
   #announce(reason: CloseReason): void {
-    if (!this.#handler) return this.onAbandoned?.(reason);
     if (this.#announced) return;
-    this.#announced = true;
-    this.#handler.onClose(reason);
+    this.#announced = this.#handler !== undefined;
+    try {
+      if (this.#handler) this.#handler.onClose(reason);
+      else this.onAbandoned?.(reason);
+    } catch (thrown) {
+      warnOf(faultOfThisProcess(thrown));
+    }
   }
 
   /** The stream was over before it was started. */
   #announceLate(handler: Http2Handler, reason: CloseReason): void {
-    if (reason.kind === 'ended' && !this.#endDelivered) {
-      this.#endDelivered = true;
+    if (reason.kind !== 'ended' || this.#endDelivered) return this.#announce(reason);
+    this.#endDelivered = true;
+    try {
       handler.onEnd();
+    } catch (thrown) {
+      return this.#announce({ kind: 'error', error: faultOfThisProcess(thrown) });
     }
-    this.#announce(reason);
+    return this.#announce(reason);
   }
+}
+
+function faultOfThisProcess(thrown: unknown): MeshError {
+  const message = `closed because of a fault of this process: ${MeshError.from(thrown).message}`;
+  return new MeshError('internal', message, { cause: thrown });
 }

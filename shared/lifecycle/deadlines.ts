@@ -20,7 +20,9 @@ export class Deadlines {
     this.#length = length;
   }
 
+  /** What waits already goes on to wait for the same moment. */
   add(waiting: Waiting): void {
+    if (this.#due.has(waiting)) return;
     this.#due.set(waiting, this.#clock.monotonic() + this.#length);
     if (!this.#timer) this.#wait(this.#length);
   }

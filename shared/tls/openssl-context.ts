@@ -4,7 +4,7 @@ import { MeshError } from '../errors.ts';
 import { fromPem } from '../identity/pem.ts';
 import { addressOf, pointerTo } from '../os/memory.ts';
 import { encodeAlpn, registerAlpn, unregisterAlpn } from './alpn.ts';
-import { groupsOf, TLS12_CIPHERS, TLS13_CIPHERS, type TlsSettings } from './settings.ts';
+import { groupsOf, RECORDS_PER_KEY, TLS12_CIPHERS, TLS13_CIPHERS, type TlsSettings } from './settings.ts';
 import { must, openssl, SSL_CTRL, SSL_MODE, SSL_OPTIONS, SSL_VERIFY, type Pointer } from './openssl.ts';
 import { SslSession } from './openssl-session.ts';
 import type { Revocations } from './revocation.ts';
@@ -43,6 +43,7 @@ export class SslContexts {
 export class SslContext {
   readonly pointer: Pointer;
   readonly revocations: Revocations | undefined;
+  readonly recordsPerKey: number;
   readonly #alpn: Uint8Array;
 
   constructor(certificate: WorkloadCertificate, alpn: readonly string[], settings: TlsSettings) {
@@ -51,6 +52,7 @@ export class SslContext {
     const context = must(ssl.SSL_CTX_new(ssl.TLS_method()), 'create a TLS context');
     this.pointer = context;
     this.revocations = settings.revocations;
+    this.recordsPerKey = settings.recordsPerKey ?? RECORDS_PER_KEY;
     this.#alpn = encodeAlpn(alpn);
     try {
       configure(context, settings);

@@ -4,7 +4,7 @@ import { MeshError } from '../errors.ts';
 import { copyOf } from '../os/memory.ts';
 import type { PeerCertificate } from '../reactor/api.ts';
 import type { SslContext } from './openssl-context.ts';
-import { lastErrorIsOfTls, must, openssl, SSL_ERROR, takeError, type OpenSsl, type Pointer } from './openssl.ts';
+import { KEY_UPDATE, lastErrorIsOfTls, must, openssl, SSL_ERROR, takeError, type OpenSsl, type Pointer } from './openssl.ts';
 import { readChain, readPeer } from './peer-certificate.ts';
 import { threadWire, type Wire } from './wire.ts';
 
@@ -23,6 +23,8 @@ export class SslSession {
   #at = 0;
   /** A record was decrypted and not yet read to its end. */
   #withinRecord = false;
+  /** Encrypted with this side's present key. */
+  #records = 0;
   #ended = false;
   #failed: MeshError | undefined;
   #freed = false;
@@ -85,6 +87,8 @@ export class SslSession {
   /** Encrypts it all. */
   write(chunk: Uint8Array): void {
     if (this.#freed || chunk.length === 0) return;
+    if (this.#records >= this.context.recordsPerKey) this.#renewKey();
+    this.#records += Math.ceil(chunk.length / RECORD_SIZE);
     this.#wire.makeRoom();
     this.#wire.offerNothing();
     if (this.#ssl.SSL_write(this.pointer, chunk, chunk.length) !== chunk.length) throw this.#reason();
@@ -132,6 +136,12 @@ export class SslSession {
 
   get #unread(): number {
     return this.#input.length - this.#at;
+  }
+
+  /** Goes out in front of the next data. The peer's direction is the peer's. TLS 1.2 has no such thing. */
+  #renewKey(): void {
+    this.#records = 0;
+    if (this.#ssl.SSL_key_update(this.pointer, KEY_UPDATE.NOT_REQUESTED) !== 1) this.#ssl.ERR_clear_error();
   }
 
   #offer(): void {

@@ -11,6 +11,8 @@ type Bytes = Uint8Array | null;
 
 /** Answers of SSL_get_error. */
 export const SSL_ERROR = { SSL: 1, WANT_READ: 2, ZERO_RETURN: 6 } as const;
+/** What SSL_key_update asks of the peer: new keys of its own too, or nothing. */
+export const KEY_UPDATE = { NOT_REQUESTED: 0, REQUESTED: 1 } as const;
 /** ERR_LIB_SSL, in the bits of an error code that name the library. */
 const OF_SSL = 20n << 23n;
 const LIBRARY = 0xffn << 23n;
@@ -62,6 +64,7 @@ export interface OpenSsl {
   SSL_read(ssl: Pointer, into: Uint8Array, length: number): number;
   SSL_write(ssl: Pointer, from: Uint8Array, length: number): number;
   SSL_shutdown(ssl: Pointer): number;
+  SSL_key_update(ssl: Pointer, type: number): number;
   SSL_get_error(ssl: Pointer, result: number): number;
   SSL_get_verify_result(ssl: Pointer): number;
   SSL_get0_peer_certificate(ssl: Pointer): Pointer;
@@ -121,6 +124,7 @@ const SHAPES: Partial<Record<keyof OpenSsl, Shape>> = {
   SSL_read: 'session array size',
   SSL_write: 'session array size',
   SSL_shutdown: 'session',
+  SSL_key_update: 'session',
   SSL_get_error: 'session',
   SSL_get_verify_result: 'session',
   SSL_get0_peer_certificate: 'session',
@@ -204,6 +208,7 @@ function bind(): OpenSsl {
     SSL_read: func('int', 'SSL_read', p, bytes, 'int'),
     SSL_write: func('int', 'SSL_write', p, bytes, 'int'),
     SSL_shutdown: func('int', 'SSL_shutdown', p),
+    SSL_key_update: func('int', 'SSL_key_update', p, 'int'),
     SSL_get_error: func('int', 'SSL_get_error', p, 'int'),
     SSL_get_verify_result: func('long', 'SSL_get_verify_result', p),
     SSL_get0_peer_certificate: func(p, 'SSL_get0_peer_certificate', p),

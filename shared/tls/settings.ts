@@ -6,10 +6,17 @@ export interface TlsSettings {
   readonly tls12?: boolean;
   /** Agree on keys with X25519MLKEM768 alone; default all of `GROUPS`. */
   readonly postQuantum?: boolean;
+  /**
+   * Records that this side encrypts before it changes its key; default RECORDS_PER_KEY. The native backend's: Node has no call for it, and
+   * OpenSSL does not do it by itself (its issue 23566).
+   */
+  readonly recordsPerKey?: number;
   /** Peers whose chain it refuses are refused; its lists may change at any time. */
   readonly revocations?: Revocations;
 }
 
+/** Below the 2^24.5 full records that AES-GCM may encrypt with one key (RFC 8446, section 5.5): 256 GB, if all of them are full. */
+export const RECORDS_PER_KEY = 2 ** 24;
 /** The cheaper one first: both are out of reach of an attacker, and SHA-256 makes a shorter handshake of it. */
 export const TLS13_CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384';
 export const TLS12_CIPHERS =

@@ -1,24 +1,46 @@
 // An HTTP/2 session that a test feeds with octets, for fuzzing.
 import { systemClock } from '#shared/clock.ts';
+import { PREFACE } from '#shared/http2/frames.ts';
 import { Http2Session } from '#shared/http2/session.ts';
 import type { Http2Stream } from '#shared/http2/stream.ts';
 import type { ByteStream, CloseReason, StreamHandler } from '#shared/reactor/api.ts';
 import { REQUEST } from './raw-http2.ts';
 
-/** A transport that swallows what is written and hands over what the test feeds. */
+/** A transport that hands over what the test feeds, swallows what is written, and is full now and then until drain(): nothing may come then. */
 class Feed implements ByteStream {
-  readonly buffered = 0;
+  buffered = 0;
+  paused = false;
   handler!: StreamHandler;
+  readonly #below: (limit: number) => number;
+
+  constructor(below: (limit: number) => number) {
+    this.#below = below;
+  }
+
   start(handler: StreamHandler): void {
     this.handler = handler;
   }
-  write(): boolean {
-    return true;
+  write(chunk: Uint8Array): boolean {
+    if (this.buffered > 0) throw new Error(`${chunk.length} octets for a full transport`);
+    // Behind the preface the first frames follow in any case.
+    if (chunk === PREFACE || this.#below(3) > 0) return true;
+    this.buffered = chunk.length;
+    return false;
+  }
+  /** The peer has read it all. */
+  drain(): void {
+    if (this.buffered === 0) return;
+    this.buffered = 0;
+    this.handler.onDrain();
   }
   end(): void {}
   reset(): void {}
-  pause(): void {}
-  resume(): void {}
+  pause(): void {
+    this.paused = true;
+  }
+  resume(): void {
+    this.paused = false;
+  }
 }
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -33,7 +55,7 @@ export async function playTraffic(
   below: (limit: number) => number,
   what: string,
 ): Promise<CloseReason> {
-  const feed = new Feed();
+  const feed = new Feed(below);
   const closes: CloseReason[] = [];
   const streams: { stream: Http2Stream; closes: number }[] = [];
   const use = (stream: Http2Stream): void => {
@@ -54,13 +76,17 @@ export async function playTraffic(
   const session = new Http2Session(feed, {
     role,
     clock: systemClock,
+    limits: below(2) === 0 ? { controlBacklog: 8 } : {},
     onStream: use,
     onClose: (reason) => void closes.push(reason),
   });
   if (role === 'client') for (let i = 0; i < 3; i++) use(session.request(REQUEST));
   for (const piece of traffic) {
+    while (feed.paused && feed.buffered > 0) feed.drain();
+    if (feed.paused && session.usable) throw new Error(`${what}: it does not read, and nothing waits for the peer`);
     feed.handler.onData(piece);
     if (below(3) === 0) await turn();
+    if (below(6) === 0) feed.drain();
     if (below(5) === 0) for (const { stream } of streams) stream.resume();
   }
   await turn();

@@ -59,9 +59,10 @@ export class RawPeer extends HeaderMaker {
   /** Octets of a client's preface that are still to come. */
   #preface: number;
 
-  constructor(options: Partial<Http2Options> = {}) {
+  /** `highWater`: unread octets at which the session's transport asks it for a pause. */
+  constructor(options: Partial<Http2Options> = {}, highWater = 1e9) {
     super();
-    const [ours, theirs] = streamPair({ highWater: 1e9 });
+    const [ours, theirs] = streamPair({ highWater });
     this.#wire = theirs;
     this.#preface = options.role === 'client' ? PREFACE.length : 0;
     theirs.start({
@@ -88,6 +89,15 @@ export class RawPeer extends HeaderMaker {
 
   send(...parts: Uint8Array[]): void {
     this.#wire.write(Buffer.concat(parts));
+  }
+
+  /** Leaves everything unread from now on. */
+  stall(): void {
+    this.#wire.pause();
+  }
+
+  readOn(): void {
+    this.#wire.resume();
   }
 
   /** Ends its own direction. */

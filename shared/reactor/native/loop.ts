@@ -1,6 +1,8 @@
 // The event loop of the native backend: one epoll instance per thread. It blocks for our descriptors and for Node's own loop at once, and
 // hands the thread to Node when that has a timer, a message or anything else to run. Between turns promises run as they do in Node.
+import { systemClock } from '../../clock.ts';
 import { MeshError } from '../../errors.ts';
+import { Deadlines } from '../../lifecycle/deadlines.ts';
 import { Epoll } from '../../os/epoll.ts';
 import { EPOLL } from '../../os/layout.ts';
 import { nodeLoop } from '../../os/node-loop.ts';
@@ -16,6 +18,11 @@ const SMALLEST_SHARE = 64 * 1024;
 /** The id of Node's loop among the watched. */
 const NODE = 0;
 const LONGEST_TIMER = 0x7fffffff;
+/**
+ * Milliseconds in which a paused reader may still take what came before a reset. One that is slow, and not stalled, takes some of it by then:
+ * what was sent on of the last read (512 KiB) needs as long at 140 kbit/s.
+ */
+const PATIENCE = 30_000;
 
 export interface Watch {
   /** `mask` has the EPOLL bits. */
@@ -38,6 +45,8 @@ export class Loop {
   /** Told of every fault of a handler. */
   readonly faultListeners = new Set<(error: MeshError) => void>();
   readonly slabs = new Slabs();
+  /** Connections that are broken, and paused: nothing else comes to tell them so. */
+  readonly hungUp = new Deadlines(systemClock, PATIENCE);
   /** So often it has waited for events: of an idle loop a few a minute, when Node's timers are due. */
   turns = 0;
   readonly #epoll = new Epoll();

@@ -3,6 +3,7 @@
 import { formatHostPort, type HostPort } from '../../address.ts';
 import { MeshError } from '../../errors.ts';
 import { SystemError } from '../../os/errno.ts';
+import type { Waiting } from '../../lifecycle/deadlines.ts';
 import { EPOLL, ERRNO, MSG, SHUT_WR } from '../../os/layout.ts';
 import { originalDestination } from '../../os/original-dst.ts';
 import { localAddress, resetOnClose, socketError } from '../../os/socket-factory.ts';
@@ -17,7 +18,7 @@ export const HIGH_WATER = 64 * 1024;
 const SMALLEST_READ = 16 * 1024;
 const NOWHERE: HostPort = { ip: '0.0.0.0', port: 0 };
 
-export class NativeConn implements Conn, Detachable, Watch {
+export class NativeConn implements Conn, Detachable, Watch, Waiting {
   readonly remote: HostPort;
   readonly #fd: number;
   readonly #loop: Loop;
@@ -103,6 +104,7 @@ export class NativeConn implements Conn, Detachable, Watch {
 
   resume(): void {
     this.#paused = false;
+    if (this.#watchId === 0) this.#loop.hungUp.delete(this);
     this.#watch();
   }
 
@@ -142,8 +144,14 @@ export class NativeConn implements Conn, Detachable, Watch {
   #broken(code = 0): void {
     while (!this.#closed && !this.#paused && this.#read() > 0);
     if (this.#closed) return;
-    if (this.#paused && !this.#readEnded) this.#hangUp();
-    else this.#fail(code || socketError(this.#fd) || ERRNO.ECONNRESET);
+    if (!this.#paused || this.#readEnded) return this.#fail(code || socketError(this.#fd) || ERRNO.ECONNRESET);
+    this.#hangUp();
+    return this.#loop.hungUp.add(this);
+  }
+
+  /** It has been broken for long, and its reader is still paused. */
+  onDeadline(): void {
+    if (!this.#closed) this.#fail(socketError(this.#fd) || ERRNO.ECONNRESET);
   }
 
   /**
@@ -270,6 +278,7 @@ export class NativeConn implements Conn, Detachable, Watch {
     this.#pending = undefined;
     this.#buffered = 0;
     this.#all.delete(this);
+    this.#loop.hungUp.delete(this);
   }
 
   #tell(): void {

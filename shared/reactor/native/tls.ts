@@ -11,6 +11,8 @@ import { HIGH_WATER, NativeConn } from './tcp.ts';
 const DEFAULT_TIMEOUT = 10_000;
 /** Plaintext that is handed up in one call: what a socket refuses of it is kept, and thousands of readers may stall at a time. */
 const HANDED_UP = 64 * 1024;
+/** Octets that wait for the transport, more than writes of ours ever make (they stop at a mark and encrypt PLAINTEXT_SIZE at a time): answers. */
+const MOST_ANSWERS = 2 * PLAINTEXT_SIZE;
 
 export interface Ends {
   local: HostPort;
@@ -33,6 +35,8 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
   #timer: NodeJS.Timeout | undefined;
   #handler: StreamHandler | undefined;
   #paused = false;
+  /** Not decrypting, as the peer does not read what OpenSSL answers on its own. */
+  #heldBack = false;
   #pumpDue = false;
   /** The ciphertext below has ended. */
   #inputEnded = false;
@@ -143,6 +147,7 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
   onDrain(): void {
     this.#blocked = false;
     this.#flushPlain();
+    this.#readOn();
     if (!this.#wantDrain || this.#blocked || this.#plain.length > 0) return;
     this.#wantDrain = false;
     if (!this.#ending) this.#handler?.onDrain();
@@ -189,6 +194,7 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
   #refuseWith(error: MeshError): void {
     if (!this.#options) return;
     this.#options = undefined;
+    this.#error = error;
     clearTimeout(this.#timer);
     this.#established.reject(error);
     // An alert on its way is dropped by a reset, so the connection ends in order when there was one to send.
@@ -206,7 +212,7 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
       } catch (thrown) {
         this.#fault(thrown);
       }
-      if (!this.#paused && this.#handler) this.#transport.resume();
+      if (!this.#paused && !this.#heldBack && this.#handler) this.#transport.resume();
       this.#tell();
     });
   }
@@ -220,7 +226,7 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
   }
 
   #reads(): boolean {
-    return !this.#paused && !this.#readEnded && !this.#stopped();
+    return !this.#paused && !this.#heldBack && !this.#readEnded && !this.#stopped();
   }
 
   /** False when there is nothing more to decrypt. */
@@ -239,10 +245,23 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
   #decryptInto(space: Uint8Array, handler: StreamHandler): boolean {
     const count = this.#decrypt(space);
     // A peer that changes its keys may ask for new ones of ours.
-    this.#sendCiphertext();
+    if (this.#sendCiphertext() && this.#transport.buffered > MOST_ANSWERS) this.#holdBack();
     if (count > 0) handler.onData(space.subarray(0, count));
     else if (count < 0) this.#endOfInput(handler);
     return count > 0;
+  }
+
+  /** A transport that has ended takes no answers, and tells of no room. */
+  #holdBack(): void {
+    if (this.#writeEnded) return;
+    this.#heldBack = true;
+    this.#transport.pause();
+  }
+
+  #readOn(): void {
+    if (!this.#heldBack) return;
+    this.#heldBack = false;
+    this.#schedulePump();
   }
 
   #decrypt(space: Uint8Array): number {
@@ -275,11 +294,13 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
     return taken;
   }
 
-  #sendCiphertext(): void {
+  /** False when there is none. */
+  #sendCiphertext(): boolean {
     const out = this.#session.take();
-    if (out.length === 0) return;
+    if (out.length === 0) return false;
     if (this.#transport instanceof NativeConn) this.#blocked = !this.#transport.write(out) || this.#blocked;
     else this.#sendCopy(out);
+    return true;
   }
 
   /** A transport that encrypts writes to the same memory that this comes from. */
@@ -307,6 +328,7 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
     this.#session.closeNotify();
     this.#sendCiphertext();
     this.#transport.end();
+    this.#readOn();
   }
 
   /** A broken record: this connection ends, with the reason. */
@@ -330,9 +352,9 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
     return this.#error !== undefined || (this.#closed !== undefined && this.#closed.kind !== 'ended');
   }
 
-  /** Once: after an orderly end not before everything was read. OpenSSL is not on the stack here, so its memory goes too. */
+  /** Once: after an orderly end not before everything was read, or will never be. OpenSSL is not on the stack here, so its memory goes too. */
   #tell(): void {
-    if (!this.#closed || (this.#closed.kind === 'ended' && !this.#readEnded)) return;
+    if (!this.#closed || !(this.#readEnded || this.#stopped())) return;
     this.#session.free();
     if (this.#told || !this.#handler) return;
     this.#told = true;

@@ -4,7 +4,7 @@ import { FakeClock } from '#shared/clock.ts';
 import { Flag, FrameType } from '#shared/http2/frames.ts';
 import { Budget } from '#shared/http2/limits.ts';
 import { FLOODS } from '../../harness/http2-faults.ts';
-import { frame, OPENING, RawPeer, REQUEST } from '../../harness/raw-http2.ts';
+import { frame, OPENING, RawPeer, REQUEST, uint32 } from '../../harness/raw-http2.ts';
 
 for (const [what, send] of FLOODS) {
   test(what, async (t) => {
@@ -15,6 +15,28 @@ for (const [what, send] of FLOODS) {
     t.equal(peer.session.streams, 0, 'nothing is left open');
   });
 }
+
+test('ten WINDOW_UPDATE for a DATA frame are no flood, one more is', async (t) => {
+  const peer = new RawPeer({ clock: new FakeClock(), limits: { idleFrames: { burst: 1, perSecond: 0 } } });
+  peer.send(OPENING, peer.headers(1, REQUEST));
+  await peer.until(() => peer.streams.length === 1);
+  const [stream] = peer.streams;
+  stream?.respond(200);
+  const frames = 20;
+  for (let i = 0; i < frames; i++) {
+    stream?.write(Buffer.alloc(100));
+    await peer.until(() => peer.frames.filter(({ type }) => type === FrameType.data).length === i + 1);
+    peer.send(...Array.from({ length: 10 }, () => frame(FrameType.windowUpdate, 0, 1, uint32(10))));
+  }
+  const ping = frame(FrameType.ping, 0, 0, Buffer.alloc(8));
+  const update = frame(FrameType.windowUpdate, 0, 0, uint32(10));
+  peer.send(update, ping);
+  await peer.until(() => peer.find(FrameType.ping) !== undefined);
+  t.equal(peer.closed, undefined, 'one is in the budget');
+  peer.send(update);
+  await peer.until(() => peer.closed !== undefined);
+  t.match(peer.closed, { error: { message: /too many frames without effect/u } });
+});
 
 test('HPACK bomb: a small block that would decode to a large list is refused, and costs the list limit at most', async (t) => {
   const peer = new RawPeer();

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { test } from 'tap';
 import { ByteQueue } from '#shared/http2/byte-queue.ts';
-import { ReceiveWindow } from '#shared/http2/flow.ts';
+import { ReceiveWindow, WindowGrowth } from '#shared/http2/flow.ts';
 import type { HeaderList } from '#shared/http2/headers.ts';
 import type { Http2Stream } from '#shared/http2/stream.ts';
 import { answer, echoStream, ourClient, ourServer, writeAll } from '../../harness/http2-peers.ts';
@@ -47,6 +47,68 @@ test('a window grows past what sockets hold by themselves only for a reader that
   t.end();
 });
 
+const MIB = 1 << 20;
+
+/** A reader that keeps up takes so many octets. Returns its window at the end. */
+function taken(window: ReceiveWindow, octets: number): number {
+  for (let at = 0; at < octets; at += 131_072) {
+    window.receive(131_072);
+    window.take(131_072, true);
+  }
+  return window.size;
+}
+
+const windows = (count: number, growth: WindowGrowth): ReceiveWindow[] =>
+  Array.from({ length: count }, () => new ReceiveWindow(MIB / 4, 4 * MIB, growth));
+const sum = (all: readonly ReceiveWindow[]): number => all.reduce((octets, { size }) => octets + size, 0);
+
+// Each window grew by itself, and none ever shrank: 200 streams whose readers stopped after proving themselves held 800 MB.
+test('the windows of a connection grow by what it may have under way, shared by those that keep up', (t) => {
+  const growth = new WindowGrowth(16 * MIB);
+  const all = windows(200, growth);
+  const few = all.slice(0, 4);
+  for (const window of few) t.equal(taken(window, 100 * MIB), 4 * MIB, 'few have as much as one alone');
+  const some = all.slice(0, 16);
+  for (let round = 0; round < 10; round++) for (const window of some) taken(window, 8 * MIB);
+  for (const { size } of some) t.ok(size >= MIB && size < 1.5 * MIB, `${size} of one of 16`);
+  for (let round = 0; round < 10; round++) for (const window of all) taken(window, 8 * MIB);
+  t.ok(sum(all) <= 200 * (MIB / 4) + 16 * MIB, `${sum(all)} in all`);
+  for (const { size } of all) t.ok(size >= MIB / 4, 'none has less than any reader gets');
+  for (const window of all.slice(1)) window.release();
+  t.equal(taken(all[0]!, 100 * MIB), 4 * MIB, 'what is given back is had by who is left');
+  t.end();
+});
+
+test('what readers that stopped may still be sent is missing to those that start, but for the window that any reader gets', (t) => {
+  const growth = new WindowGrowth(16 * MIB);
+  const [stopped, fresh] = [windows(4, growth), windows(4, growth)];
+  for (const window of stopped) taken(window, 100 * MIB);
+  for (const window of fresh) taken(window, 100 * MIB);
+  t.equal(sum([...stopped, ...fresh]), 8 * (MIB / 4) + 16 * MIB);
+  t.equal(sum(fresh), 4 * (MIB / 4) + MIB);
+  for (let round = 0; round < 10; round++) for (const window of [...stopped, ...fresh]) taken(window, 8 * MIB);
+  for (const { size } of [...stopped, ...fresh]) t.equal(size, MIB / 4 + 2 * MIB, 'until they read on');
+  t.end();
+});
+
+test('a shrinking window is never overrun by a peer that keeps to what it was told', (t) => {
+  const growth = new WindowGrowth(4 * MIB);
+  const all = windows(10, growth);
+  const left = all.map(() => MIB / 4);
+  let [overrun, stuck] = [0, 0];
+  for (let round = 0; round < 3000; round++)
+    for (const [i, window] of all.entries()) {
+      if (i > round / 100) break;
+      const octets = Math.min(left[i]!, 65_536 * ((round % 3) + 1));
+      if (!window.receive(octets)) overrun++;
+      left[i]! += window.take(octets, round % 7 > 0) - octets;
+      if (left[i]! <= 0) stuck++;
+    }
+  t.strictSame([overrun, stuck], [0, 0]);
+  t.ok(sum(all) <= 10 * (MIB / 4) + 4 * MIB);
+  t.end();
+});
+
 test('a byte queue packs small pieces and keeps order', (t) => {
   const queue = new ByteQueue();
   const all = randomBytes(200_000);
@@ -77,6 +139,7 @@ test('stalled streams hold a bounded amount and never stall the others', async (
   const stuck = Array.from({ length: 40 }, () => client.request([...POST, ['x-stall', '1']]));
   const answers = stuck.map((one) => answer(one));
   for (const stream of stuck) stream.write(flood);
+  while (stalled.length < 40 || stalled.some(({ held }) => held === 0)) await new Promise((resolve) => setTimeout(resolve, 10));
   await new Promise((resolve) => setTimeout(resolve, 200));
   t.equal(stalled.length, 40);
   for (const { held } of stalled) t.ok(held > 0 && held <= 1_048_576, `${held} held`);
@@ -107,6 +170,40 @@ test('stalled streams hold a bounded amount and never stall the others', async (
     'they go on when their reader does',
   );
   client.drain();
+});
+
+test('readers that prove themselves and then stop make a connection hold what it may have under way, and no more', async (t) => {
+  const settings = { streamWindow: 16_384, maxStreamWindow: 262_144, connectionWindow: 1_048_576 };
+  const stopped: Http2Stream[] = [];
+  await using server = await ourServer(
+    (stream) => {
+      let got = 0;
+      stream.respond(200);
+      stream.start({
+        onData: (chunk) => {
+          got += chunk.length;
+          if (got < 3_000_000) return;
+          stopped.push(stream);
+          stream.pause();
+        },
+        onEnd: () => {},
+        onDrain: () => {},
+        onClose: () => {},
+      });
+    },
+    { settings },
+  );
+  const client = await ourClient(server.port);
+  const streams = Array.from({ length: 40 }, () => client.request(POST));
+  for (const stream of streams) {
+    stream.start({ onData: () => {}, onEnd: () => {}, onDrain: () => {}, onClose: () => {} });
+    stream.write(Buffer.alloc(6_000_000, 'x'));
+  }
+  while (stopped.length < 40) await new Promise((resolve) => setTimeout(resolve, 10));
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  const held = stopped.reduce((octets, stream) => octets + stream.held, 0);
+  t.ok(held <= 40 * settings.streamWindow + settings.connectionWindow, `${held} held`);
+  client.close();
 });
 
 test('a stalled sender waits for the window and then goes on', async (t) => {

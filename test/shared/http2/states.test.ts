@@ -1,10 +1,9 @@
 // What each frame does in each state of a stream (RFC 9113, section 5.1).
+import { once } from 'node:events';
 import { test } from 'tap';
+import { MeshError } from '#shared/errors.ts';
 import { encodeSettings, Flag, FrameType, PREFACE, SettingId, type SettingList } from '#shared/http2/frames.ts';
-import { systemClock } from '#shared/clock.ts';
-import { Http2Session } from '#shared/http2/session.ts';
-import type { ByteStream, StreamHandler } from '#shared/reactor/api.ts';
-import { frame, HeaderMaker, OPENING, RawPeer, REQUEST, SETTINGS, uint32 } from '../../harness/raw-http2.ts';
+import { frame, OPENING, RawPeer, REQUEST, SETTINGS, uint32 } from '../../harness/raw-http2.ts';
 
 const ENDED = Flag.endHeaders | Flag.endStream;
 const settings = (list: SettingList): Buffer => frame(FrameType.settings, 0, 0, encodeSettings(list));
@@ -112,36 +111,6 @@ test('5.1: what is under way to a stream that was reset here is ignored, and ans
   t.equal(peer.closed, undefined);
 });
 
-test('what throws when a stream hears of its end keeps it from no other, nor from the session', async (t) => {
-  for (const end of ['the peer resets', 'the peer breaks the protocol'] as const) {
-    const wire = new Wire();
-    const told: string[] = [];
-    const session = new Http2Session(wire, {
-      role: 'server',
-      clock: systemClock,
-      onStream: (stream) =>
-        stream.start({
-          ...quiet,
-          onClose: () => {
-            told.push(`stream ${stream.id}`);
-            if (stream.id === 1) throw new Error('a fault of ours');
-          },
-        }),
-      onClose: () => void told.push('session'),
-    });
-    const peer = new HeaderMaker();
-    wire.handler?.onData(Buffer.concat([OPENING, ...[1, 3, 5].map((id) => peer.headers(id, REQUEST))]));
-    const fault = (): void =>
-      end === 'the peer resets'
-        ? wire.handler?.onClose({ kind: 'reset', remote: true })
-        : wire.handler?.onData(frame(FrameType.data, 0, 0));
-    t.throws(fault, { message: 'a fault of ours' }, 'the reactor tells it');
-    await new Promise(setImmediate);
-    t.same(told, ['stream 1', 'stream 3', 'stream 5', 'session'], end);
-    t.equal(session.streams, 0);
-  }
-});
-
 test('what throws at an interim head ends its stream, and no other', async (t) => {
   const peer = new RawPeer({ role: 'client' });
   const [first, second] = [peer.session.request(REQUEST), peer.session.request(REQUEST)];
@@ -155,22 +124,6 @@ test('what throws at an interim head ends its stream, and no other', async (t) =
   t.equal(peer.reset(1), 'INTERNAL_ERROR');
   t.equal(peer.closed, undefined);
 });
-
-/** A transport that swallows what is written; the test is its reactor. */
-class Wire implements ByteStream {
-  readonly buffered = 0;
-  handler: StreamHandler | undefined;
-  start(handler: StreamHandler): void {
-    this.handler = handler;
-  }
-  write(): boolean {
-    return true;
-  }
-  end(): void {}
-  reset(): void {}
-  pause(): void {}
-  resume(): void {}
-}
 
 test('what throws in the handler of a stream ends that stream, and no other', async (t) => {
   const fault = (): void => {
@@ -193,4 +146,58 @@ test('what throws in the handler of a stream ends that stream, and no other', as
     t.equal(peer.reset(1), 'INTERNAL_ERROR');
     t.equal(peer.closed, undefined, 'the connection lives on');
   }
+});
+
+// The walk over the streams stopped at the first one that threw, and the others never heard that their connection was gone. Out of a timer
+// it ended the process.
+test('what throws in the onClose of a stream is reported, and reaches neither the others nor the caller', async (t) => {
+  const ways: Record<string, (peer: RawPeer) => void> = {
+    'the session is closed': (peer) => peer.session.close(new MeshError('reset', 'the peer is gone')),
+    'the peer resets it': (peer) => peer.send(frame(FrameType.rstStream, 0, 1, uint32(8))),
+    'it is reset here': (peer) => peer.streams[0]?.reset(),
+    'the connection is lost': (peer) => peer.leave(),
+  };
+  for (const [what, act] of Object.entries(ways)) {
+    const peer = new RawPeer();
+    const closed: number[] = [];
+    peer.send(OPENING, ...[1, 3, 5].map((id) => peer.headers(id, REQUEST)));
+    await peer.until(() => peer.streams.length === 3);
+    const warned = once(process, 'warning');
+    for (const stream of peer.streams)
+      stream.start({
+        ...quiet,
+        onClose: () => {
+          closed.push(stream.id);
+          if (stream.id === 1) throw new Error('the test broke it');
+        },
+      });
+    act(peer);
+    t.match(await warned, [{ code: 'internal', message: /the test broke it/u }], what);
+    const connection = what === 'the session is closed' || what === 'the connection is lost';
+    if (connection) await peer.until(() => peer.closed !== undefined);
+    else t.equal(peer.closed, undefined, 'the connection lives on');
+    t.strictSame(closed, connection ? [1, 3, 5] : [1], what);
+  }
+});
+
+test('what throws in onInformational, or in the onEnd of a stream that was started late, ends that stream and no other', async (t) => {
+  const fault = (): void => {
+    throw new Error('the test broke it');
+  };
+  const late = new RawPeer();
+  late.send(OPENING, late.headers(1, REQUEST, ENDED));
+  await late.until(() => late.streams.length === 1);
+  late.streams[0]?.respond(200, [], true);
+  await late.until(() => late.find(FrameType.headers, 1) !== undefined);
+  const told = new Promise((resolve) => late.streams[0]?.start({ ...quiet, onEnd: fault, onClose: resolve }));
+  t.match(await told, { kind: 'error', error: { code: 'internal', message: /the test broke it/u } });
+  t.equal(late.closed, undefined);
+
+  const peer = new RawPeer({ role: 'client' });
+  const stream = peer.session.request(REQUEST);
+  stream.onInformational = fault;
+  const reason = new Promise((resolve) => stream.start({ ...quiet, onClose: resolve }));
+  peer.send(SETTINGS, peer.headers(1, [[':status', '103']]));
+  t.match(await reason, { kind: 'error', error: { code: 'internal', message: /the test broke it/u } });
+  t.equal(peer.closed, undefined);
 });

@@ -1,103 +1,72 @@
-// Peers that ask and do not read: heads are not under flow control, so what is answered with a head alone waits in this process.
+// Peers that ask and do not read: what they make a session hold is bounded.
+import { setImmediate as turn } from 'node:timers/promises';
 import { test } from 'tap';
-import { FakeClock } from '#shared/clock.ts';
 import { Flag, FrameType } from '#shared/http2/frames.ts';
-import { Http2Session } from '#shared/http2/session.ts';
-import type { ByteStream, StreamHandler } from '#shared/reactor/api.ts';
-import { frame, HeaderMaker, OPENING, REQUEST } from '../../harness/raw-http2.ts';
+import { frame, OPENING, RawPeer, REQUEST, uint32 } from '../../harness/raw-http2.ts';
 
-/** A transport whose peer reads only when read() is called. */
-class Unread implements ByteStream {
-  buffered = 0;
-  paused = false;
-  #handler: StreamHandler | undefined;
+const ENDED = Flag.endHeaders | Flag.endStream;
+const BACKLOG = 100_000;
+const ANSWER = 1000;
 
-  start(handler: StreamHandler): void {
-    this.#handler = handler;
-  }
-
-  receive(bytes: Uint8Array): void {
-    this.#handler?.onData(bytes);
-  }
-
-  read(): void {
-    this.#handler?.onDrain();
-  }
-
-  write(chunk: Uint8Array): boolean {
-    this.buffered += chunk.length;
-    return false;
-  }
-
-  end(): void {}
-  reset(): void {}
-  pause(): void {
-    this.paused = true;
-  }
-  resume(): void {
-    this.paused = false;
-  }
-}
-
-const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-const LIMIT = 100_000;
-
-/** `answers`: each request at once, with a head alone. */
-function setUp(answers = true) {
-  const wire = new Unread();
+// Requests that were answered at once piled up their answers, as many as a peer cared to send, and the session went on reading.
+test('a peer that reads no answers is not asked for more requests, and is served when it reads again', async (t) => {
   let answered = 0;
-  let closed = false;
-  const session = new Http2Session(wire, {
-    role: 'server',
-    clock: new FakeClock(),
-    limits: { controlBacklog: LIMIT },
-    onStream: (stream) => {
-      answered += 1;
-      if (answers) stream.respond(403, [['x-why', `${answered}`.padEnd(500, 'a')]], true);
+  const peer = new RawPeer(
+    {
+      limits: { controlBacklog: BACKLOG },
+      onStream: (stream) => {
+        answered++;
+        stream.respond(404, [['x', `${answered}`.padEnd(ANSWER, '~')]], true);
+      },
     },
-    onClose: () => (closed = true),
-  });
-  return { wire, session, answered: () => answered, closed: () => closed };
-}
-
-test('a peer whose requests are refused and who reads no answer is not read on, until it does', async (t) => {
-  const { wire, session, answered, closed } = setUp();
-  const peer = new HeaderMaker();
-  wire.receive(OPENING);
-  await nextTurn();
-  const requests = (count: number, from: number): Buffer =>
-    Buffer.concat(
-      Array.from({ length: count }, (_, i) => peer.headers((from + i) * 2 + 1, REQUEST, Flag.endHeaders | Flag.endStream)),
-    );
-  let sent = 0;
-  for (let turn = 0; turn < 500 && !wire.paused; turn += 1) {
-    wire.receive(requests(20, sent));
-    sent += 20;
-    await nextTurn();
+    16_384,
+  );
+  peer.send(OPENING);
+  peer.stall();
+  const requests = 2000;
+  for (let i = 0; i < requests; i++) {
+    peer.send(peer.headers(i * 2 + 1, REQUEST, ENDED));
+    await turn();
   }
-  t.ok(wire.paused, 'it is not read on');
-  t.ok(answered() * 400 < LIMIT * 1.5, `${answered()} answers wait`);
-  t.notOk(closed(), 'a slow peer is no attacker');
-  wire.read();
-  t.notOk(wire.paused, 'it has read');
-  t.equal(session.streams, 0);
-  const before = answered();
-  wire.receive(requests(1, sent));
-  await nextTurn();
-  t.equal(answered(), before + 1);
+  t.ok(answered * ANSWER < BACKLOG + 50_000, `${answered} of ${requests} answered while nothing is read`);
+  t.equal(peer.closed, undefined);
+  peer.readOn();
+  await peer.until(() => peer.frames.filter(({ type }) => type === FrameType.headers).length === requests);
+  t.equal(answered, requests);
+  t.equal(peer.closed, undefined);
 });
 
-test('answers that are acknowledged without having been asked for, and GOAWAY again and again, have a limit', async (t) => {
-  const floods: [what: string, flood: Buffer][] = [
-    ['PING', frame(FrameType.ping, Flag.ack, 0, Buffer.alloc(8))],
-    ['SETTINGS', frame(FrameType.settings, Flag.ack, 0)],
-    ['GOAWAY', frame(FrameType.goaway, 0, 0, Buffer.alloc(8))],
-  ];
-  for (const [what, each] of floods) {
-    const { wire, closed } = setUp(false);
-    wire.receive(Buffer.concat([OPENING, new HeaderMaker().headers(1, REQUEST)]));
-    wire.receive(Buffer.concat(Array.from({ length: 30_000 }, () => each)));
-    await nextTurn();
-    t.ok(closed(), what);
+/** What makes a session answer at once, each below all rates. */
+const QUESTIONS: Record<string, (peer: RawPeer, i: number) => Uint8Array> = {
+  PING: () => frame(FrameType.ping, 0, 0, Buffer.alloc(8)),
+  SETTINGS: () => frame(FrameType.settings, 0, 0),
+  'a malformed request': (peer, i) => peer.headers(i * 2 + 3, []),
+  'DATA of a stream that is over': () => frame(FrameType.data, 0, 1, Buffer.alloc(1)),
+};
+const NO_RATE = { burst: Infinity, perSecond: 0 };
+
+for (const [what, make] of Object.entries(QUESTIONS))
+  test(`a peer that reads nothing may not ask for ever, however slowly: ${what}`, async (t) => {
+    const limits = { controlBacklog: 5000, questions: NO_RATE, resets: NO_RATE, idleFrames: NO_RATE };
+    const peer = new RawPeer({ limits }, 16_384);
+    peer.send(OPENING, peer.headers(1, REQUEST), frame(FrameType.rstStream, 0, 1, uint32(8)));
+    peer.stall();
+    let asked = 0;
+    for (; asked < 10_000 && !peer.closed; asked += 10) {
+      peer.send(...Array.from({ length: 10 }, (_, i) => make(peer, asked + i)));
+      await turn();
+    }
+    t.match(peer.closed, { kind: 'error', error: { message: /does not read the answers .+ENHANCE_YOUR_CALM/u } });
+    t.ok(asked > 500, `${asked} were answered: what the transport takes, and the limit`);
+  });
+
+test('a peer that reads the answers may ask as often as it likes', async (t) => {
+  const peer = new RawPeer({ limits: { controlBacklog: 5000, questions: NO_RATE } }, 16_384);
+  peer.send(OPENING);
+  for (let asked = 0; asked < 10_000; asked += 10) {
+    peer.send(...Array.from({ length: 10 }, () => frame(FrameType.ping, 0, 0, Buffer.alloc(8))));
+    await turn();
   }
+  await peer.until(() => peer.frames.filter(({ type }) => type === FrameType.ping).length === 10_000);
+  t.equal(peer.closed, undefined);
 });

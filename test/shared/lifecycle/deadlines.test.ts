@@ -39,3 +39,17 @@ t.test('what came in time is not told, and later ones still are', async (t) => {
   clock.advance(1);
   t.strictSame(told, ['second at 150']);
 });
+
+t.test('what is added again while it waits is told at its first time, and keeps no other waiting', async (t) => {
+  const [clock, told] = [new FakeClock(), [] as string[]];
+  const deadlines = new Deadlines(clock, 100);
+  const named = (name: string) => ({ onDeadline: () => void told.push(`${name} at ${clock.monotonic()}`) });
+  const [first, second] = [named('first'), named('second')];
+  deadlines.add(first);
+  clock.advance(20);
+  deadlines.add(second);
+  clock.advance(50);
+  deadlines.add(first);
+  clock.advance(1000);
+  t.strictSame(told, ['first at 100', 'second at 120']);
+});

@@ -7,9 +7,11 @@ import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import t from 'tap';
+import t, { type Test } from 'tap';
+import { systemClock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
-import type { Conn } from '#shared/reactor/api.ts';
+import { Deadlines } from '#shared/lifecycle/deadlines.ts';
+import type { Conn, Reactor } from '#shared/reactor/api.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import { threadLoop } from '#shared/reactor/native/loop.ts';
 import { cipherSuite } from './suite/ciphers.ts';
@@ -117,12 +119,64 @@ t.test('what arrived before a reset is read by a writer that meets the reset fir
   t.strictSame(guard.faults, []);
 });
 
+// Nothing watches a paused connection whose peer is gone: its descriptor and buffers stayed for as long as the reader stood still.
+t.test('a reader that stays paused after a reset is told of it in the end, one that goes on reads what there was', async (t) => {
+  hurry(t, 200);
+  const reactor = useReactor(t, create);
+  const guard = createGuard();
+  const readers = await Promise.all(
+    ['stalls', 'goes on'].map(async () => {
+      const { client, server } = await tcpPair(reactor);
+      const reader = new Recorder(client, guard).start();
+      reader.call((stream) => stream.pause());
+      server.start(new Recorder(server, guard));
+      server.write(Buffer.alloc(100_000, 1));
+      // What waits here is what the reset meets first.
+      reader.call((stream) => stream.write(Buffer.alloc(1000)));
+      await sleep(20);
+      server.reset();
+      return reader;
+    }),
+  );
+  await sleep(100);
+  const [stalled, late] = readers;
+  t.notOk(stalled?.events.includes('close'), 'not at once');
+  const writes = setInterval(() => stalled?.call((stream) => stream.write(Buffer.alloc(10))), 50);
+  t.teardown(() => clearInterval(writes));
+  late?.call((stream) => stream.resume());
+  t.strictSame(await stalled?.closed, { kind: 'reset', remote: true });
+  t.equal(stalled?.bytes, 0);
+  t.strictSame(await late?.closed, { kind: 'reset', remote: true });
+  t.equal(late?.bytes, 100_000);
+  t.strictSame(guard.faults, []);
+});
+
+t.test('a reader that stays paused after both ends were told in order loses nothing', async (t) => {
+  hurry(t, 50);
+  const { client, server } = await tcpPair(useReactor(t, create));
+  const guard = createGuard();
+  const reader = new Recorder(client, guard).start();
+  reader.call((stream) => stream.pause());
+  server.start(new Recorder(server, guard));
+  server.write(Buffer.alloc(100_000, 1));
+  server.end();
+  reader.call((stream) => stream.end());
+  await sleep(200);
+  reader.call((stream) => stream.resume());
+  t.strictSame(await reader.closed, { kind: 'ended' });
+  t.equal(reader.bytes, 100_000);
+  t.strictSame(guard.faults, []);
+});
+
 for (const [clientSide, serverSide] of [
   ['native', 'portable'],
   ['portable', 'native'],
 ] as const)
-  t.test(`a ${clientSide} client and a ${serverSide} server speak the same TLS`, async (t) => {
-    const [one, other] = [createReactor({ backend: clientSide }), createReactor({ backend: serverSide })];
+  t.test(`a ${clientSide} client and a ${serverSide} server speak the same TLS, also when keys change under way`, async (t) => {
+    const [one, other] = [clientSide, serverSide].map((backend) => createReactor({ backend, recordsPerKey: 3 })) as [
+      Reactor,
+      Reactor,
+    ];
     t.teardown(() => [one, other].forEach((reactor) => reactor.close()));
     const options = tlsOptions();
     const accepted = Promise.withResolvers<Conn>();
@@ -194,3 +248,16 @@ t.test('without descriptors new connections are refused and counted, and the ope
   late.write('served again?');
   t.equal(String((await once(late, 'data'))[0]), String(100 - open.length));
 });
+
+/** Shortens the patience with paused readers of broken connections. */
+function hurry(t: Test, ms: number): void {
+  const loop = threadLoop();
+  const { hungUp } = loop;
+  // Nothing else keeps the process alive while all connections are broken.
+  const alive = setInterval(() => undefined, 1000);
+  Object.assign(loop, { hungUp: new Deadlines(systemClock, ms) });
+  t.teardown(() => {
+    clearInterval(alive);
+    Object.assign(loop, { hungUp });
+  });
+}

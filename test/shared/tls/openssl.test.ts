@@ -3,6 +3,7 @@ import t from 'tap';
 import { MeshError } from '#shared/errors.ts';
 import { SslContexts } from '#shared/tls/openssl-context.ts';
 import type { SslSession } from '#shared/tls/openssl-session.ts';
+import { openssl, SSL_CTRL } from '#shared/tls/openssl.ts';
 import { mutate, random } from '../../harness/mutate.ts';
 import { createTestCa } from '../../harness/test-ca.ts';
 
@@ -87,6 +88,52 @@ t.test('more ciphertext than there was room for makes room', async (t) => {
   client.write(Buffer.from('x'));
   t.ok(client.take().length < 100, 'from the start again');
   for (const session of [client, server]) session.free();
+});
+
+// Nothing ever changed the keys, and AES-GCM is safe for some 400 GB of a direction.
+t.test('each side changes its key after so many records, in front of the next data', async (t) => {
+  const { client, server } = pair(new SslContexts({ recordsPerKey: 4 }));
+  t.ok(shake(client, server));
+  const [space, size] = [
+    Buffer.alloc(200_000),
+    (from: SslSession, to: SslSession, octets: number): number => {
+      from.write(Buffer.alloc(octets, octets));
+      const said = Buffer.from(from.take());
+      to.feed(said);
+      t.equal(to.read(space), octets);
+      t.ok(space.subarray(0, octets).equals(Buffer.alloc(octets, octets)));
+      to.keep();
+      return said.length - octets;
+    },
+  ];
+  const [record, keyUpdate] = [1 + 16 + 5, 5 + 1 + 16 + 5];
+  for (const [from, to] of [
+    [client, server],
+    [server, client],
+  ] as const) {
+    const sizes = Array.from({ length: 9 }, () => size(from, to, 1));
+    t.strictSame(
+      sizes,
+      [0, 0, 0, 0, 1, 0, 0, 0, 1].map((updates) => record + updates * keyUpdate),
+    );
+    t.equal(size(from, to, 40_000), 3 * record, 'a long write is as many records as it takes');
+    t.equal(size(from, to, 40_000), 3 * record + keyUpdate);
+  }
+  for (const session of [client, server]) session.free();
+});
+
+t.test('TLS 1.2, which cannot change its keys, goes on', async (t) => {
+  const { client, server } = pair(new SslContexts({ recordsPerKey: 1, tls12: true }));
+  openssl().SSL_CTX_ctrl(client.context.pointer, SSL_CTRL.MAX_PROTO, 0x303, 0);
+  const old = { client: client.context.client(), server: client.context.server() };
+  t.ok(shake(old.client, old.server));
+  for (const octet of [1, 2, 3]) {
+    send(old.client, old.server, () => old.client.write(Buffer.from([octet])));
+    const space = Buffer.alloc(10);
+    t.equal(old.server.read(space), 1);
+    t.equal(space[0], octet);
+  }
+  for (const session of [client, server, old.client, old.server]) session.free();
 });
 
 t.test('what one session left behind never reaches the peer of another', async (t) => {
