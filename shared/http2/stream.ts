@@ -189,8 +189,9 @@ export class Http2Stream implements ByteStream {
 
   /** Gives octets back that no reader will see (padding). */
   credit(octets: number): void {
+    if (this.#closed) return;
     const increment = this.#receiveWindow.take(octets, !this.#paused && this.#held.length === 0);
-    if (increment > 0 && !this.#remoteEnded && !this.#closed) this.#host.sendWindowUpdate(this, increment);
+    if (increment > 0 && !this.#remoteEnded) this.#host.sendWindowUpdate(this, increment);
   }
 
   receive(chunk: Uint8Array): void {

@@ -206,6 +206,45 @@ test('readers that prove themselves and then stop make a connection hold what it
   client.close();
 });
 
+test('what is read of a stream after it was closed takes nothing from the windows of the others', async (t) => {
+  const settings = { streamWindow: 16_384, maxStreamWindow: 262_144, connectionWindow: 1_048_576 };
+  const last: Http2Stream[] = [];
+  await using server = await ourServer(
+    (stream) => {
+      stream.respond(200);
+      const keeps = stream.headers.some(([name]) => name === 'x-keep');
+      let got = 0;
+      stream.start({
+        onData: (chunk) => {
+          got += chunk.length;
+          // In the middle of a chunk that is larger than half of its window.
+          if (!keeps && chunk.length > 8192) stream.reset();
+          if (!keeps || got < 1_000_000) return;
+          last.push(stream);
+          stream.pause();
+        },
+        onEnd: () => {},
+        onDrain: () => {},
+        onClose: () => {},
+      });
+    },
+    { settings },
+  );
+  const client = await ourClient(server.port);
+  const open = (headers: HeaderList): Promise<unknown> =>
+    new Promise((resolve) => {
+      const stream = client.request(headers);
+      stream.start({ onData: () => {}, onEnd: () => {}, onDrain: () => {}, onClose: resolve });
+      stream.write(Buffer.alloc(4_000_000, 'x'));
+    });
+  for (let i = 0; i < 200; i++) await open(POST);
+  void open([...POST, ['x-keep', '1']]);
+  const held = (): number => last[0]?.held ?? 0;
+  for (let i = 0; i < 300 && held() <= 65_536; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+  t.ok(held() > 65_536, `${held()} held by the last, whose window has grown`);
+  client.close();
+});
+
 test('a stalled sender waits for the window and then goes on', async (t) => {
   await using server = await ourServer((stream) => {
     stream.respond(200);

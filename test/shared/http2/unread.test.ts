@@ -1,7 +1,10 @@
 // Peers that ask and do not read: what they make a session hold is bounded.
 import { setImmediate as turn } from 'node:timers/promises';
 import { test } from 'tap';
+import { FakeClock } from '#shared/clock.ts';
 import { Flag, FrameType } from '#shared/http2/frames.ts';
+import { Keepalive } from '#shared/http2/keepalive.ts';
+import type { Http2Stream } from '#shared/http2/stream.ts';
 import { frame, OPENING, RawPeer, REQUEST, uint32 } from '../../harness/raw-http2.ts';
 
 const ENDED = Flag.endHeaders | Flag.endStream;
@@ -34,6 +37,26 @@ test('a peer that reads no answers is not asked for more requests, and is served
   await peer.until(() => peer.frames.filter(({ type }) => type === FrameType.headers).length === requests);
   t.equal(answered, requests);
   t.equal(peer.closed, undefined);
+});
+
+test('a peer that is not read from, as it does not read, is found to be gone', async (t) => {
+  const clock = new FakeClock();
+  const respond = (stream: Http2Stream): void => stream.respond(404, [['x', '~'.repeat(ANSWER)]], true);
+  const peer = new RawPeer({ clock, limits: { controlBacklog: 100 }, onStream: respond }, 16_384);
+  const keepalive = new Keepalive(peer.session, clock);
+  peer.send(OPENING);
+  peer.stall();
+  for (let i = 0; i < 100; i++) {
+    peer.send(peer.headers(i * 2 + 1, REQUEST, ENDED));
+    await turn();
+  }
+  for (let i = 0; i < 10 && !peer.closed; i++) {
+    peer.send(frame(FrameType.ping, 0, 0, Buffer.alloc(8)));
+    clock.advance(10_000);
+    await turn();
+  }
+  keepalive.stop();
+  t.match(peer.closed, { kind: 'error', error: { message: /the peer is gone/u } });
 });
 
 /** What makes a session answer at once, each below all rates. */
