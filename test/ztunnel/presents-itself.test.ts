@@ -16,7 +16,7 @@ t.test('node, metadata, headers and cluster are those of the environment and of 
   const dir = t.testdir({ token: 'a token\n' });
   const plane = new TestControlPlane(createTestCa());
   t.teardown(() => plane.stop());
-  const web = aWorkload('web', { node: 'node-1' });
+  const web = aWorkload('web', { node: 'node-1', clusterId: 'cluster-1' });
   plane.setWorkload(web);
   await plane.start();
   // Where a ztunnel is told where its control plane is by the mesh's file alone.

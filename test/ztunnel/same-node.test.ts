@@ -36,3 +36,29 @@ for (const [what, order] of [
     t.match(await node.line({ direction: 'outbound' }), { 'dst.addr': '10.1.0.7:15008', 'dst.cluster': 'far', level: 'error' });
     t.equal(served, 1);
   });
+
+t.test('a connection to a pod of the node that is about to be served waits for it', async (t) => {
+  const lab = new MeshLab(t);
+  const node = await lab.node('node-1', { CLUSTER_ID: 'here' });
+  await lab.apply(web, api);
+  const client = await lab.captured(web);
+  const server = lab.pod(api);
+  const early = client.dial({ ip: '10.1.0.2', port: 8080 });
+  await server.serve((socket) => void socket.pipe(socket), 8080);
+  await once(early, 'connect');
+  early.write('hi');
+  await lab.enrol(api, server);
+  t.equal(String((await once(early, 'data'))[0]), 'hi');
+  early.end();
+  t.equal((await node.line({ direction: 'outbound' }))['dst.addr'], '10.1.0.2:8080', 'within the node');
+});
+
+t.test('one to a pod of the node that is never served fails', async (t) => {
+  const lab = new MeshLab(t);
+  const node = await lab.node('node-1', { CLUSTER_ID: 'here' });
+  await lab.apply(web, api);
+  const client = await lab.captured(web);
+  lab.pod(api);
+  client.dial({ ip: '10.1.0.2', port: 8080 });
+  t.match(await node.line({ direction: 'outbound' }), { level: 'error', 'dst.addr': '10.1.0.2:15008' });
+});

@@ -17,7 +17,7 @@ import { UNKNOWN_PEER, peerOf, peerOfBaggage } from '../telemetry/peer.ts';
 import { OutboundCarriage } from './outbound-carriage.ts';
 import type { Pod, ProxyContext } from './pod.ts';
 import { isCapturePort, isLoopback, podSocket, workloadOf } from './pod.ts';
-import { openSameNode, sameNodePod } from './same-node.ts';
+import { openSameNode, sameNodePod, servedPod } from './same-node.ts';
 import type { SameNodeEnd } from './same-node.ts';
 import { TunnelHeaders } from './tunnel-headers.ts';
 import type { Stay } from './stay.ts';
@@ -177,7 +177,8 @@ export class Outbound {
     if (route.kind === 'gateway') return await this.#connectThrough(client, route, cancel);
     if (route.kind !== 'hbone') return { stream: await this.#context.reactor.connect({ ...socket, to: route.to, cancel }) };
     const { from, source, startedAt } = client;
-    const pod = sameNodePod(this.#context, route);
+    const served = servedPod(this.#context, route);
+    const pod = served instanceof Promise ? await served : served;
     if (pod) {
       const local = await openSameNode(this.#context, { pod, route, source, from, startedAt });
       return { stream: local.app, local };

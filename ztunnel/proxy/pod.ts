@@ -64,10 +64,13 @@ export interface Pod {
 /** The captured pods of this node. */
 export class PodDirectory {
   #pods = new Map<string, Pod>();
+  /** Who waits for a pod that is not served yet, by its key. */
+  #awaited = new Map<string, PromiseWithResolvers<Pod | undefined>>();
 
   add(pod: Pod): Disposable {
     const key = keyOf(pod.who);
     this.#pods.set(key, pod);
+    this.#awaited.get(key)?.resolve(pod);
     return {
       [Symbol.dispose]: () => {
         if (this.#pods.get(key) === pod) this.#pods.delete(key);
@@ -81,6 +84,22 @@ export class PodDirectory {
 
   find(who: PodIdentity): Pod | undefined {
     return this.#pods.get(keyOf(who));
+  }
+
+  /** Once it is served; undefined when it is not `ms` after somebody first asked. */
+  async soon(who: PodIdentity, clock: Clock, ms: number): Promise<Pod | undefined> {
+    const key = keyOf(who);
+    let awaited = this.#awaited.get(key);
+    if (!awaited) {
+      awaited = Promise.withResolvers();
+      this.#awaited.set(key, awaited);
+      const timer = clock.after(ms, () => awaited?.resolve(undefined));
+      void awaited.promise.then(() => {
+        timer.cancel();
+        this.#awaited.delete(key);
+      });
+    }
+    return this.#pods.get(key) ?? (await awaited.promise);
   }
 }
 

@@ -14,6 +14,19 @@ import type { Route } from './upstream.ts';
 
 type TunnelRoute = Extract<Route, { kind: 'hbone' }>;
 
+/** How long a pod of this node may take to be served once somebody wants it, ms: a ztunnel that starts is told of one pod after the other. */
+const SERVED_TIMEOUT = 500;
+
+/**
+ * As sameNodePod(), and for a pod that is not served yet as soon as it is: nobody would take a tunnel to it either. A ztunnel of its own pod
+ * alone serves no other.
+ */
+export function servedPod(context: ProxyContext, route: TunnelRoute): Pod | undefined | Promise<Pod | undefined> {
+  if (!mayJoin(context, route)) return undefined;
+  const { pods, clock, config } = context;
+  return pods.find(route.workload) ?? (config.dedicated ? undefined : pods.soon(route.workload, clock, SERVED_TIMEOUT));
+}
+
 /** The other end's pod, if the two may be joined here: same node, no waypoint between, and an application that takes plain bytes. */
 export function sameNodePod(context: ProxyContext, route: TunnelRoute): Pod | undefined {
   return mayJoin(context, route) ? context.pods.find(route.workload) : undefined;

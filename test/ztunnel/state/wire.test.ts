@@ -88,7 +88,7 @@ t.test('a service', async (t) => {
     text(2, 'shop'),
     text(3, 'cart.shop.svc'),
     message(4, text(1, 'net-1'), bytes(2, [10, 96, 0, 1])),
-    message(4, bytes(2, [10, 97, 0, 0]), message(3, number(1, 16))),
+    message(4, bytes(2, [10, 97, 0, 0]), number(3, 16)),
     message(5, number(1, 80), number(2, 8080), number(3, 2)),
     text(6, 'spiffe://td/ns/shop/sa/cart'),
     byName(7),
