@@ -1,6 +1,6 @@
 // Ending early, for things that come by the thousand a second: connections, tunnels, connects. An AbortController with AbortSignal.any does
 // the same with weak references and events, at more cost than all of the system calls of a connection together.
-import type { MeshError } from '../errors.ts';
+import { MeshError } from '../errors.ts';
 
 /** Hears of the end. A listener is called at most once, and never from inside add(). */
 export interface CancelListener {
@@ -49,16 +49,16 @@ export class CancelScope implements CancelSignal, CancelListener, Disposable {
     this.#others?.delete(listener);
   }
 
-  /** Only the first reason counts. */
+  /** Only the first reason counts. What a listener throws is a warning of Node's: the others must end all the same. */
   cancel(reason: MeshError): void {
     if (this.#reason) return;
     this.#reason = reason;
     const first = this.#listener;
     this.#listener = undefined;
-    first?.onCancel(reason);
+    if (first) tell(first, reason);
     for (const listener of this.#others ?? []) {
       this.#others?.delete(listener);
-      listener.onCancel(reason);
+      tell(listener, reason);
     }
   }
 
@@ -69,5 +69,13 @@ export class CancelScope implements CancelSignal, CancelListener, Disposable {
   [Symbol.dispose](): void {
     this.#parent?.delete(this);
     this.#otherParent?.delete(this);
+  }
+}
+
+function tell(listener: CancelListener, reason: MeshError): void {
+  try {
+    listener.onCancel(reason);
+  } catch (thrown) {
+    process.emitWarning(MeshError.from(thrown));
   }
 }

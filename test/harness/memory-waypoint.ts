@@ -36,6 +36,8 @@ interface Options {
   readonly dialTurns?: number;
   /** Whether it fails then. */
   readonly refuses?: () => boolean;
+  /** What every request is answered with, in place of the backend's answer. */
+  readonly direct?: { readonly status: number; readonly body: string };
 }
 
 const HTTP1_BUFFER = 8192;
@@ -52,7 +54,7 @@ const CLUSTER: Cluster = {
   service: undefined,
 };
 
-const TABLE: RouteTable = {
+const tableOf = (direct: Options['direct']): RouteTable => ({
   name: 'r',
   hosts: [
     {
@@ -63,20 +65,22 @@ const TABLE: RouteTable = {
           name: 'all',
           matches: () => true,
           edits: NO_EDITS,
-          action: {
-            kind: 'forward',
-            shares: [{ cluster: 'backend', weight: 1, edits: NO_EDITS }],
-            totalWeight: 1,
-            rewritePath: undefined,
-            rewriteHost: undefined,
-            timeout: 0,
-            clusterNotFound: 500,
-          },
+          action: direct
+            ? { kind: 'direct', ...direct }
+            : {
+                kind: 'forward',
+                shares: [{ cluster: 'backend', weight: 1, edits: NO_EDITS }],
+                totalWeight: 1,
+                rewritePath: undefined,
+                rewriteHost: undefined,
+                timeout: 0,
+                clusterNotFound: 500,
+              },
         },
       ],
     },
   ],
-};
+});
 
 const CONTEXT: ExchangeContext = {
   chain: {
@@ -97,6 +101,7 @@ const CONTEXT: ExchangeContext = {
 export function memoryWaypoint(options: Options = {}): MemoryWaypoint {
   const { clientHttp2 = false, backendHttp2 = false, highWater = 16_384, dialTurns = 0, refuses } = options;
   const clock = new FakeClock();
+  const table = tableOf(options.direct);
   const defer = (task: () => void): void => void setImmediate(task);
   const deps = { clock, defer, expiry: new Expiry(clock), buffers: new BufferPool(HTTP1_BUFFER, 4) };
   const pool = new ConnectionPool(deps);
@@ -126,7 +131,7 @@ export function memoryWaypoint(options: Options = {}): MemoryWaypoint {
   const exchange = {
     clock,
     router,
-    routes: () => TABLE,
+    routes: () => table,
     identity: '',
     requestId: () => 'id',
     record: (record: TrafficRecord) => void records.push(record),

@@ -13,6 +13,8 @@ import { type ConnectionInfo, Headers } from './request.ts';
 import { type LocalReply, reply } from './reply.ts';
 import type { Outcome, Router } from './router.ts';
 
+const NO_CONTENT = 204;
+
 export interface ExchangeDeps {
   readonly clock: Clock;
   readonly router: Router;
@@ -140,8 +142,10 @@ function localAnswer({ action }: Route, { head }: ServerMessage): LocalReply | u
 
 /** Sends an answer of our own. What the client still sends of its body is read and dropped by the codec. */
 function answer(message: ServerMessage, local: LocalReply, record: TrafficRecord, clock: Clock, route?: Route): void {
-  const body = Buffer.from(local.body);
-  const headers = new Headers([['content-length', String(body.length)]]);
+  // RFC 9110, sections 8.6 and 15.3.5: 204 has neither.
+  const empty = local.status === NO_CONTENT;
+  const body = Buffer.from(empty ? '' : local.body);
+  const headers = new Headers(empty ? [] : [['content-length', String(body.length)]]);
   if (body.length > 0) headers.append('content-type', 'text/plain');
   for (const [name, value] of local.headers ?? []) headers.append(name, value);
   headers.append('date', new Date(clock.now()).toUTCString());

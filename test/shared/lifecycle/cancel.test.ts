@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import t from 'tap';
 import { MeshError } from '#shared/errors.ts';
 import { CancelScope } from '#shared/lifecycle/cancel.ts';
@@ -42,4 +43,21 @@ t.test('a scope ends with any of its parents, and not after it was disposed', as
   t.equal(gone.reason, undefined);
   t.equal(pod.reason, undefined);
   t.equal(new CancelScope(pod, policy).reason, over, 'one that begins after the end has ended');
+});
+
+t.test('what one listener throws keeps no other from its end', async (t) => {
+  const scope = new CancelScope();
+  const heard: string[] = [];
+  const faulty = {
+    onCancel() {
+      throw new Error('a fault of ours');
+    },
+  };
+  scope.add(faulty);
+  scope.add({ ...faulty });
+  scope.add({ onCancel: () => void heard.push('third') });
+  const warned = once(process, 'warning');
+  scope.cancel(over);
+  t.strictSame(heard, ['third']);
+  t.match(await warned, [{ message: 'a fault of ours' }]);
 });
