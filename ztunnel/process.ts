@@ -14,15 +14,15 @@ import { parseCommand, USAGE } from './command-line.ts';
 import type { Command } from './command-line.ts';
 import { loadConfig } from './config.ts';
 import { headersOf, MESH_FILE } from './proxy-config.ts';
-import { WorkerThreads } from '#shared/workers/threads.ts';
+import type { WorkerThreads } from '#shared/workers/threads.ts';
 
 function version(): string {
   const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
   return `culvert ztunnel ${version}\n`;
 }
 
-/** `args`: without the program and its file; `worker`: the code of its data workers. Ends with the process. */
-export async function runZtunnel(env: NodeJS.ProcessEnv, args: readonly string[], worker: URL): Promise<void> {
+/** `args`: without the program and its file; `threads`: of its data workers, of which some may be there. Ends with the process. */
+export async function runZtunnel(env: NodeJS.ProcessEnv, args: readonly string[], threads: WorkerThreads): Promise<void> {
   let command: Command;
   try {
     command = parseCommand(args);
@@ -48,7 +48,6 @@ export async function runZtunnel(env: NodeJS.ProcessEnv, args: readonly string[]
         mesh: existsSync(MESH_FILE) ? readFileSync(MESH_FILE, 'utf8') : undefined,
       });
       logging.filter.begin(config.logLevel);
-      const threads = new WorkerThreads(worker);
       threads.prepare(config.workerThreads);
       const { buildApp } = await import('./app.ts');
       return await buildApp(config, { logging, requestStop, stopping, takeover, threads, openFiles: raiseOpenFileLimit() });

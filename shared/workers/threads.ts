@@ -18,15 +18,29 @@ export class WorkerThreads {
     this.#entry = entry;
   }
 
-  /** Makes the first `count` threads. An error while they load is one of the process until somebody takes them. */
+  /**
+   * Makes the first `count` threads, and ends what was made ahead beyond them. They keep no process alive, and an error while they load is one
+   * of the process, until somebody takes them.
+   */
   prepare(count: number): void {
-    for (let index = 0; index < count; index++) this.#ready.set(index, newThread(this.#entry, index));
+    for (const [index, thread] of this.#ready)
+      if (index >= count) {
+        this.#ready.delete(index);
+        void thread.terminate();
+      }
+    for (let index = 0; index < count; index++) {
+      if (this.#ready.has(index)) continue;
+      const thread = newThread(this.#entry, index);
+      thread.unref();
+      this.#ready.set(index, thread);
+    }
   }
 
   /** A thread that waits for its WorkerStart, which must be its first message. */
   take(index: number): Worker {
     const ready = this.#ready.get(index);
     this.#ready.delete(index);
+    ready?.ref();
     return ready ?? newThread(this.#entry, index);
   }
 }
