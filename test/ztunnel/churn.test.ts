@@ -157,10 +157,9 @@ async function churns(t: Test, backend: string): Promise<void> {
     );
     t.ok(descriptors <= half.descriptors + 2, `${descriptors} descriptors, ${half.descriptors} in the middle`);
     t.ok(heap < half.heap * 1.05 + 500_000, `${MB(heap)} of heap, ${MB(half.heap)} in the middle`);
-    t.ok(
-      anonymous < half.anonymous * 1.1 + 4_000_000,
-      `${MB(anonymous)} of anonymous memory, ${MB(half.anonymous)} in the middle`,
-    );
+    // What is free is given back now and then: the most that it had by the middle counts.
+    const before = Math.max(early.anonymous, half.anonymous);
+    t.ok(anonymous < before * 1.1 + 4_000_000, `${MB(anonymous)} of anonymous memory, ${MB(before)} by the middle`);
   }
 }
 
