@@ -21,7 +21,6 @@ import type { Family, Metrics } from '../telemetry/metrics.ts';
 import type { XdsNode } from './node.ts';
 import type { Rejection, ResourceType } from './resource-type.ts';
 import { readDeltaResponse } from './response-reader.ts';
-import type { Received } from './response-reader.ts';
 import { TypeState } from './subscription.ts';
 import type { Subscription, SubscriptionMode } from './subscription.ts';
 
@@ -62,7 +61,7 @@ export class DeltaClient implements Disposable {
   #clock: Clock;
   #node: Node;
   #types = new Map<string, TypeState>();
-  #stream: ClientDuplexStream<DeltaDiscoveryRequest, Received> | undefined;
+  #stream: ClientDuplexStream<DeltaDiscoveryRequest, Buffer> | undefined;
   #closing = new AbortController();
   #flushing = false;
   #terminations: Family<'reason'>;
@@ -143,12 +142,7 @@ export class DeltaClient implements Disposable {
       client = await dial(endpoint, { 'grpc.max_receive_message_length': MAX_MESSAGE, 'grpc-node.flow_control_window': WINDOW });
       const metadata = await callMetadata(endpoint);
       if (this.#closing.signal.aborted) return { why: 'Complete', healthy: false };
-      const stream = client.makeBidiStreamRequest<DeltaDiscoveryRequest, Received>(
-        METHOD,
-        encode,
-        (bytes) => ({ bytes }),
-        metadata,
-      );
+      const stream = client.makeBidiStreamRequest<DeltaDiscoveryRequest, Buffer>(METHOD, encode, (bytes) => bytes, metadata);
       return await this.#serve(stream);
     } catch (error) {
       return { why: 'ConnectionError', error: MeshError.from(error), healthy: false };
@@ -159,27 +153,18 @@ export class DeltaClient implements Disposable {
   }
 
   /** One stream from its initial requests to its end. */
-  #serve(stream: ClientDuplexStream<DeltaDiscoveryRequest, Received>): Promise<StreamEnd> {
+  #serve(stream: ClientDuplexStream<DeltaDiscoveryRequest, Buffer>): Promise<StreamEnd> {
     return new Promise((resolve) => {
       let healthy = false;
-      const take = (received: Received): void => {
+      stream.on('data', (bytes: Buffer) => {
         try {
-          this.#respond(stream, received);
+          this.#respond(stream, bytes);
           if (!healthy) this.#log.info('xDS stream is up', { address: this.#options.endpoint.address });
           healthy = true;
         } catch (error) {
           resolve({ why: 'Error', error: MeshError.from(error), healthy: false });
           stream.cancel();
         }
-      };
-      stream.on('data', (received: Received) => {
-        if (received.bytes.length <= LARGE) return take(received);
-        // Its callers hold the bytes until they return, and what a large one takes is wanted for what it says.
-        stream.pause();
-        setImmediate(() => {
-          take(received);
-          stream.resume();
-        });
       });
       stream.on('error', (error: ServiceError) => {
         resolve({ why: terminationOf(error, healthy), error: MeshError.from(error, 'connect_failed'), healthy });
@@ -192,18 +177,17 @@ export class DeltaClient implements Disposable {
   }
 
   /** Decode, apply, answer. Throws when the response itself cannot be read: the stream is then of no use. */
-  #respond(stream: ClientDuplexStream<DeltaDiscoveryRequest, Received>, received: Received): void {
-    const size = received.bytes.length;
+  #respond(stream: ClientDuplexStream<DeltaDiscoveryRequest, Buffer>, bytes: Buffer): void {
     // What a large response came in, piece by piece, is as much again, and garbage by now.
-    if (size > LARGE) collectGarbage();
-    const { typeUrl, nonce, resources, removedResources } = readDeltaResponse(received);
+    if (bytes.length > LARGE) collectGarbage();
+    const { typeUrl, nonce, resources, removedResources } = readDeltaResponse(bytes);
     const state = this.#types.get(typeUrl);
     if (!state) {
       this.#log.warn('xDS response of a type that was not asked for', { type: typeUrl });
       return void stream.write(answer(typeUrl, nonce, `${typeUrl} was not subscribed to`));
     }
     this.#messages.add(1, typeUrl);
-    this.#bytes.add(size, typeUrl);
+    this.#bytes.add(bytes.length, typeUrl);
     const { accepted, rejections } = state.accept(resources, removedResources);
     this.#log.debug('xDS response', { type: typeUrl, resources: accepted, removed: removedResources.length });
     for (const { name, reason } of rejections.slice(0, MAX_LOGGED))

@@ -16,18 +16,11 @@ export interface DeltaResponse {
 /** Fields of envoy.service.discovery.v3.DeltaDiscoveryResponse. */
 const FIELD = { resources: 2, typeUrl: 4, nonce: 5, removedResources: 6 } as const;
 
-/** A message as it came. */
-export interface Received {
-  bytes: Uint8Array;
-}
-
-const NOTHING = new Uint8Array();
-
-/** Throws when the bytes are no message. They are let go of once the resources have been gone through. */
-export function readDeltaResponse(received: Received): DeltaResponse {
+/** Throws when the bytes are no message. */
+export function readDeltaResponse(bytes: Uint8Array): DeltaResponse {
   const removedResources: string[] = [];
   let [typeUrl, nonce] = ['', ''];
-  const reader = new BinaryReader(received.bytes);
+  const reader = new BinaryReader(bytes);
   while (reader.pos < reader.len) {
     const [field, wireType] = reader.tag();
     if (field === FIELD.typeUrl) typeUrl = reader.string();
@@ -35,15 +28,14 @@ export function readDeltaResponse(received: Received): DeltaResponse {
     else if (field === FIELD.removedResources) removedResources.push(reader.string());
     else reader.skip(wireType, field);
   }
-  return { typeUrl, nonce, removedResources, resources: resourcesOf(received) };
+  return { typeUrl, nonce, removedResources, resources: resourcesOf(bytes) };
 }
 
-function* resourcesOf(received: Received): Generator<Resource> {
-  const reader = new BinaryReader(received.bytes);
+function* resourcesOf(bytes: Uint8Array): Generator<Resource> {
+  const reader = new BinaryReader(bytes);
   while (reader.pos < reader.len) {
     const [field, wireType] = reader.tag();
     if (field === FIELD.resources) yield fromBinary(ResourceSchema, reader.bytes(), { readUnknownFields: false });
     else reader.skip(wireType, field);
   }
-  received.bytes = NOTHING;
 }
