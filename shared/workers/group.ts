@@ -109,8 +109,9 @@ export class WorkerGroup<In extends Kind, Out extends Kind, Answers> {
   /** Ends all for good. */
   async stop(): Promise<void> {
     this.#follow.dispose();
-    for (const watch of this.#watches.values()) watch[Symbol.dispose]();
     await Promise.all(this.slots.map((slot) => slot.stop()));
+    // Also of one that began to serve meanwhile.
+    for (const watch of this.#watches.values()) watch[Symbol.dispose]();
   }
 
   #slot(index: number): WorkerGroup<In, Out, Answers>['slots'][number] {

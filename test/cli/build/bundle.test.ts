@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { test } from 'tap';
 import { bundlePrograms, isBundled } from '../../../cli/build/bundle.ts';
@@ -40,6 +40,16 @@ test('a bundle runs as its source does, and is made again only when that changed
   await bundlePrograms(folder, ENTRIES);
   t.equal(runs(folder, 'one/main.js'), 'hello world');
   t.equal(statSync(join(folder, 'dist/two/main.js')).mtimeMs, long.getTime(), 'what did not change is not written');
+
+  rmSync(join(folder, 'dist/two/main.js'));
+  t.equal(await isBundled(folder), false, 'so is what was taken away of it');
+  const [old, recent] = ['old', 'recent'].map((name) => join(folder, 'dist/chunks', `${name}.js`));
+  for (const path of [old, recent]) writeFileSync(path ?? '', '');
+  utimesSync(old ?? '', long, long);
+  await bundlePrograms(folder, ENTRIES);
+  t.equal(runs(folder, 'two/main.js'), 'hello two');
+  t.notOk(existsSync(old ?? ''), 'chunks of long ago go');
+  t.ok(existsSync(recent ?? ''), 'a program may be starting from those of today');
 
   rmSync(join(folder, 'shared/greeting.ts'));
   t.equal(await isBundled(folder), false, 'an input that is gone counts as changed');
