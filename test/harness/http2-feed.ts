@@ -3,43 +3,27 @@ import { systemClock } from '#shared/clock.ts';
 import { PREFACE } from '#shared/http2/frames.ts';
 import { Http2Session } from '#shared/http2/session.ts';
 import type { Http2Stream } from '#shared/http2/stream.ts';
-import type { ByteStream, CloseReason, StreamHandler } from '#shared/reactor/api.ts';
+import type { CloseReason } from '#shared/reactor/api.ts';
+import { HandStream } from './hand-stream.ts';
 import { REQUEST } from './raw-http2.ts';
 
-/** A transport that hands over what the test feeds, swallows what is written, and is full now and then until drain(): nothing may come then. */
-class Feed implements ByteStream {
-  buffered = 0;
-  paused = false;
-  handler!: StreamHandler;
+/** It swallows what is written, and is full now and then until drain(): nothing may come then. */
+class Feed extends HandStream {
   readonly #below: (limit: number) => number;
 
   constructor(below: (limit: number) => number) {
+    super(1);
     this.#below = below;
   }
 
-  start(handler: StreamHandler): void {
-    this.handler = handler;
-  }
-  write(chunk: Uint8Array): boolean {
+  override write(chunk: Uint8Array): boolean {
     if (this.buffered > 0) throw new Error(`${chunk.length} octets for a full transport`);
     // Behind the preface the first frames follow in any case.
-    if (chunk === PREFACE || this.#below(3) > 0) return true;
-    this.buffered = chunk.length;
-    return false;
+    return chunk === PREFACE || this.#below(3) > 0 || super.write(chunk);
   }
-  /** The peer has read it all. */
+
   drain(): void {
-    if (this.buffered === 0) return;
-    this.buffered = 0;
-    this.handler.onDrain();
-  }
-  end(): void {}
-  reset(): void {}
-  pause(): void {
-    this.paused = true;
-  }
-  resume(): void {
-    this.paused = false;
+    if (this.buffered > 0) this.read();
   }
 }
 

@@ -13,6 +13,9 @@ const POST: HeaderList = [
   [':authority', 'a'],
 ];
 
+/** A stream's user who wants to hear of nothing. */
+const IGNORE = { onData: () => {}, onEnd: () => {}, onDrain: () => {}, onClose: () => {} };
+
 test('a window grows while its reader keeps up, and is never overrun', (t) => {
   const window = new ReceiveWindow(100, 400);
   t.equal(window.receive(100), true);
@@ -130,7 +133,7 @@ test('stalled streams hold a bounded amount and never stall the others', async (
     if (stream.headers.some(([name]) => name === 'x-stall')) {
       stalled.push(stream);
       stream.respond(200);
-      stream.start({ onData: () => {}, onEnd: () => {}, onDrain: () => {}, onClose: () => {} });
+      stream.start(IGNORE);
       stream.pause();
     } else echoStream(stream);
   });
@@ -180,15 +183,13 @@ test('readers that prove themselves and then stop make a connection hold what it
       let got = 0;
       stream.respond(200);
       stream.start({
+        ...IGNORE,
         onData: (chunk) => {
           got += chunk.length;
           if (got < 3_000_000) return;
           stopped.push(stream);
           stream.pause();
         },
-        onEnd: () => {},
-        onDrain: () => {},
-        onClose: () => {},
       });
     },
     { settings },
@@ -196,7 +197,7 @@ test('readers that prove themselves and then stop make a connection hold what it
   const client = await ourClient(server.port);
   const streams = Array.from({ length: 40 }, () => client.request(POST));
   for (const stream of streams) {
-    stream.start({ onData: () => {}, onEnd: () => {}, onDrain: () => {}, onClose: () => {} });
+    stream.start(IGNORE);
     stream.write(Buffer.alloc(6_000_000, 'x'));
   }
   while (stopped.length < 40) await new Promise((resolve) => setTimeout(resolve, 10));
@@ -215,6 +216,7 @@ test('what is read of a stream after it was closed takes nothing from the window
       const keeps = stream.headers.some(([name]) => name === 'x-keep');
       let got = 0;
       stream.start({
+        ...IGNORE,
         onData: (chunk) => {
           got += chunk.length;
           // In the middle of a chunk that is larger than half of its window.
@@ -223,9 +225,6 @@ test('what is read of a stream after it was closed takes nothing from the window
           last.push(stream);
           stream.pause();
         },
-        onEnd: () => {},
-        onDrain: () => {},
-        onClose: () => {},
       });
     },
     { settings },
@@ -234,7 +233,7 @@ test('what is read of a stream after it was closed takes nothing from the window
   const open = (headers: HeaderList): Promise<unknown> =>
     new Promise((resolve) => {
       const stream = client.request(headers);
-      stream.start({ onData: () => {}, onEnd: () => {}, onDrain: () => {}, onClose: resolve });
+      stream.start({ ...IGNORE, onClose: resolve });
       stream.write(Buffer.alloc(4_000_000, 'x'));
     });
   for (let i = 0; i < 200; i++) await open(POST);

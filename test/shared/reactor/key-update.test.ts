@@ -1,11 +1,12 @@
 // TLS peers that change their keys, and ask for new ones of ours (RFC 8446, section 4.6.3).
 import { setImmediate as turn } from 'node:timers/promises';
 import t from 'tap';
-import type { ByteStream, StreamHandler, TlsConn, TlsOptions } from '#shared/reactor/api.ts';
+import type { TlsConn, TlsOptions } from '#shared/reactor/api.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import { SslContexts } from '#shared/tls/openssl-context.ts';
 import type { SslSession } from '#shared/tls/openssl-session.ts';
 import { KEY_UPDATE, openssl } from '#shared/tls/openssl.ts';
+import { HandStream } from '../../harness/hand-stream.ts';
 import { tlsOptions } from './suite/pairs.ts';
 import { createGuard, Recorder } from './suite/recorder.ts';
 
@@ -18,47 +19,18 @@ const HERE = { ip: '127.0.0.1', port: 1 };
 const reactor = createReactor({ backend: 'native' });
 t.teardown(() => reactor.close());
 
-/** A transport that takes what is written and sends it when the test says so. */
-class Wire implements ByteStream {
-  handler!: StreamHandler;
-  buffered = 0;
-  paused = false;
-  #written: Buffer[] = [];
-
-  start(handler: StreamHandler): void {
-    this.handler = handler;
-  }
-  write(chunk: Uint8Array): boolean {
-    this.#written.push(Buffer.from(chunk));
-    this.buffered += chunk.length;
-    return this.buffered < 65_536;
-  }
-  /** The peer reads it all. */
-  drain(): Buffer {
-    const all = Buffer.concat(this.#written.splice(0));
-    this.buffered = 0;
-    this.handler.onDrain();
-    return all;
-  }
-  end(): void {}
-  reset(): void {}
-  pause(): void {
-    this.paused = true;
-  }
-  resume(): void {
-    this.paused = false;
-  }
-}
+/** Octets of answers that wait for the peer from which on the transport asks for a pause. */
+const HIGH_WATER = 65_536;
 
 /** A server of ours, and a client that is nothing but a session. */
-async function shaken(): Promise<{ wire: Wire; client: SslSession; server: TlsConn; options: TlsOptions }> {
+async function shaken(): Promise<{ wire: HandStream; client: SslSession; server: TlsConn; options: TlsOptions }> {
   const { client: options, server } = tlsOptions();
-  const wire = new Wire();
+  const wire = new HandStream(HIGH_WATER);
   const client = new SslContexts({}).get(options.certificate, options.alpn).client();
   const accepted = reactor.tlsServerOver(wire, HERE, HERE, server);
   client.handshake();
   wire.handler.onData(Buffer.from(client.take()));
-  client.feed(wire.drain());
+  client.feed(wire.read());
   t.ok(client.handshake());
   const last = Buffer.from(client.take());
   client.keep();
@@ -92,7 +64,7 @@ t.test('a peer that asks for new keys gets them', async (t) => {
   t.equal(wire.buffered, ANSWER, 'the first is answered when the second comes');
   reader.call((stream) => stream.write(Buffer.from('and so is this')));
   t.equal(wire.buffered, 2 * ANSWER + 'and so is this'.length + OVERHEAD, 'the second before the next data');
-  client.feed(wire.drain());
+  client.feed(wire.read());
   const space = Buffer.alloc(100);
   const count = client.read(space);
   t.equal(space.subarray(0, count).toString(), 'and so is this');
@@ -121,7 +93,7 @@ t.test('a flood of KeyUpdates is not read on while the answers to it are not rea
   await turn();
   t.strictSame(texts, []);
   t.ok(wire.paused);
-  client.feed(wire.drain());
+  client.feed(wire.read());
   await turn();
   t.notOk(wire.paused, 'read again');
   t.strictSame(texts, ['late']);

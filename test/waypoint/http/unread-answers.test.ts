@@ -3,49 +3,18 @@ import { test } from 'tap';
 import { systemClock } from '#shared/clock.ts';
 import { MessageWriter } from '#shared/http1/serializer.ts';
 import { BufferPool } from '#shared/http2/output.ts';
-import type { ByteStream, StreamHandler } from '#shared/reactor/api.ts';
 import { Expiry } from '../../../waypoint/expiry.ts';
 import { H1Server } from '../../../waypoint/http/h1-server.ts';
 import { Headers } from '../../../waypoint/http/request.ts';
+import { HandStream } from '../../harness/hand-stream.ts';
 
 /** To a client that reads only when read() is called: write() asks for a pause from the first octet on. */
-class UnreadStream implements ByteStream {
-  buffered = 0;
-  paused = false;
-  #handler: StreamHandler | undefined;
-
-  start(handler: StreamHandler): void {
-    this.#handler = handler;
-  }
-
-  receive(text: string): void {
-    this.#handler?.onData(Buffer.from(text, 'latin1'));
-  }
-
-  read(): void {
-    this.buffered = 0;
-    this.#handler?.onDrain();
-  }
-
-  write(chunk: Uint8Array): boolean {
-    this.buffered += chunk.length;
-    return false;
-  }
-
-  end(): void {}
-  reset(): void {}
-  pause(): void {
-    this.paused = true;
-  }
-  resume(): void {
-    this.paused = false;
-  }
-}
+const unread = (): HandStream => new HandStream(1);
 
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 test('a client that pipelines requests and reads no answer is answered only as it reads', async (t) => {
-  const stream = new UnreadStream();
+  const stream = unread();
   let answered = 0;
   const deps = {
     expiry: new Expiry(systemClock),
@@ -63,7 +32,7 @@ test('a client that pipelines requests and reads no answer is answered only as i
   );
   const request = 'GET / HTTP/1.1\r\nhost: a\r\n\r\n';
   for (let turn = 0; turn < 200; turn += 1) {
-    if (!stream.paused) stream.receive(request.repeat(100));
+    if (!stream.paused) stream.handler.onData(Buffer.from(request.repeat(100)));
     await nextTurn();
   }
   t.ok(answered <= 2, `${answered} answers wait`);
@@ -78,7 +47,7 @@ test('a client that pipelines requests and reads no answer is answered only as i
 });
 
 test('small pieces hold their writer back as large ones do', async (t) => {
-  const stream = new UnreadStream();
+  const stream = unread();
   const tasks: (() => void)[] = [];
   const writer = new MessageWriter(stream, { defer: (task) => void tasks.push(task), buffers: new BufferPool(4096, 4) });
   writer.response(200, [['transfer-encoding', 'chunked']], { kind: 'chunked' });
