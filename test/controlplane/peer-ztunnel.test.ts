@@ -5,13 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
-import { applyPodRules } from '../../cni/rules/apply.ts';
-import { DEFAULT_POD_RULES } from '../../cni/rules/pod.ts';
 import { aWorkload } from '../fixtures/mesh.ts';
-import { Endpoint } from '../harness/endpoint.ts';
 import { MeshLab, eventually } from '../harness/mesh-lab.ts';
-import { sharedFields, startPeerZtunnel } from '../harness/peer-ztunnel.ts';
-import type { TestPod } from '../harness/pod-net.ts';
+import { capturedByPeer, startPeerZtunnel, talk, tunnelsBothWays } from '../harness/peer-ztunnel.ts';
 import type { RunningApp } from './running-app.ts';
 import { podYaml, runningApp } from './running-app.ts';
 
@@ -57,16 +53,6 @@ async function underPlane(plane: RunningApp, nodeName: string): Promise<Record<s
   };
 }
 
-/** Five bytes there and back, then an end; how many came back. */
-async function talk(from: TestPod, ip: string, port: number): Promise<number> {
-  const end = await Endpoint.open(from, { ip, port });
-  end.socket.write('hello');
-  await end.gets(5);
-  end.socket.end();
-  await end.until('closed');
-  return end.bytes;
-}
-
 t.test(
   'it follows this control plane',
   { skip: PEER === undefined && 'PEER_ZTUNNEL names no binary', timeout: 60_000 },
@@ -74,23 +60,23 @@ t.test(
     const { plane, near, far, here, there } = await setUp(t);
     for (const pod of [here, there]) for (const port of [8080, 9000]) await pod.serve((socket) => void socket.pipe(socket), port);
 
-    t.equal(await talk(here, '10.96.0.2', 80), 5);
-    const [out, into] = [await near.line({ direction: 'outbound' }), await far.line('inbound')];
-    t.match(out, { 'src.identity': ours.identity, 'dst.identity': theirs.identity, 'dst.hbone_addr': '10.1.0.3:8080' });
-    t.same(sharedFields(out), sharedFields(into), 'ours to theirs: one story');
-    t.equal(await talk(there, '10.96.0.1', 80), 5);
-    const [away, home] = [await far.line('outbound'), await near.line({ direction: 'inbound' })];
-    t.match(home, { 'src.identity': theirs.identity, 'dst.identity': ours.identity, 'dst.hbone_addr': '10.1.0.1:8080' });
-    t.same(sharedFields(away), sharedFields(home), 'theirs to ours: one story');
+    const { out, home } = await tunnelsBothWays(t, {
+      near,
+      far,
+      ours: { pod: here, identity: ours.identity, at: { ip: '10.96.0.1', port: 80 } },
+      theirs: { pod: there, identity: theirs.identity, at: { ip: '10.96.0.2', port: 80 } },
+    });
+    t.equal(out['dst.hbone_addr'], '10.1.0.3:8080');
+    t.equal(home['dst.hbone_addr'], '10.1.0.1:8080');
 
-    t.equal(await talk(here, '10.1.0.3', 9000), 5);
+    t.equal(await talk(here, { ip: '10.1.0.3', port: 9000 }), 5);
     await plane.put('policy.yaml', NO_9000);
-    await eventually('the policy', async () => ((await talk(here, '10.1.0.3', 9000)) === 0 ? true : undefined));
+    await eventually('the policy', async () => ((await talk(here, { ip: '10.1.0.3', port: 9000 })) === 0 ? true : undefined));
     // The first one may have been open when it came, and was cut.
-    t.equal(await talk(here, '10.1.0.3', 9000), 0);
+    t.equal(await talk(here, { ip: '10.1.0.3', port: 9000 }), 0);
     t.ok(await far.line('inbound', /explicitly denied by: default\/no-9000/u));
     await plane.put('policy.yaml', undefined);
-    await eventually('its removal', async () => ((await talk(here, '10.1.0.3', 9000)) === 5 ? true : undefined));
+    await eventually('its removal', async () => ((await talk(here, { ip: '10.1.0.3', port: 9000 })) === 5 ? true : undefined));
   },
 );
 
@@ -105,9 +91,6 @@ async function setUp(t: Test) {
   const near = await lab.node('node-1', await underPlane(plane, 'node-1'), 'ca');
   const far = await startPeerZtunnel(t, PEER ?? '', dir, await underPlane(plane, 'node-2'));
   const here = await lab.captured(ours);
-  const there = lab.pod(theirs);
-  const { name, namespace, serviceAccount } = theirs;
-  t.equal(await far.agent.add({ uid: 'zds-theirs', name, namespace, serviceAccount, netns: there.netns.fd }), '');
-  await applyPodRules(there.netns.fd, { ...DEFAULT_POD_RULES, dnsCapture: false });
+  const there = await capturedByPeer(lab, far, theirs);
   return { plane, near, far, here, there };
 }

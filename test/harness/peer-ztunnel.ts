@@ -7,8 +7,15 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
-import type { AccessLine } from './mesh-lab.ts';
+import type { HostPort } from '#shared/address.ts';
+import type { SpiffeId } from '#shared/ids.ts';
+import { applyPodRules } from '../../cni/rules/apply.ts';
+import { DEFAULT_POD_RULES } from '../../cni/rules/pod.ts';
+import type { Workload } from '../../ztunnel/state/model.ts';
+import { Endpoint } from './endpoint.ts';
+import type { AccessLine, LabNode, MeshLab } from './mesh-lab.ts';
 import { eventually } from './mesh-lab.ts';
+import type { TestPod } from './pod-net.ts';
 import { ZdsAgent } from './zds-agent.ts';
 
 export interface PeerZtunnel {
@@ -71,8 +78,51 @@ async function takeTurn(): Promise<Server> {
   }
 }
 
+/** A pod on the wire, served by the peer, and redirected. */
+export async function capturedByPeer(lab: MeshLab, peer: PeerZtunnel, workload: Workload): Promise<TestPod> {
+  const pod = lab.pod(workload);
+  const { name, namespace, serviceAccount } = workload;
+  const error = await peer.agent.add({ uid: `zds-${name}`, name, namespace, serviceAccount, netns: pod.netns.fd });
+  if (error !== '') throw new Error(`the peer does not serve ${name}: ${error}`);
+  await applyPodRules(pod.netns.fd, { ...DEFAULT_POD_RULES, dnsCapture: false });
+  return pod;
+}
+
+/** Five bytes there and back, then an end; how many came back. */
+export async function talk(from: TestPod, to: HostPort): Promise<number> {
+  const end = await Endpoint.open(from, to);
+  end.socket.write('hello');
+  await end.gets(5);
+  end.socket.end();
+  await end.until('closed');
+  return end.bytes;
+}
+
+/** A pod and where it is called. */
+export interface TunnelEnd {
+  readonly pod: TestPod;
+  readonly identity: SpiffeId;
+  readonly at: HostPort;
+}
+
+/** A tunnel from `ours`, a pod of our ztunnel, to `theirs`, one of the peer's, and one back; of each both ztunnels tell the same. Our lines. */
+export async function tunnelsBothWays(
+  t: Test,
+  { near, far, ours, theirs }: { near: LabNode; far: PeerZtunnel; ours: TunnelEnd; theirs: TunnelEnd },
+): Promise<{ out: AccessLine; home: AccessLine }> {
+  t.equal(await talk(ours.pod, theirs.at), 5);
+  const [out, into] = [await near.line({ direction: 'outbound' }), await far.line('inbound')];
+  t.match(out, { 'src.identity': ours.identity, 'dst.identity': theirs.identity });
+  t.same(sharedFields(out), sharedFields(into), 'ours to theirs: one story');
+  t.equal(await talk(theirs.pod, ours.at), 5);
+  const [away, home] = [await far.line('outbound'), await near.line({ direction: 'inbound' })];
+  t.match(home, { 'src.identity': theirs.identity, 'dst.identity': ours.identity });
+  t.same(sharedFields(away), sharedFields(home), 'theirs to ours: one story');
+  return { out, home };
+}
+
 /** What both ends of one tunnel say the same of. */
-export function sharedFields(line: AccessLine): Record<string, unknown> {
+function sharedFields(line: AccessLine): Record<string, unknown> {
   const fields = ['workload', 'namespace', 'identity', 'cluster'];
   const names = ['src', 'dst'].flatMap((side) => fields.map((field) => `${side}.${field}`));
   return Object.fromEntries(

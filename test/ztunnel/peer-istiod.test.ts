@@ -9,15 +9,13 @@ import t from 'tap';
 import type { GrpcEndpoint } from '#shared/grpc/dial.ts';
 import { CaClient } from '#shared/identity/ca-client.ts';
 import { spiffeId } from '#shared/ids.ts';
-import { applyPodRules } from '../../cni/rules/apply.ts';
-import { DEFAULT_POD_RULES } from '../../cni/rules/pod.ts';
 import { aWorkload } from '../fixtures/mesh.ts';
 import { askUdp, DNS_PROXY } from '../harness/dns.ts';
 import { Endpoint } from '../harness/endpoint.ts';
 import type { LabNode } from '../harness/mesh-lab.ts';
 import { eventually, MeshLab } from '../harness/mesh-lab.ts';
 import { ClusterPolicies, FAR_NODE, ISTIOD, IstiodLine, needs, NODE, podsOf, ztunnelEnv } from '../harness/peer-istiod.ts';
-import { sharedFields, startPeerZtunnel } from '../harness/peer-ztunnel.ts';
+import { capturedByPeer, startPeerZtunnel, talk, tunnelsBothWays } from '../harness/peer-ztunnel.ts';
 import type { TestPod } from '../harness/pod-net.ts';
 import { createTestCa } from '../harness/test-ca.ts';
 
@@ -36,12 +34,7 @@ interface DumpedCertificate {
 
 /** Five bytes there and back; whether they came. */
 async function talks(from: TestPod, ip: string, port: number): Promise<boolean> {
-  const end = await Endpoint.open(from, { ip, port });
-  end.socket.write('hello');
-  const came = await end.gets(5);
-  end.socket.end();
-  await end.until('closed');
-  return came;
+  return (await talk(from, { ip, port })) === 5;
 }
 
 const rejections = ({ log }: LabNode): unknown[] => log.filter(({ message }) => message === 'resource rejected');
@@ -147,20 +140,16 @@ t.test('beside another ztunnel', { skip: needs.istiod || needs.twoNodes || needs
   const dir = await mkdtemp(join(tmpdir(), 'culvert-peer-'));
   t.teardown(() => rm(dir, { recursive: true, force: true }));
   const far = await startPeerZtunnel(t, process.env['PEER_ZTUNNEL'] ?? '', dir, { NODE_NAME: FAR_NODE, ...ztunnelEnv(FAR_NODE) });
-  const [from, to] = [await lab.captured(client), lab.pod(server)];
-  const { name, namespace, serviceAccount } = server;
-  t.equal(await far.agent.add({ uid: 'zds-server', name, namespace, serviceAccount, netns: to.netns.fd }), '');
-  await applyPodRules(to.netns.fd, { ...DEFAULT_POD_RULES, dnsCapture: false });
+  const [from, to] = [await lab.captured(client), await capturedByPeer(lab, far, server)];
   for (const pod of [from, to]) await pod.serve((socket) => void socket.pipe(socket), PORT);
 
-  t.ok(await talks(from, to.ip, PORT));
-  const [out, into] = [await near.line({ direction: 'outbound' }), await far.line('inbound')];
-  t.match(out, { 'src.identity': client.identity, 'dst.identity': server.identity, 'dst.addr': /:15008$/u });
-  t.same(sharedFields(out), sharedFields(into), 'ours to theirs: one story');
-  t.ok(await talks(to, from.ip, PORT));
-  const [away, home] = [await far.line('outbound'), await near.line({ direction: 'inbound' })];
-  t.match(home, { 'src.identity': server.identity, 'dst.identity': client.identity, 'dst.addr': /:15008$/u });
-  t.same(sharedFields(away), sharedFields(home), 'theirs to ours: one story');
+  const { out, home } = await tunnelsBothWays(t, {
+    near,
+    far,
+    ours: { pod: from, identity: client.identity, at: { ip: from.ip, port: PORT } },
+    theirs: { pod: to, identity: server.identity, at: { ip: to.ip, port: PORT } },
+  });
+  for (const line of [out, home]) t.match(line, { 'dst.addr': /:15008$/u });
 });
 
 t.test('on demand', { skip: needs.istiod || needs.twoNodes, timeout: 90_000 }, async (t) => {

@@ -7,14 +7,12 @@ import { join } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
-import { applyPodRules } from '../../cni/rules/apply.ts';
-import { DEFAULT_POD_RULES } from '../../cni/rules/pod.ts';
 import { aWorkload } from '../fixtures/mesh.ts';
 import { TestControlPlane } from '../harness/control-plane.ts';
 import { Endpoint } from '../harness/endpoint.ts';
 import { MeshLab } from '../harness/mesh-lab.ts';
 import { random } from '../harness/mutate.ts';
-import { sharedFields, startPeerZtunnel } from '../harness/peer-ztunnel.ts';
+import { capturedByPeer, startPeerZtunnel, talk, tunnelsBothWays } from '../harness/peer-ztunnel.ts';
 import type { TestPod } from '../harness/pod-net.ts';
 import type { TestCa } from '../harness/test-ca.ts';
 import type { Lane } from '../harness/transfer.ts';
@@ -58,21 +56,8 @@ async function setUp(t: Test, certificates?: (ca: TestCa) => CertificateSource) 
   const near = await lab.node('node-1', { LOCAL_XDS_PATH: join(dir, 'state.yaml') }, certificates?.(lab.ca));
   const far = await startPeer(t, PEER ?? '', lab, dir);
   const here = await lab.captured(ours);
-  const there = lab.pod(theirs);
-  const { name, namespace, serviceAccount } = theirs;
-  t.equal(await far.agent.add({ uid: 'zds-theirs', name, namespace, serviceAccount, netns: there.netns.fd }), '');
-  await applyPodRules(there.netns.fd, { ...DEFAULT_POD_RULES, dnsCapture: false });
+  const there = await capturedByPeer(lab, far, theirs);
   return { near, far, here, there };
-}
-
-/** Five bytes there and back, then an end; how many came back. */
-async function talk(from: TestPod, ip: string, port: number): Promise<number> {
-  const end = await Endpoint.open(from, { ip, port });
-  end.socket.write('hello');
-  await end.gets(5);
-  end.socket.end();
-  await end.until('closed');
-  return end.bytes;
 }
 
 const skip = PEER === undefined && 'PEER_ZTUNNEL is not set';
@@ -82,20 +67,19 @@ t.test('tunnels both ways', { skip, timeout: 60_000 }, async (t) => {
   const { near, far, here, there } = await setUp(t);
   for (const pod of [here, there]) for (const port of [8080, 9000]) await pod.serve((socket) => void socket.pipe(socket), port);
 
-  t.equal(await talk(here, '10.96.0.2', 80), 5);
-  const [out, into] = [await near.line({ direction: 'outbound' }), await far.line('inbound')];
-  t.match(out, { 'src.identity': ours.identity, 'dst.identity': theirs.identity, 'dst.hbone_addr': '10.1.0.3:8080' });
-  t.same(sharedFields(out), sharedFields(into), 'ours to theirs: one story');
+  const { out, home } = await tunnelsBothWays(t, {
+    near,
+    far,
+    ours: { pod: here, identity: ours.identity, at: { ip: '10.96.0.1', port: 80 } },
+    theirs: { pod: there, identity: theirs.identity, at: { ip: '10.96.0.2', port: 80 } },
+  });
+  t.equal(out['dst.hbone_addr'], '10.1.0.3:8080');
+  t.equal(home['dst.hbone_addr'], '10.1.0.1:8080');
 
-  t.equal(await talk(there, '10.96.0.1', 80), 5);
-  const [away, home] = [await far.line('outbound'), await near.line({ direction: 'inbound' })];
-  t.match(home, { 'src.identity': theirs.identity, 'dst.identity': ours.identity, 'dst.hbone_addr': '10.1.0.1:8080' });
-  t.same(sharedFields(away), sharedFields(home), 'theirs to ours: one story');
-
-  t.equal(await talk(here, '10.1.0.3', 9000), 0);
+  t.equal(await talk(here, { ip: '10.1.0.3', port: 9000 }), 0);
   t.match(await near.line({ direction: 'outbound' }), { error: /http status: 401 Unauthorized/u });
   t.match(await far.line('inbound'), { error: DENIED });
-  t.equal(await talk(there, '10.1.0.1', 9000), 0);
+  t.equal(await talk(there, { ip: '10.1.0.1', port: 9000 }), 0);
   t.match(await far.line('outbound'), { error: 'http status: 401 Unauthorized' });
   t.match(await near.line({ direction: 'inbound' }), { error: DENIED });
 });
@@ -131,10 +115,10 @@ t.test('a certificate that is not good is refused by either', { skip, timeout: 6
   const expired = { notBefore: new Date(Date.now() - 7_200_000), notAfter: new Date(Date.now() - 3_600_000) };
   const { near, far, here, there } = await setUp(t, (ca) => ({ get: async (identity) => ca.issue(identity, expired) }));
   for (const pod of [here, there]) await pod.serve((socket) => void socket.pipe(socket), 8080);
-  t.equal(await talk(here, '10.1.0.3', 8080), 0);
+  t.equal(await talk(here, { ip: '10.1.0.3', port: 8080 }), 0);
   t.match(await near.line({ direction: 'outbound', level: 'error' }), { error: /alert certificate expired/u });
   t.match(await far.line('inbound'), { error: /tls handshake error: .*[Ee]xpired/u });
-  t.equal(await talk(there, '10.1.0.1', 8080), 0);
+  t.equal(await talk(there, { ip: '10.1.0.1', port: 8080 }), 0);
   t.match(await near.line({ direction: 'inbound' }), { error: /tls handshake error: .*alert certificate expired/u });
   t.match(await far.line('outbound'), { error: /[Ee]xpired/u });
 });
