@@ -3,23 +3,25 @@
 // `proxy.ts JSON` (ProxyOptions) prints `ready` on standard error when the configuration has come.
 import { systemClock } from '#shared/clock.ts';
 import { formatHostPort, type HostPort } from '#shared/address.ts';
-import { ConnectionLimit } from '#shared/lifecycle/connection-limit.ts';
 import { keepGarbageYoung } from '#shared/lifecycle/young-garbage.ts';
 import type { IncomingTunnel } from '#shared/hbone/api.ts';
-import { ConnectionPool } from '#shared/hbone/pool.ts';
 import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
+import { parseSpiffeId } from '#shared/ids.ts';
 import { CancelScope } from '#shared/lifecycle/cancel.ts';
+import { listenTcp } from '#shared/os/socket-factory.ts';
 import type { Conn, Reactor, TlsConn } from '#shared/reactor/api.ts';
 import { type Backend, createReactor } from '#shared/reactor/create.ts';
 import { Logging } from '#shared/telemetry/log.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
-import { writeAll } from '#shared/telemetry/stdout-sink.ts';
+import { writeLines } from '#shared/telemetry/stdout-sink.ts';
 import { DeltaClient } from '#shared/xds/delta-client.ts';
 import { xdsNode } from '#shared/xds/node.ts';
-import { createDataPath, currentChains, type DataPath } from '../../waypoint/data-path.ts';
-import { HboneListener } from '../../waypoint/listener/hbone.ts';
-import { type CurrentChains, serveTunnel } from '../../waypoint/listener/tunnel.ts';
+import type { WaypointConfig } from '../../waypoint/config.ts';
+import { loadConfig } from '../../waypoint/config.ts';
+import { currentChains } from '../../waypoint/data-path.ts';
 import { LogLines } from '../../waypoint/telemetry/log-lines.ts';
+import type { Serving } from '../../waypoint/workers/serving.ts';
+import { createServing } from '../../waypoint/workers/serving.ts';
 import { ConfigStore } from '../../waypoint/xds/config-store.ts';
 import { subscribeConfig } from '../../waypoint/xds/subscriptions.ts';
 
@@ -39,45 +41,29 @@ keepGarbageYoung();
 await startProxy(JSON.parse(process.argv[2] ?? '') as ProxyOptions);
 
 async function startProxy({ backend, xdsPort, certificate, tunnelsAt, plainAt }: ProxyOptions): Promise<void> {
+  const config = configOf({ backend, xdsPort, certificate, tunnelsAt });
   const logging = new Logging({ level: 'warn', sink: { write: (line) => process.stderr.write(line) } });
   const log = logging.scope('waypoint');
   const metrics = new Metrics();
-  const reactor = createReactor({ backend });
-  const certificates = { get: async () => certificate };
   const store = new ConfigStore();
-  const { identity } = certificate;
-  const instanceIp = tunnelsAt.ip;
-  const tunnels = new ConnectionPool({ reactor, certificates, clock: systemClock });
-  const path = createDataPath({
+  const serving = createServing({
+    config,
     store,
-    reactor,
-    tunnels,
-    clock: systemClock,
+    certificates: { get: async () => certificate },
     metrics,
-    log,
-    identity,
-    instanceIp,
-    accessLog: new LogLines(systemClock, (lines) => writeAll(STDOUT, lines)),
+    logging,
+    accessLog: new LogLines(systemClock, (lines) => writeLines(STDOUT, lines)),
+    places: { held: new Int32Array(1), own: 0, short: new Int32Array(1) },
   });
+  await serving.listen(listenTcp({ address: tunnelsAt }));
+  const plain = createReactor({ backend });
+  for (const address of plainAt) await listenPlain(plain, address, serving);
   const chains = currentChains(store);
-  const hbone = new HboneListener({
-    reactor,
-    clock: systemClock,
-    log,
-    certificates,
-    identity,
-    trustDomains: ['cluster.local'],
-    maxStreams: () => 100,
-    limit: new ConnectionLimit({ max: Infinity }, metrics, { held: new Int32Array(1), own: 0, short: new Int32Array(1) }),
-    onTunnel: (tunnel, conn) => void serveTunnel(tunnel, conn, chains, path.tunnels),
-  });
-  await hbone.listen({ address: tunnelsAt });
-  for (const address of plainAt) await listenPlain(reactor, address, chains, path);
   const client = new DeltaClient({
-    endpoint: { address: `http://127.0.0.1:${xdsPort}`, rootCert: '', authToken: undefined, clusterId: 'Kubernetes' },
+    endpoint: { address: config.xdsAddress, rootCert: '', authToken: undefined, clusterId: config.clusterId },
     node: xdsNode({
       kind: 'waypoint',
-      instanceIp,
+      instanceIp: config.instanceIp,
       podName: 'waypoint-0',
       podNamespace: 'bench',
       nodeName: undefined,
@@ -90,6 +76,7 @@ async function startProxy({ backend, xdsPort, certificate, tunnelsAt, plainAt }:
   });
   let ready = false;
   subscribeConfig(client, store, () => {
+    serving.onConfig();
     if (ready || !chains()) return;
     ready = true;
     process.stderr.write('ready\n');
@@ -97,8 +84,23 @@ async function startProxy({ backend, xdsPort, certificate, tunnelsAt, plainAt }:
   client.start();
 }
 
+/** What the environment of such a waypoint would say. */
+function configOf({ backend, xdsPort, certificate, tunnelsAt }: Omit<ProxyOptions, 'plainAt'>): WaypointConfig {
+  const { namespace, serviceAccount, trustDomain } = parseSpiffeId(certificate.identity) ?? {};
+  const env: Record<string, string | undefined> = {
+    CULVERT_BACKEND: backend,
+    XDS_ADDRESS: `http://127.0.0.1:${xdsPort}`,
+    POD_NAME: 'waypoint-0',
+    POD_NAMESPACE: namespace,
+    SERVICE_ACCOUNT: serviceAccount,
+    TRUST_DOMAIN: trustDomain,
+    INSTANCE_IP: tunnelsAt.ip,
+  };
+  return loadConfig((name) => env[name]);
+}
+
 /** Each connection as if it had come through a tunnel to this address, without the cost of one. */
-async function listenPlain(reactor: Reactor, address: HostPort, chains: CurrentChains, path: DataPath): Promise<void> {
+async function listenPlain(reactor: Reactor, address: HostPort, serving: Serving): Promise<void> {
   const peer = { uris: [], serial: '' };
   await reactor.listen({ address }, (conn: Conn) => {
     const tunnel: IncomingTunnel = {
@@ -109,6 +111,6 @@ async function listenPlain(reactor: Reactor, address: HostPort, chains: CurrentC
       refuse: () => conn.reset(),
       cancel: new CancelScope(),
     };
-    void serveTunnel(tunnel, Object.assign(conn, { peer, alpn: '' }) satisfies TlsConn, () => chains(), path.tunnels);
+    serving.serve(tunnel, Object.assign(conn, { peer, alpn: '' }) satisfies TlsConn);
   });
 }

@@ -1,6 +1,7 @@
 // What one thread needs to serve tunnels, whichever thread it is: its own reactor, tunnels to the pods and kept connections.
 import { systemClock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
+import type { IncomingTunnel } from '#shared/hbone/api.ts';
 import { ConnectionPool as TunnelPool } from '#shared/hbone/pool.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
 import { spiffeId } from '#shared/ids.ts';
@@ -8,7 +9,7 @@ import type { Places } from '#shared/lifecycle/connection-limit.ts';
 import { ConnectionLimit } from '#shared/lifecycle/connection-limit.ts';
 import type { DrainOutcome } from '#shared/lifecycle/drain.ts';
 import { Drain } from '#shared/lifecycle/drain.ts';
-import type { Conn, Detachable, DetachedConn, ListeningSocket } from '#shared/reactor/api.ts';
+import type { Conn, Detachable, DetachedConn, ListeningSocket, TlsConn } from '#shared/reactor/api.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import { faultFields } from '#shared/reactor/fault.ts';
 import type { Logging } from '#shared/telemetry/log.ts';
@@ -42,6 +43,8 @@ export interface Serving extends Disposable {
   listen(socket: ListeningSocket): Promise<void>;
   /** Serves what another thread accepted; owns the descriptor. */
   adopt(conn: DetachedConn): void;
+  /** Serves one CONNECT of a peer that has been verified. */
+  serve(tunnel: IncomingTunnel, conn: TlsConn): void;
   /** The store has changed. */
   onConfig(): void;
   /** Tells clients, as their protocols have it, that their HTTP connections end. */
@@ -82,6 +85,13 @@ export function createServing(deps: ServingDeps): Serving {
     instanceIp: config.instanceIp,
   });
   const chains = currentChains(store);
+  const serve = (tunnel: IncomingTunnel, conn: TlsConn): void => {
+    serveTunnel(tunnel, conn, chains, path.tunnels).catch((thrown: unknown) => {
+      const error = MeshError.from(thrown);
+      log.error('a fault of this process closed a tunnel', faultFields(error));
+      tunnel.refuse(error.status);
+    });
+  };
   const hbone = new HboneListener({
     reactor,
     clock: systemClock,
@@ -92,13 +102,7 @@ export function createServing(deps: ServingDeps): Serving {
     maxStreams: () => terminateListener(store)?.maxStreams ?? 100,
     limit,
     handOn: (conn) => handOn(conn, limit, deps.handOn),
-    onTunnel: (tunnel, conn) => {
-      serveTunnel(tunnel, conn, chains, path.tunnels).catch((thrown: unknown) => {
-        const error = MeshError.from(thrown);
-        log.error('a fault of this process closed a tunnel', faultFields(error));
-        tunnel.refuse(error.status);
-      });
-    },
+    onTunnel: serve,
   });
   const { http, tcp } = path.tunnels;
   const drainHttp = (): void => http.forEach((server) => server.drain());
@@ -108,6 +112,7 @@ export function createServing(deps: ServingDeps): Serving {
     adopt(conn) {
       if (reactor.adopt) hbone.adopt(reactor.adopt(conn));
     },
+    serve,
     onConfig: () => tcp.rechecks.forEach((recheck) => recheck()),
     drainHttp,
     async drain(deadline) {
