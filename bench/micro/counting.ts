@@ -67,7 +67,7 @@ function timed(run: () => void, times: number): number {
 
 const [first = '5'] = process.argv.slice(2);
 const row = ROWS[first];
-if (row) console.log(row());
+if (row) process.stdout.write(String(row()));
 else {
   const results = Object.keys(ROWS).map((name): [string, number[]] => [name, []]);
   for (let round = 0; round < Number(first); round++)
@@ -75,5 +75,5 @@ else {
       const { stdout } = spawnSync(process.execPath, [import.meta.filename, name], { encoding: 'utf8' });
       took.push(Number(stdout));
     }
-  for (const [name, took] of results) console.log(`${name}: ${median(took)?.toFixed(1)} ns`);
+  for (const [name, took] of results) process.stdout.write(`${name}: ${median(took)?.toFixed(1)} ns\n`);
 }

@@ -64,7 +64,8 @@ async function serve({ workers, xdsPort, hbonePort, certificate }: Subject): Pro
 }
 
 async function measure(rounds: number, time: number): Promise<void> {
-  for (const workers of [2, 4]) for (const connections of [4, 8, 16]) console.log(await kernelSpread(workers, connections));
+  for (const workers of [2, 4])
+    for (const connections of [4, 8, 16]) process.stdout.write(`${await kernelSpread(workers, connections)}\n`);
   await using cleanup = new AsyncDisposableStack();
   const folder = await mkdtemp(join(tmpdir(), 'culvert-waypoint-workers-'));
   cleanup.defer(() => rm(folder, { recursive: true, force: true }));
@@ -118,8 +119,8 @@ async function measure(rounds: number, time: number): Promise<void> {
     }
   for (const { workers, samples } of subjects) {
     const { rps = NaN, cpu = NaN, p99 = NaN, share = NaN, rss = NaN } = medians(samples);
-    console.log(
-      `${workers.padEnd(4)} ${rps.toFixed(0)} requests/s, ${cpu.toFixed(1)} us CPU each, p99 ${p99.toFixed(1)} ms, busiest of the two busiest threads ${share.toFixed(0)} %, ${rss.toFixed(0)} MB`,
+    process.stdout.write(
+      `${workers.padEnd(4)} ${rps.toFixed(0)} requests/s, ${cpu.toFixed(1)} us CPU each, p99 ${p99.toFixed(1)} ms, busiest of the two busiest threads ${share.toFixed(0)} %, ${rss.toFixed(0)} MB\n`,
     );
   }
 }
