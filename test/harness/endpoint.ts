@@ -3,7 +3,12 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostPort } from '#shared/address.ts';
+import { i32, SOL } from '#shared/os/layout.ts';
+import { libc } from '#shared/os/syscalls.ts';
 import type { TestPod } from './pod-net.ts';
+
+/** A socket option: nine words, of which the first is the memory of what came and was not read (asm-generic/socket.h). */
+const SO_MEMINFO = 55;
 
 /** How long something may take to be seen, ms. */
 const PATIENCE = 4000;
@@ -51,6 +56,11 @@ export class Endpoint {
     await this.#wait(() => this.bytes >= count, `${count} bytes`);
   }
 
+  /** Until the kernel has bytes that nobody reads: the socket was paused, and more was sent than it takes by itself (64 KiB). */
+  async untilUnread(): Promise<void> {
+    await this.#wait(() => unread(this.socket) > 0, 'bytes that are not read');
+  }
+
   /** True when so many bytes have come, false when the connection has ended before that. */
   async gets(count: number): Promise<boolean> {
     await this.#wait(() => this.bytes >= count || this.seen.includes('closed'), `${count} bytes or the end`);
@@ -70,4 +80,11 @@ export class Endpoint {
       if (performance.now() > end)
         throw new Error(`waited for ${what}; saw ${this.bytes} bytes, ${this.seen.join(', ')} ${this.code}`);
   }
+}
+
+function unread(socket: Socket): number {
+  const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
+  const words = Buffer.alloc(36);
+  libc().getsockopt(fd, SOL.SOCKET, SO_MEMINFO, words, i32(words.length));
+  return words.readUInt32LE();
 }

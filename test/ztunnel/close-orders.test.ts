@@ -97,7 +97,7 @@ const ORDERS: Record<string, (t: Test, near: Endpoint, far: Endpoint) => Promise
   async 'close with bytes that were not read is a RST'(t, near, far) {
     near.socket.pause();
     far.socket.write(Buffer.alloc(MANY));
-    await sleep(50);
+    await near.untilUnread();
     near.socket.destroy();
     await sawReset(t, far);
   },

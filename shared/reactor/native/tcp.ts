@@ -36,6 +36,8 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   #readEnded = false;
   #ending = false;
   #writeEnded = false;
+  /** What a send was told is wrong with the connection, an errno. The kernel says so once: to who reads, that looks like an end. */
+  #sendError = 0;
   #closed: CloseReason | undefined;
   #told = false;
   #original: HostPort | undefined;
@@ -141,17 +143,17 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   }
 
   /** The connection is over, but what came before that, perhaps the reason, is still in the kernel's queue and is read first. */
-  #broken(code = 0): void {
+  #broken(): void {
     while (!this.#closed && !this.#paused && this.#read() > 0);
     if (this.#closed) return;
-    if (!this.#paused || this.#readEnded) return this.#fail(code || socketError(this.#fd) || ERRNO.ECONNRESET);
+    if (!this.#paused || this.#readEnded) return this.#fail(this.#sendError || socketError(this.#fd) || ERRNO.ECONNRESET);
     this.#hangUp();
     return this.#loop.hungUp.add(this);
   }
 
   /** It has been broken for long, and its reader is still paused. */
   onDeadline(): void {
-    if (!this.#closed) this.#fail(socketError(this.#fd) || ERRNO.ECONNRESET);
+    if (!this.#closed) this.#fail(this.#sendError || socketError(this.#fd) || ERRNO.ECONNRESET);
   }
 
   /**
@@ -176,9 +178,15 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     if (!handler || this.#readEnded) return 0;
     const count = libc().read(this.#fd, space, space.length);
     if (count > 0) handler.onData(space.subarray(0, count));
-    else if (count === 0) this.#endOfInput(handler);
+    else if (count === 0) this.#nothingMore(handler);
     else this.#failUnlessAgain(errno());
     return count;
+  }
+
+  /** Of a peer that had ended before it broke the connection, a send is told EPIPE (Linux, tcp_reset()); and of one that had not, its error. */
+  #nothingMore(handler: StreamHandler): void {
+    const lost = this.#sendError !== 0 && this.#sendError !== ERRNO.EPIPE;
+    return lost ? this.#fail(this.#sendError) : this.#endOfInput(handler);
   }
 
   #endOfInput(handler: StreamHandler): void {
@@ -205,14 +213,23 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   /** Bytes that the kernel took, 0 when it is full or the connection is broken: then the next event says so. */
   #send(chunk: Uint8Array): number {
     if (chunk.length === 0) return 0;
-    return Math.max(0, libc().send(this.#fd, chunk, chunk.length, MSG.DONTWAIT | MSG.NOSIGNAL));
+    const sent = libc().send(this.#fd, chunk, chunk.length, MSG.DONTWAIT | MSG.NOSIGNAL);
+    if (sent >= 0) return sent;
+    this.#noteError(errno());
+    return 0;
+  }
+
+  #noteError(code: number): boolean {
+    if (code === ERRNO.EAGAIN || code === ERRNO.EINTR) return false;
+    this.#sendError ||= code;
+    return true;
   }
 
   #flush(): void {
     const pending = this.#pending ?? [];
     for (let chunk = pending[0]; chunk; chunk = pending[0]) {
       const sent = libc().send(this.#fd, chunk, chunk.length, MSG.DONTWAIT | MSG.NOSIGNAL);
-      if (sent < 0) return this.#unwritable(errno());
+      if (sent < 0) return this.#noteError(errno()) ? this.#broken() : undefined;
       this.#buffered -= sent;
       if (sent < chunk.length) pending[0] = chunk.subarray(sent);
       else {
@@ -228,11 +245,6 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     }
     if (this.#ending && !this.#writeEnded && !this.#closed && !this.#waits) this.#finishWriting();
     return undefined;
-  }
-
-  /** The error was told to the send that failed first, so epoll tells nothing of it. */
-  #unwritable(code: number): void {
-    if (code !== ERRNO.EAGAIN && code !== ERRNO.EINTR) this.#broken(code);
   }
 
   /** Bytes wait for the kernel. */

@@ -104,20 +104,27 @@ t.test('what arrived before a reset is read before it is told, also by a reader 
   t.strictSame(guard.faults, []);
 });
 
-t.test('what arrived before a reset is read by a writer that meets the reset first', async (t) => {
-  const { client, server } = await tcpPair(useReactor(t, create));
-  const guard = createGuard();
-  const writer = new Recorder(client, guard);
-  server.start(new Recorder(server, guard));
-  server.write(Buffer.alloc(1000, 1));
-  server.reset();
-  // No turn of the loop comes between the two writes: the first is told of the reset, the second that nobody reads.
-  writer.call((stream) => stream.write(Buffer.from('x')));
-  writer.start();
-  t.strictSame(await writer.closed, { kind: 'reset', remote: true });
-  t.equal(writer.bytes, 1000);
-  t.strictSame(guard.faults, []);
-});
+// The kernel tells of a reset once. To a send: then who reads finds nothing but an end, which is none.
+for (const ends of [false, true])
+  t.test(
+    `what arrived before a reset is read by a writer that meets the reset first, ${ends ? 'the end too' : 'and no end'}`,
+    async (t) => {
+      const { client, server } = await tcpPair(useReactor(t, create));
+      const guard = createGuard();
+      const writer = new Recorder(client, guard);
+      server.start(new Recorder(server, guard));
+      server.write(Buffer.alloc(1000, 1));
+      if (ends) server.end();
+      server.reset();
+      // No turn of the loop comes between the two writes: the first is told of the reset, the second that nobody reads.
+      writer.call((stream) => stream.write(Buffer.from('x')));
+      writer.start();
+      t.strictSame(await writer.closed, { kind: 'reset', remote: true });
+      t.equal(writer.bytes, 1000);
+      t.equal(writer.events.includes('end'), ends);
+      t.strictSame(guard.faults, []);
+    },
+  );
 
 // Nothing watches a paused connection whose peer is gone: its descriptor and buffers stayed for as long as the reader stood still.
 t.test('a reader that stays paused after a reset is told of it in the end, one that goes on reads what there was', async (t) => {
