@@ -57,6 +57,7 @@ export function podChains(options: PodRules): Chain[] {
     { name: 'mark_out', hook: 'type route hook output priority -150', rules: markOut() },
     { name: 'capture_in', hook: 'type nat hook prerouting priority -100', rules: captureIn(options, family) },
     { name: 'capture_out', hook: 'type nat hook output priority -100', rules: captureOut(options, family) },
+    { name: 'refuse_in', hook: 'type filter hook input priority 0', rules: refuseIn() },
   ];
   return chains.filter((chain) => chain.rules.length > 0);
 }
@@ -69,6 +70,16 @@ function markIn(): string[] {
 /** Marks the application's replies on them, so that the routing rule brings them back to the ztunnel instead of to the client. */
 function markOut(): string[] {
   return [`ct mark & ${MARK_MASK} == ${CONN_MARK} counter meta mark set ct mark`];
+}
+
+/**
+ * Answers what the application sends on such a connection when the ztunnel has none any more: a RST, as the kernel gives wherever a socket
+ * is missing. Here it can't: its answer would come from the client's address, which is not the pod's. The application would wait for ever
+ * when the first RST was lost, or overtook data (decision 0004).
+ */
+function refuseIn(): string[] {
+  const reply = `ct direction reply ct mark & ${MARK_MASK} == ${CONN_MARK}`;
+  return [`${reply} socket transparent { 0, 1 } accept`, `${reply} tcp flags & (syn | rst) == 0 counter reject with tcp reset`];
 }
 
 function captureIn(options: PodRules, family: string): string[] {
