@@ -16,6 +16,7 @@ import { StatusSchema } from '../gen/google/rpc/status_pb.ts';
 import { collectGarbage } from '../lifecycle/start-memory.ts';
 import { callMetadata, dial } from '../grpc/dial.ts';
 import type { GrpcEndpoint } from '../grpc/dial.ts';
+import { releaseMessagePieces } from '../grpc/message-pieces.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Family, Metrics } from '../telemetry/metrics.ts';
 import type { XdsNode } from './node.ts';
@@ -100,6 +101,7 @@ export class DeltaClient implements Disposable {
 
   /** Connects and stays connected until close(). */
   start(): void {
+    releaseMessagePieces();
     void this.#run();
   }
 
