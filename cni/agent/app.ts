@@ -81,7 +81,14 @@ export async function startAgent(config: AgentConfig, deps: AgentDeps): Promise<
     clock,
     log: log.scope('zds'),
   });
-  const dataplane = new Dataplane({ registry, zds, probes, log: log.scope('dataplane') });
+  const dataplane = new Dataplane({
+    registry,
+    zds,
+    probes,
+    leaveTimeout: config.leaveTimeout,
+    clock,
+    log: log.scope('dataplane'),
+  });
   const enroller = new Enroller({
     nodeName: config.nodeName,
     policy: config.enrolment,

@@ -1,8 +1,10 @@
 // Takes a pod into the mesh and out again, in the order that neither loses nor leaks traffic (facts: cni §8). Every step may be
 // repeated: whoever calls tries again after a failure.
+import type { Clock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { Log } from '#shared/telemetry/log.ts';
-import { applyPodRules, removePodRules } from '../rules/apply.ts';
+import { applyPodRules, leavePodRules, removePodRules } from '../rules/apply.ts';
+import { hasOpenConnections } from '../rules/connections.ts';
 import type { PodRules } from '../rules/pod.ts';
 import type { HostProbes } from './host-probes.ts';
 import type { KnownPod, PodRegistry } from './pods.ts';
@@ -12,6 +14,9 @@ export interface DataplaneDeps {
   registry: PodRegistry;
   zds: Pick<ZdsServer, 'add' | 'remove'>;
   probes: HostProbes;
+  /** How long a pod that left may have connections that pass through the ztunnel, ms. */
+  leaveTimeout: number;
+  clock: Clock;
   log: Log;
 }
 
@@ -21,6 +26,10 @@ export class Dataplane {
   #captured = new Map<string, string>();
   /** Which namespace of each pod a ztunnel has acknowledged, and with which addresses. */
   #announced = new Map<string, string>();
+  /** On their way in: a ztunnel that connects meanwhile must hear of them. */
+  #joining = new Set<string>();
+  /** Out of the mesh but for what was open, since when (ms). */
+  #left = new Map<string, number>();
   /** On their way out: a ztunnel that connects meanwhile must not hear of them. */
   #leaving = new Set<string>();
 
@@ -28,19 +37,33 @@ export class Dataplane {
     this.#deps = deps;
   }
 
-  /** Step 1: the rules. From here on no new connection leaves or enters in plaintext unseen. */
+  /**
+   * Takes the pod in: the newest ztunnel serves it, kubelet probes pass it by, and then new connections are captured. Whatever a running pod
+   * opens meanwhile goes on as before: in this order nothing is sent where nobody listens.
+   */
+  async enrol(pod: KnownPod, rules: PodRules): Promise<void> {
+    this.#joining.add(pod.uid);
+    try {
+      await this.#announce(pod);
+      await this.capture(pod, rules);
+    } finally {
+      this.#joining.delete(pod.uid);
+    }
+  }
+
+  /** The rules alone: of a pod that was enrolled before, which the next ztunnel hears of by its snapshot. */
   async capture(pod: KnownPod, rules: PodRules): Promise<void> {
     const { registry } = this.#deps;
     const wanted = `${pod.netnsId} ${JSON.stringify(rules)}`;
     if (this.#captured.get(pod.uid) === wanted) return;
     // Noted first: an agent that dies between the two cleans up rules that may not be there, rather than leaving some behind.
     if (!pod.enrolled) registry.put({ ...pod, enrolled: true });
+    this.#left.delete(pod.uid);
     await registry.withNetns(pod, (netns) => applyPodRules(netns, rules));
     this.#captured.set(pod.uid, wanted);
   }
 
-  /** Step 2: the newest ztunnel serves the pod. Step 3: kubelet probes reach it. */
-  async announce(pod: KnownPod): Promise<void> {
+  async #announce(pod: KnownPod): Promise<void> {
     const wanted = `${pod.netnsId} ${pod.ips.join()}`;
     if (this.#announced.get(pod.uid) === wanted) return;
     await this.#deps.zds.add(this.#workload(pod));
@@ -53,12 +76,31 @@ export class Dataplane {
     this.#announced.delete(uid);
   }
 
+  /**
+   * Takes a running pod out: new connections pass the ztunnel by, at once; those that are open go on through it. True when the last of them
+   * has ended, or has had its time: then nothing of the mesh is left. To be asked again until then.
+   */
+  async leave(pod: KnownPod, rules: PodRules): Promise<boolean> {
+    const { registry, probes, clock, leaveTimeout } = this.#deps;
+    const since = this.#left.get(pod.uid) ?? clock.monotonic();
+    if (!this.#left.has(pod.uid)) {
+      this.#captured.delete(pod.uid);
+      await registry.withNetns(pod, (netns) => leavePodRules(netns, rules));
+      await probes.remove(pod.uid);
+      this.#left.set(pod.uid, since);
+    }
+    const open = clock.monotonic() - since < leaveTimeout && (await registry.withNetns(pod, hasOpenConnections));
+    if (!open) await this.release(pod, true);
+    return !open;
+  }
+
   /** Ends it all. `running`: the pod lives on and its rules must go; else they die with its namespace. */
   async release(pod: KnownPod, running: boolean): Promise<void> {
     const { registry, zds, probes } = this.#deps;
     this.#leaving.add(pod.uid);
     this.#captured.delete(pod.uid);
     this.#announced.delete(pod.uid);
+    this.#left.delete(pod.uid);
     try {
       await probes.remove(pod.uid);
       if (running && registry.isAlive(pod)) await registry.withNetns(pod, removePodRules);
@@ -70,7 +112,7 @@ export class Dataplane {
     }
   }
 
-  /** Undoes a capture() and announce() that did not get to the end for a sandbox that the runtime will throw away. */
+  /** Undoes an enrol() that did not get to the end for a sandbox that the runtime will throw away. */
   async abandon(pod: KnownPod): Promise<void> {
     try {
       await this.release(pod, false);
@@ -80,10 +122,10 @@ export class Dataplane {
     }
   }
 
-  /** What a ztunnel hears first: the captured pods, and which of them it should keep although their namespace cannot be opened. */
+  /** What a ztunnel hears first: the pods of the mesh, and which of them it should keep although their namespace cannot be opened. */
   snapshot(): (ZdsWorkload | KeptWorkload)[] {
     const { registry } = this.#deps;
-    const pods = registry.list().filter((pod) => pod.enrolled && !this.#leaving.has(pod.uid));
+    const pods = registry.list().filter((pod) => (pod.enrolled || this.#joining.has(pod.uid)) && !this.#leaving.has(pod.uid));
     return pods.map((pod) => (registry.isAlive(pod) ? this.#workload(pod) : { keep: pod.uid }));
   }
 

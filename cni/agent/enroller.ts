@@ -33,6 +33,8 @@ type Redirection = 'enabled' | 'pending' | undefined;
 
 /** When to look again (ms) where no event will tell: a sandbox without a pod, a pod without a sandbox. */
 const RECHECK = 30_000;
+/** When to look again (ms) whether the last connection of a pod that left has ended. */
+const LEAVE_RECHECK = 5000;
 
 export class Enroller {
   #deps: EnrollerDeps;
@@ -131,11 +133,11 @@ export class Enroller {
     }
   }
 
-  /** The rules of a pod that should be enrolled and whose sandbox is known: for the start, before any ztunnel is answered. */
+  /** The rules of a pod that is enrolled, and should be: for the start, before any ztunnel is answered. */
   async capture(uid: string): Promise<void> {
     const pod = this.podOf(uid);
     const known = this.#deps.registry.get(uid);
-    if (!pod || !known || this.decide(pod).verdict !== 'enrol') return;
+    if (!pod || !known?.enrolled || this.decide(pod).verdict !== 'enrol') return;
     await this.#deps.dataplane.capture(known, this.#rulesOf(pod));
   }
 
@@ -157,21 +159,27 @@ export class Enroller {
 
   /** Also takes rules out of a pod that only its annotation remembers: the list of known pods may have been lost. */
   async #leave(pod: Pod, known: KnownPod | undefined, reason: string): Promise<void> {
+    const { dataplane, queue, log } = this.#deps;
     const marked = this.#redirectionOf(pod) !== undefined;
     const found = known ?? (marked && !hasEnded(pod) ? await this.#findRunning(pod) : undefined);
     if (!found || !(found.enrolled || marked)) return;
-    this.#deps.log.info('pod leaves the mesh', { pod: podName(found), reason });
-    await this.#deps.dataplane.release(found, !hasEnded(pod));
+    if (marked) log.info('pod leaves the mesh', { pod: podName(found), reason });
+    if (hasEnded(pod)) {
+      await dataplane.release(found, false);
+      return this.#annotate(found, undefined);
+    }
+    const gone = await dataplane.leave(found, this.#rulesOf(pod));
     await this.#annotate(found, undefined);
+    if (!gone) return queue.later(found.uid, LEAVE_RECHECK);
+    log.info('nothing of the mesh is left in the pod', { pod: podName(found) });
   }
 
   async #enrol(pod: Pod, found: KnownPod): Promise<void> {
-    const { dataplane, registry, log } = this.#deps;
+    const { dataplane, log } = this.#deps;
     const known = this.#withAddresses(pod, found);
     const before = this.#redirectionOf(pod);
-    await dataplane.capture(known, this.#rulesOf(pod));
     try {
-      await dataplane.announce(registry.get(known.uid) ?? known);
+      await dataplane.enrol(known, this.#rulesOf(pod));
     } catch (error) {
       // A ztunnel that comes back serves from its snapshot what was enabled before.
       if (before !== 'enabled') await this.#annotate(known, 'pending');

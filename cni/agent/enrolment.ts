@@ -4,7 +4,7 @@ import { isInterfaceName } from '../rules/pod.ts';
 import type { PodRules } from '../rules/pod.ts';
 
 export const MODE_LABEL = 'istio.io/dataplane-mode';
-/** What the agent writes on pods: `enabled` (captured and served), `pending` (captured, no ztunnel has taken it yet). */
+/** What the agent writes on pods: `enabled` (served and captured), `pending` (not captured: no ztunnel has taken it yet). */
 export const REDIRECTION_ANNOTATION = 'ambient.istio.io/redirection';
 
 export const ANNOTATION = {

@@ -3,7 +3,7 @@
 import { MeshError } from '#shared/errors.ts';
 import { execInNetns } from './exec.ts';
 import type { Chain, PodRules } from './pod.ts';
-import { POD_TABLE, podChains, podRules, REMOVE_POD_RULES } from './pod.ts';
+import { leavingRules, POD_TABLE, podChains, podRules, REMOVE_POD_RULES } from './pod.ts';
 import { addRoutes, removeRoutes } from './routes.ts';
 import type { Family } from './routes.ts';
 
@@ -15,10 +15,12 @@ export async function applyPodRules(netns: number, options: PodRules): Promise<v
   await verifyPodRules(netns, options);
 }
 
-/**
- * Ends the redirection. Connections that do not pass through the ztunnel are not touched; those that do end with it, since the kernel
- * stops translating addresses when its last such rule goes.
- */
+/** Ends the redirection of new connections; those that pass through the ztunnel go on, until removePodRules(). */
+export async function leavePodRules(netns: number, options: PodRules): Promise<void> {
+  await nft(netns, leavingRules(options));
+}
+
+/** Takes away what is left: connections that pass through the ztunnel end, since the kernel stops translating their addresses. */
 export async function removePodRules(netns: number): Promise<void> {
   await nft(netns, REMOVE_POD_RULES);
   for (const family of await families(netns, true))
@@ -75,7 +77,7 @@ function nftError(stderr: string, text: string): MeshError {
   if (/Could not process rule|Unable to initialize|not supported/u.test(stderr))
     return new MeshError(
       'missing_capability',
-      `the kernel refused the rules: ${detail}; needed are nf_tables, nft_chain_nat, nft_redir, nft_ct and nf_conntrack (CONFIG_NF_TABLES_INET)`,
+      `the kernel refused the rules: ${detail}; needed are nf_tables, nft_chain_nat, nft_redir, nft_ct, nft_socket, nft_reject_inet and nf_conntrack (CONFIG_NF_TABLES_INET)`,
     );
   return new MeshError('internal', `nft failed: ${detail}`);
 }

@@ -131,6 +131,19 @@ export function podRules(options: PodRules): string {
   return replaceTable(POD_TABLE, podChains(options));
 }
 
+/**
+ * The rules of a pod that leaves: nothing new is captured, and what passes through the ztunnel goes on. Its addresses are translated for as
+ * long as there is a chain of type nat, with rules or without.
+ */
+export function leavingRules(options: PodRules): string {
+  const captures = (name: string): boolean => name.startsWith('capture_');
+  const chains = podChains({ ...options, ingressMode: false });
+  return replaceTable(
+    POD_TABLE,
+    chains.map((chain) => (captures(chain.name) ? { ...chain, rules: [] } : chain)),
+  );
+}
+
 /** The text that removes them; also when there are none. */
 export const REMOVE_POD_RULES = `add table ${POD_TABLE}\ndelete table ${POD_TABLE}\n`;
 
