@@ -17,9 +17,13 @@ export function helloMessage(): Uint8Array {
   return toBinary(ZdsHelloSchema, create(ZdsHelloSchema, { version: Version.V1 }));
 }
 
+/** Bytes of an error. Istio's agent reads answers into 1024 bytes, and ends the session over a longer one. */
+const MAX_ERROR = 1000;
+
 /** `error` empty: accepted. */
 export function ackMessage(error: string): Uint8Array {
-  return toBinary(WorkloadResponseSchema, create(WorkloadResponseSchema, { payload: { case: 'ack', value: { error } } }));
+  const value = { error: Buffer.from(error).subarray(0, MAX_ERROR).toString() };
+  return toBinary(WorkloadResponseSchema, create(WorkloadResponseSchema, { payload: { case: 'ack', value } }));
 }
 
 /** Throws `protocol_error`; then every descriptor of the message is closed. */

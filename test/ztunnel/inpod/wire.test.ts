@@ -13,6 +13,11 @@ t.test('what a ztunnel sends', async (t) => {
   t.equal(hex(helloMessage()), '0801', 'ZdsHello{version=1: V1}');
   t.equal(hex(ackMessage('')), '0a00', 'WorkloadResponse{ack=1{}}');
   t.equal(hex(ackMessage('no')), '0a040a026e6f', 'WorkloadResponse{ack=1{error=1: "no"}}');
+  for (const long of ['x', 'ä', '€', '😀']) {
+    const answer = ackMessage(`.${long.repeat(2000)}`);
+    t.ok(answer.length <= 1024, `an agent that reads 1024 bytes gets the whole of an answer, ${answer.length}`);
+    t.ok(answer.length > 1000, 'which says as much as there is room for');
+  }
 });
 
 t.test('what an agent sends', async (t) => {
