@@ -52,7 +52,7 @@ export class ZdsClient {
       try {
         await this.#session(() => backoff.reset());
         this.#sessions.add(1, 'ended');
-        log.info('the CNI agent closed the session', { path });
+        if (!this.#stop.signal.aborted) log.info('the CNI agent closed the session', { path });
       } catch (thrown) {
         const error = MeshError.from(thrown);
         this.#sessions.add(1, error.code);

@@ -24,7 +24,8 @@ function setUp(t: Test, clock: Clock = systemClock) {
   const dir = mkdtempSync(join(tmpdir(), 'culvert-zds-'));
   t.teardown(() => rmSync(dir, { recursive: true }));
   const path = join(dir, 'zds.sock');
-  const log = new Logging({ sink: { write: () => undefined } }).scope('inpod');
+  const lines: string[] = [];
+  const log = new Logging({ sink: { write: (line) => void lines.push(line) } }).scope('inpod');
   const events: string[] = [];
   const broken = new Set<string>();
   const metrics = new Metrics();
@@ -48,7 +49,7 @@ function setUp(t: Test, clock: Clock = systemClock) {
     t.teardown(() => closeFd(netns));
     return { uid, name: uid, namespace: 'shop', serviceAccount: 'default', netns };
   };
-  return { pods, readiness, agent, client, events, broken, metrics, pod };
+  return { pods, readiness, agent, client, events, broken, metrics, pod, lines };
 }
 
 t.test('add, the same again, in a new namespace, and del', async (t) => {
@@ -127,6 +128,18 @@ t.test('a pod that cannot be served is refused, kept, tried again, and makes the
   await readiness.whenReady();
   t.strictSame(events, ['start a']);
   t.match((await metrics.render()).body, /culvert_pod_start_retries_total 2/u);
+});
+
+t.test('who ended the session: the agent is not blamed for our own end', async (t) => {
+  const { agent, client, lines, metrics } = setUp(t);
+  const blamed = (): number => lines.filter((line) => line.includes('the CNI agent closed the session')).length;
+  await agent.connected();
+  agent.hangUp();
+  await agent.connected();
+  t.equal(blamed(), 1);
+  client.close();
+  await eventually('the end', async () => (await sessions(metrics)) === 2 || undefined);
+  t.equal(blamed(), 1);
 });
 
 t.test('an agent that comes and goes is dialled at once, one that always hangs up is waited for', async (t) => {
