@@ -53,7 +53,10 @@ export class MeshLab {
     this.ca = createTestCa();
   }
 
-  /** Starts the ztunnel of a node. Its certificates are those given, by default of the lab's own CA; `ca`: it asks CA_ADDRESS. */
+  /**
+   * Starts the ztunnel of a node. Its certificates are those given, by default of the lab's own CA; `ca`: it asks CA_ADDRESS. With an INPOD_UDS
+   * of its own it has another agent than the lab's.
+   */
   async node(
     name: string,
     env: Record<string, string> = {},
@@ -89,7 +92,7 @@ export class MeshLab {
     );
     this.#t.teardown(() => app.stop());
     app.store.apply(this.#state);
-    await agent.connected();
+    if (env['INPOD_UDS'] === undefined) await agent.connected();
     const seen = new Set<AccessLine>();
     const node: LabNode = {
       name,

@@ -10,6 +10,8 @@ import type { TestNetns } from './netns.ts';
 import { createNetns } from './netns.ts';
 
 export interface PodNet {
+  /** Where the wire is: a bridge `br0`, and what else a test puts there. */
+  readonly fabric: TestNetns;
   /** A pod with the addresses (one IPv4, perhaps one IPv6), /16 and /64, reachable from all others. */
   pod(name: string, ...ips: string[]): TestPod;
 }
@@ -32,6 +34,7 @@ export function createPodNet(t: Pick<Test, 'teardown'>): PodNet {
   ip('-n', fabric.name, 'link', 'add', 'br0', 'type', 'bridge');
   ip('-n', fabric.name, 'link', 'set', 'br0', 'up');
   return {
+    fabric,
     pod(name, ...ips) {
       const netns = createNetns(t, name);
       const end = `v-${name}`.slice(0, 15);
