@@ -13,7 +13,7 @@ import type { KeptWorkload, ZdsServer, ZdsWorkload } from './zds-server.ts';
 export interface DataplaneDeps {
   registry: PodRegistry;
   zds: Pick<ZdsServer, 'add' | 'remove'>;
-  probes: HostProbes;
+  probes: Pick<HostProbes, 'set' | 'remove'>;
   /** How long a pod that left may have connections that pass through the ztunnel, ms. */
   leaveTimeout: number;
   clock: Clock;
@@ -100,11 +100,12 @@ export class Dataplane {
     this.#leaving.add(pod.uid);
     this.#captured.delete(pod.uid);
     this.#announced.delete(pod.uid);
-    this.#left.delete(pod.uid);
     try {
       await probes.remove(pod.uid);
-      if (running && registry.isAlive(pod)) await registry.withNetns(pod, removePodRules);
       await zds.remove(pod.uid);
+      // Not before: the ztunnel's RST reaches who waits for an answer only while addresses are translated.
+      if (running && registry.isAlive(pod)) await registry.withNetns(pod, removePodRules);
+      this.#left.delete(pod.uid);
       if (running) registry.put({ ...pod, enrolled: false });
       else registry.forget(pod.uid);
     } finally {
