@@ -3,7 +3,7 @@
 import type { Clock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { Log } from '#shared/telemetry/log.ts';
-import { applyPodRules, leavePodRules, removePodRules } from '../rules/apply.ts';
+import { addPodRoutes, applyPodRules, leavePodRules, redirectPod, removePodRoutes, removePodRules } from '../rules/apply.ts';
 import { hasOpenConnections } from '../rules/connections.ts';
 import type { PodRules } from '../rules/pod.ts';
 import type { HostProbes } from './host-probes.ts';
@@ -12,7 +12,7 @@ import type { KeptWorkload, ZdsServer, ZdsWorkload } from './zds-server.ts';
 
 export interface DataplaneDeps {
   registry: PodRegistry;
-  zds: Pick<ZdsServer, 'add' | 'remove'>;
+  zds: Pick<ZdsServer, 'requireZtunnel' | 'add' | 'remove'>;
   probes: Pick<HostProbes, 'set' | 'remove'>;
   /** How long a pod that left may have connections that pass through the ztunnel, ms. */
   leaveTimeout: number;
@@ -38,36 +38,57 @@ export class Dataplane {
   }
 
   /**
-   * Takes the pod in: the newest ztunnel serves it, kubelet probes pass it by, and then new connections are captured. Whatever a running pod
-   * opens meanwhile goes on as before: in this order nothing is sent where nobody listens.
+   * Takes the pod in: routes and the marks of kubelet probes, which change nothing yet; then the newest ztunnel serves it; then new connections
+   * are captured. Whatever a running pod opens until then goes on as before: in this order nothing is sent where nobody listens.
    */
   async enrol(pod: KnownPod, rules: PodRules): Promise<void> {
+    const { registry, zds } = this.#deps;
+    if (this.#announced.get(pod.uid) !== announcementOf(pod)) zds.requireZtunnel();
+    const prepared = this.#captured.has(pod.uid) || this.#left.has(pod.uid);
     this.#joining.add(pod.uid);
     try {
+      if (!prepared) await registry.withNetns(pod, (netns) => addPodRoutes(netns, rules));
       await this.#announce(pod);
-      await this.capture(pod, rules);
+      await this.#redirect(pod, rules, redirectPod);
+    } catch (error) {
+      if (!prepared && !registry.get(pod.uid)?.enrolled) await this.#unprepare(pod);
+      throw error;
     } finally {
       this.#joining.delete(pod.uid);
     }
   }
 
-  /** The rules alone: of a pod that was enrolled before, which the next ztunnel hears of by its snapshot. */
-  async capture(pod: KnownPod, rules: PodRules): Promise<void> {
+  async #unprepare(pod: KnownPod): Promise<void> {
+    const { registry, probes, log } = this.#deps;
+    try {
+      await probes.remove(pod.uid);
+      if (registry.isAlive(pod)) await registry.withNetns(pod, removePodRoutes);
+    } catch (error) {
+      log.warn('routes of a pod that did not join could not be taken back', { pod: podName(pod), error: MeshError.from(error) });
+    }
+  }
+
+  /** Routes and rules alone: of a pod that was enrolled before, which the next ztunnel hears of by its snapshot. */
+  capture(pod: KnownPod, rules: PodRules): Promise<void> {
+    return this.#redirect(pod, rules, applyPodRules);
+  }
+
+  async #redirect(pod: KnownPod, rules: PodRules, apply: typeof applyPodRules): Promise<void> {
     const { registry } = this.#deps;
     const wanted = `${pod.netnsId} ${JSON.stringify(rules)}`;
     if (this.#captured.get(pod.uid) === wanted) return;
     // Noted first: an agent that dies between the two cleans up rules that may not be there, rather than leaving some behind.
     if (!pod.enrolled) registry.put({ ...pod, enrolled: true });
     this.#left.delete(pod.uid);
-    await registry.withNetns(pod, (netns) => applyPodRules(netns, rules));
+    await registry.withNetns(pod, (netns) => apply(netns, rules));
     this.#captured.set(pod.uid, wanted);
   }
 
   async #announce(pod: KnownPod): Promise<void> {
-    const wanted = `${pod.netnsId} ${pod.ips.join()}`;
+    const wanted = announcementOf(pod);
     if (this.#announced.get(pod.uid) === wanted) return;
-    await this.#deps.zds.add(this.#workload(pod));
     await this.#deps.probes.set(pod.uid, pod.ips);
+    await this.#deps.zds.add(this.#workload(pod));
     this.#announced.set(pod.uid, wanted);
   }
 
@@ -134,6 +155,10 @@ export class Dataplane {
     const { uid, name, namespace, serviceAccount } = pod;
     return { uid, name, namespace, serviceAccount, openNetns: () => this.#deps.registry.open(pod) };
   }
+}
+
+function announcementOf({ netnsId, ips }: KnownPod): string {
+  return `${netnsId} ${ips.join()}`;
 }
 
 export function podName(pod: { namespace: string; name: string }): string {

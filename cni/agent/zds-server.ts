@@ -53,11 +53,20 @@ export class ZdsServer {
     return this.#sessions.length;
   }
 
+  /** Throws when no ztunnel is connected. */
+  requireZtunnel(): void {
+    this.#newest();
+  }
+
+  #newest(): ZdsSession {
+    const newest = this.#sessions.at(-1);
+    if (newest) return newest;
+    throw new MeshError('connect_failed', 'no ztunnel is connected to the CNI agent of this node');
+  }
+
   /** Resolves when the newest ztunnel serves the pod. */
   async add(workload: ZdsWorkload): Promise<void> {
-    const newest = this.#sessions.at(-1);
-    if (!newest) throw new MeshError('connect_failed', 'no ztunnel is connected to the CNI agent of this node');
-    await newest.request(addPayload(workload), () => workload.openNetns());
+    await this.#newest().request(addPayload(workload), () => workload.openNetns());
   }
 
   /** Resolves when no connected ztunnel serves the pod any more. One that goes away meanwhile has nothing to forget. */

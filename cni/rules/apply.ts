@@ -7,10 +7,26 @@ import { leavingRules, POD_TABLE, podChains, podRules, REMOVE_POD_RULES } from '
 import { addRoutes, removeRoutes } from './routes.ts';
 import type { Family } from './routes.ts';
 
+/** The policy routes, which change nothing as long as nothing is marked. */
+export async function addPodRoutes(netns: number, { ipv6 }: PodRules): Promise<void> {
+  for (const family of await families(netns, ipv6)) await ipBatch(netns, family, addRoutes(family), 'File exists');
+}
+
+/** Takes the routes back; also when there are none. */
+export async function removePodRoutes(netns: number): Promise<void> {
+  for (const family of await families(netns, true))
+    await ipBatch(netns, family, removeRoutes(family), 'No such file or directory', 'No such process');
+}
+
 /** Redirects the pod behind the namespace descriptor, replacing rules of an earlier run, and checks that the kernel took them. */
 export async function applyPodRules(netns: number, options: PodRules): Promise<void> {
   // Routes first: with them the marks that the rules set mean something from the first packet on.
-  for (const family of await families(netns, options.ipv6)) await ipBatch(netns, family, addRoutes(family), 'File exists');
+  await addPodRoutes(netns, options);
+  await redirectPod(netns, options);
+}
+
+/** As applyPodRules(), of a pod that has its routes. */
+export async function redirectPod(netns: number, options: PodRules): Promise<void> {
   await nft(netns, podRules(options));
   await verifyPodRules(netns, options);
 }
@@ -23,8 +39,7 @@ export async function leavePodRules(netns: number, options: PodRules): Promise<v
 /** Takes away what is left: connections that pass through the ztunnel end, since the kernel stops translating their addresses. */
 export async function removePodRules(netns: number): Promise<void> {
   await nft(netns, REMOVE_POD_RULES);
-  for (const family of await families(netns, true))
-    await ipBatch(netns, family, removeRoutes(family), 'No such file or directory', 'No such process');
+  await removePodRoutes(netns);
 }
 
 /** Throws when the table is missing or a chain does not hold as many rules as it should. */

@@ -46,7 +46,7 @@ t.test('who waits for an answer is told', async (t) => {
   };
   const dataplane = new Dataplane({
     registry: new PodRegistry(path.join(dir, 'pods.json')),
-    zds: { add: async () => undefined, remove },
+    zds: { requireZtunnel: () => undefined, add: async () => undefined, remove },
     probes: { set: async () => undefined, remove: async () => undefined },
     leaveTimeout: 0,
     clock: systemClock,
