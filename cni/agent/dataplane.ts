@@ -106,6 +106,8 @@ export class Dataplane {
     const since = this.#left.get(pod.uid) ?? clock.monotonic();
     if (!this.#left.has(pod.uid)) {
       this.#captured.delete(pod.uid);
+      // Its probes are no longer marked: should it come back, all is said anew.
+      this.#announced.delete(pod.uid);
       await registry.withNetns(pod, (netns) => leavePodRules(netns, rules));
       await probes.remove(pod.uid);
       this.#left.set(pod.uid, since);

@@ -10,6 +10,9 @@ import type { Client } from '../talk.ts';
 
 const AMBIENT = { 'istio.io/dataplane-mode': 'ambient' };
 const ADD = 'add uid-cart shop/cart sa';
+const ADDRESS = '10.99.0.5';
+const probed = async (node: TestNode): Promise<boolean> =>
+  (await node.netns.run('nft', 'list', 'set', 'inet', 'culvert_probes', 'pods4')).includes(ADDRESS);
 const rulesOf = (netns: Netns): Promise<string> => netns.run('nft', 'list', 'ruleset');
 
 async function runningPod(t: Test, env: Record<string, string> = {}): Promise<{ node: TestNode; pod: Netns }> {
@@ -18,7 +21,8 @@ async function runningPod(t: Test, env: Record<string, string> = {}): Promise<{ 
   node.pod('shop', 'cart');
   await node.start(env);
   const pod = makeNetns(t);
-  t.match(await node.plugin('ADD', { pod: 'cart', netns: pod.path }), { code: 0 });
+  const prevResult = { cniVersion: '1.0.0', interfaces: [], ips: [{ address: `${ADDRESS}/24` }] };
+  t.match(await node.plugin('ADD', { pod: 'cart', netns: pod.path, conf: { prevResult } }), { code: 0 });
   return { node, pod };
 }
 
@@ -66,6 +70,7 @@ t.test('when it leaves, what is open goes on to its end', async (t) => {
   t.notMatch(rules, /redirect/u, 'nothing new is captured');
   t.match(rules, /type nat hook output[^}]*\}/u, 'what was is still translated');
   t.match(rules, /ct mark/u, 'and answered');
+  t.notOk(await probed(node), 'kubelet probes come as they came before');
   t.ok(ztunnel.serving.has('uid-cart'));
   const next = await FakeZtunnel.connect(t, node.zdsPath);
   await next.until('snapshot');
@@ -73,6 +78,7 @@ t.test('when it leaves, what is open goes on to its end', async (t) => {
 
   await enrolled(node);
   t.match(await rulesOf(pod), /redirect/u, 'it may come back');
+  t.ok(await probed(node), 'and its probes pass the ztunnel by again');
   await left(node);
   t.match(await client.ask(), /^app/u);
   client.close();
