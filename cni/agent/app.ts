@@ -85,7 +85,7 @@ export async function startAgent(config: AgentConfig, deps: AgentDeps): Promise<
     registry,
     zds,
     probes,
-    leaveTimeout: config.leaveTimeout,
+    leave: config.leave,
     clock,
     log: log.scope('dataplane'),
   });

@@ -6,6 +6,7 @@ import type { LogFormat } from '#shared/telemetry/log.ts';
 import type { HostRules } from '../rules/host.ts';
 import { DEFAULT_POD_RULES } from '../rules/pod.ts';
 import type { PodRules } from '../rules/pod.ts';
+import type { LeaveTimes } from './dataplane.ts';
 import type { EnrolmentPolicy } from './enrolment.ts';
 
 export interface AgentConfig {
@@ -19,8 +20,7 @@ export interface AgentConfig {
   /** What a pod's rules are unless its annotations say otherwise. */
   readonly podRules: PodRules;
   readonly hostRules: HostRules;
-  /** How long a pod that was taken out of the mesh may have connections that pass through the ztunnel, ms. */
-  readonly leaveTimeout: number;
+  readonly leave: LeaveTimes;
   /** Where the host's /proc and /var/run/netns are seen: '' on the host itself, `/host` in a container. */
   readonly hostRoot: string;
   readonly readyPort: number;
@@ -47,7 +47,11 @@ export function loadConfig(env: Env): AgentConfig {
     },
     podRules: { ...DEFAULT_POD_RULES, ipv6, dnsCapture: read.boolean('AMBIENT_DNS_CAPTURE', false), probeIp, probeIp6 },
     hostRules: { ipv6, kubeletUid: read.integer('KUBELET_UID', 0, { max: 0xffff_fffe }), probeIp, probeIp6 },
-    leaveTimeout: read.duration('LEAVE_TIMEOUT', 24 * 3_600_000),
+    leave: {
+      // Longer than conntrack remembers questions to a name server (nf_conntrack_udp_timeout_stream, 120 s).
+      minimum: read.duration('LEAVE_MINIMUM', 150_000),
+      timeout: read.duration('LEAVE_TIMEOUT', 24 * 3_600_000),
+    },
     hostRoot: read.string('HOST_ROOT', '').replace(/\/$/u, ''),
     readyPort: read.integer('READY_PORT', 8000, { max: 65_535 }),
     monitoringPort: read.integer('MONITORING_PORT', 15_014, { max: 65_535 }),

@@ -3,22 +3,31 @@
 import type { Clock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { Log } from '#shared/telemetry/log.ts';
-import { addPodRoutes, applyPodRules, leavePodRules, redirectPod, removePodRoutes, removePodRules } from '../rules/apply.ts';
+import { applyPodRules, capturePod, leavePodRules, preparePod, removePodRules } from '../rules/apply.ts';
 import { hasOpenConnections } from '../rules/connections.ts';
 import type { PodRules } from '../rules/pod.ts';
 import type { HostProbes } from './host-probes.ts';
 import type { KnownPod, PodRegistry } from './pods.ts';
 import type { KeptWorkload, ZdsServer, ZdsWorkload } from './zds-server.ts';
 
+/** How long what passes through the ztunnel may take to end after the pod has left, ms. */
+export interface LeaveTimes {
+  /** No less, because something is on its way: tunnels that others open, and what the kernel remembers of names that were asked for. */
+  readonly minimum: number;
+  readonly timeout: number;
+}
+
 export interface DataplaneDeps {
   registry: PodRegistry;
   zds: Pick<ZdsServer, 'requireZtunnel' | 'add' | 'remove'>;
   probes: Pick<HostProbes, 'set' | 'remove'>;
-  /** How long a pod that left may have connections that pass through the ztunnel, ms. */
-  leaveTimeout: number;
+  leave: LeaveTimes;
   clock: Clock;
   log: Log;
 }
+
+/** Between two looks for connections that are open, ms: each costs a process. */
+const LOOK_AGAIN = 10_000;
 
 export class Dataplane {
   #deps: DataplaneDeps;
@@ -38,20 +47,20 @@ export class Dataplane {
   }
 
   /**
-   * Takes the pod in: routes and the marks of kubelet probes, which change nothing yet; then the newest ztunnel serves it; then new connections
+   * Takes the pod in: routes, chains and the marks of kubelet probes, which change nothing yet; then the newest ztunnel serves it; then new connections
    * are captured. Whatever a running pod opens until then goes on as before: in this order nothing is sent where nobody listens.
    */
   async enrol(pod: KnownPod, rules: PodRules): Promise<void> {
     const { registry, zds } = this.#deps;
     if (this.#announced.get(pod.uid) !== announcementOf(pod)) zds.requireZtunnel();
-    const prepared = this.#captured.has(pod.uid) || this.#left.has(pod.uid);
+    const hasRules = this.#captured.has(pod.uid) || this.#left.has(pod.uid);
     this.#joining.add(pod.uid);
     try {
-      if (!prepared) await registry.withNetns(pod, (netns) => addPodRoutes(netns, rules));
+      if (!hasRules) await registry.withNetns(pod, (netns) => preparePod(netns, rules));
       await this.#announce(pod);
-      await this.#redirect(pod, rules, redirectPod);
+      await this.#redirect(pod, rules, hasRules ? applyPodRules : capturePod);
     } catch (error) {
-      if (!prepared && !registry.get(pod.uid)?.enrolled) await this.#unprepare(pod);
+      if (!hasRules && !registry.get(pod.uid)?.enrolled) await this.#unprepare(pod);
       throw error;
     } finally {
       this.#joining.delete(pod.uid);
@@ -62,9 +71,12 @@ export class Dataplane {
     const { registry, probes, log } = this.#deps;
     try {
       await probes.remove(pod.uid);
-      if (registry.isAlive(pod)) await registry.withNetns(pod, removePodRoutes);
+      if (registry.isAlive(pod)) await registry.withNetns(pod, removePodRules);
     } catch (error) {
-      log.warn('routes of a pod that did not join could not be taken back', { pod: podName(pod), error: MeshError.from(error) });
+      log.warn('what a pod that did not join was given could not be taken back', {
+        pod: podName(pod),
+        error: MeshError.from(error),
+      });
     }
   }
 
@@ -98,23 +110,27 @@ export class Dataplane {
   }
 
   /**
-   * Takes a running pod out: new connections pass the ztunnel by, at once; those that are open go on through it. True when the last of them
-   * has ended, or has had its time: then nothing of the mesh is left. To be asked again until then.
+   * Takes a running pod out: new connections pass the ztunnel by, at once; those that are open go on through it. When the last of them has
+   * ended, or has had its time, nothing of the mesh is left, and this returns undefined; until then, in how many ms to ask again.
    */
-  async leave(pod: KnownPod, rules: PodRules): Promise<boolean> {
-    const { registry, probes, clock, leaveTimeout } = this.#deps;
-    const since = this.#left.get(pod.uid) ?? clock.monotonic();
-    if (!this.#left.has(pod.uid)) {
+  async leave(pod: KnownPod, rules: PodRules): Promise<number | undefined> {
+    const { registry, probes, clock, leave } = this.#deps;
+    const since = this.#left.get(pod.uid);
+    if (since === undefined) {
       this.#captured.delete(pod.uid);
       // Its probes are no longer marked: should it come back, all is said anew.
       this.#announced.delete(pod.uid);
       await registry.withNetns(pod, (netns) => leavePodRules(netns, rules));
       await probes.remove(pod.uid);
-      this.#left.set(pod.uid, since);
+      this.#left.set(pod.uid, clock.monotonic());
+      return leave.minimum;
     }
-    const open = clock.monotonic() - since < leaveTimeout && (await registry.withNetns(pod, hasOpenConnections));
-    if (!open) await this.release(pod, true);
-    return !open;
+    const passed = clock.monotonic() - since;
+    if (passed < leave.minimum) return leave.minimum - passed;
+    const open = passed < leave.timeout && (await registry.withNetns(pod, hasOpenConnections));
+    if (open) return LOOK_AGAIN;
+    await this.release(pod, true);
+    return undefined;
   }
 
   /** Ends it all. `running`: the pod lives on and its rules must go; else they die with its namespace. */

@@ -33,8 +33,6 @@ type Redirection = 'enabled' | 'pending' | undefined;
 
 /** When to look again (ms) where no event will tell: a sandbox without a pod, a pod without a sandbox. */
 const RECHECK = 30_000;
-/** When to look again (ms) whether the last connection of a pod that left has ended. */
-const LEAVE_RECHECK = 5000;
 
 export class Enroller {
   #deps: EnrollerDeps;
@@ -168,9 +166,9 @@ export class Enroller {
       await dataplane.release(found, false);
       return this.#annotate(found, undefined);
     }
-    const gone = await dataplane.leave(found, this.#rulesOf(pod));
+    const again = await dataplane.leave(found, this.#rulesOf(pod));
     await this.#annotate(found, undefined);
-    if (!gone) return queue.later(found.uid, LEAVE_RECHECK);
+    if (again !== undefined) return queue.later(found.uid, again);
     log.info('nothing of the mesh is left in the pod', { pod: podName(found) });
   }
 

@@ -3,43 +3,40 @@
 import { MeshError } from '#shared/errors.ts';
 import { execInNetns } from './exec.ts';
 import type { Chain, PodRules } from './pod.ts';
-import { leavingRules, POD_TABLE, podChains, podRules, REMOVE_POD_RULES } from './pod.ts';
+import { captureRules, idleRules, POD_TABLE, podChains, podRules, REMOVE_POD_RULES } from './pod.ts';
 import { addRoutes, removeRoutes } from './routes.ts';
 import type { Family } from './routes.ts';
-
-/** The policy routes, which change nothing as long as nothing is marked. */
-export async function addPodRoutes(netns: number, { ipv6 }: PodRules): Promise<void> {
-  for (const family of await families(netns, ipv6)) await ipBatch(netns, family, addRoutes(family), 'File exists');
-}
-
-/** Takes the routes back; also when there are none. */
-export async function removePodRoutes(netns: number): Promise<void> {
-  for (const family of await families(netns, true))
-    await ipBatch(netns, family, removeRoutes(family), 'No such file or directory', 'No such process');
-}
 
 /** Redirects the pod behind the namespace descriptor, replacing rules of an earlier run, and checks that the kernel took them. */
 export async function applyPodRules(netns: number, options: PodRules): Promise<void> {
   // Routes first: with them the marks that the rules set mean something from the first packet on.
   await addPodRoutes(netns, options);
-  await redirectPod(netns, options);
+  await nft(netns, podRules(options));
+  await verifyPodRules(netns, options);
 }
 
-/** As applyPodRules(), of a pod that has its routes. */
-export async function redirectPod(netns: number, options: PodRules): Promise<void> {
-  await nft(netns, podRules(options));
+/** All of applyPodRules() that captures nothing, and takes longer than the rest: hooks are registered, and the kernel waits for a grace period. */
+export async function preparePod(netns: number, options: PodRules): Promise<void> {
+  await addPodRoutes(netns, options);
+  await nft(netns, idleRules(options));
+}
+
+/** The rest, for a pod that was prepared with these options. */
+export async function capturePod(netns: number, options: PodRules): Promise<void> {
+  await nft(netns, captureRules(options));
   await verifyPodRules(netns, options);
 }
 
 /** Ends the redirection of new connections; those that pass through the ztunnel go on, until removePodRules(). */
 export async function leavePodRules(netns: number, options: PodRules): Promise<void> {
-  await nft(netns, leavingRules(options));
+  await nft(netns, idleRules(options));
 }
 
 /** Takes away what is left: connections that pass through the ztunnel end, since the kernel stops translating their addresses. */
 export async function removePodRules(netns: number): Promise<void> {
   await nft(netns, REMOVE_POD_RULES);
-  await removePodRoutes(netns);
+  for (const family of await families(netns, true))
+    await ipBatch(netns, family, removeRoutes(family), 'No such file or directory', 'No such process');
 }
 
 /** Throws when the table is missing or a chain does not hold as many rules as it should. */
@@ -95,6 +92,10 @@ function nftError(stderr: string, text: string): MeshError {
       `the kernel refused the rules: ${detail}; needed are nf_tables, nft_chain_nat, nft_redir, nft_ct, nft_socket, nft_reject_inet and nf_conntrack (CONFIG_NF_TABLES_INET)`,
     );
   return new MeshError('internal', `nft failed: ${detail}`);
+}
+
+async function addPodRoutes(netns: number, { ipv6 }: PodRules): Promise<void> {
+  for (const family of await families(netns, ipv6)) await ipBatch(netns, family, addRoutes(family), 'File exists');
 }
 
 /** IPv6 only where the namespace has it. */

@@ -131,17 +131,31 @@ export function podRules(options: PodRules): string {
   return replaceTable(POD_TABLE, podChains(options));
 }
 
+/** Every question to a name server, and its answer, in a conntrack zone in which none is translated. */
+const DNS_APART: readonly Chain[] = [
+  { name: 'dns_zone_in', hook: 'type filter hook prerouting priority -300', rules: ['udp sport 53 counter ct zone set 1'] },
+  { name: 'dns_zone_out', hook: 'type filter hook output priority -300', rules: ['udp dport 53 counter ct zone set 1'] },
+];
+
 /**
- * The rules of a pod that leaves: nothing new is captured, and what passes through the ztunnel goes on. Its addresses are translated for as
- * long as there is a chain of type nat, with rules or without.
+ * The rules but for those that capture: of a pod before it joins, and while it leaves. What passes through the ztunnel goes on; its addresses
+ * are translated for as long as there is a chain of type nat, with rules or without. Names that are asked for from now on do not: the
+ * kernel would take a question from a port that asked the ztunnel before (UDP, up to two minutes) for one more of those.
  */
-export function leavingRules(options: PodRules): string {
-  const captures = (name: string): boolean => name.startsWith('capture_');
-  const chains = podChains({ ...options, ingressMode: false });
-  return replaceTable(
-    POD_TABLE,
-    chains.map((chain) => (captures(chain.name) ? { ...chain, rules: [] } : chain)),
-  );
+export function idleRules(options: PodRules): string {
+  const chains = podChains({ ...options, dnsCapture: false, ingressMode: false });
+  const idle = chains.map((chain) => (chain.name.startsWith('capture_') ? { ...chain, rules: [] } : chain));
+  return replaceTable(POD_TABLE, [...(options.dnsCapture ? DNS_APART : []), ...idle]);
+}
+
+/** What makes the rules of idleRules(), of the same options. */
+export function captureRules(options: PodRules): string {
+  const changes = podChains(options).flatMap(({ name, rules }) => {
+    const added = rules.map((rule) => `add rule ${POD_TABLE} ${name} ${rule}\n`);
+    if (name.startsWith('dns_zone_')) return [`flush chain ${POD_TABLE} ${name}\n`, ...added];
+    return name.startsWith('capture_') ? added : [];
+  });
+  return changes.join('');
 }
 
 /** The text that removes them; also when there are none. */

@@ -81,6 +81,7 @@ export class TestNode {
         OBJECT_DIRS: path.join(this.dir, 'objects'),
         STATUS_DIR: path.join(this.dir, 'status'),
         LOG_LEVEL: 'debug',
+        LEAVE_MINIMUM: '500ms',
         ...env,
       },
       stdio: ['ignore', 'pipe', 'pipe'],

@@ -63,7 +63,7 @@ t.test('labels: enrolment of a running pod and its end, on namespace and pod', a
 
   node.pod('shop', 'cart', { labels: { 'istio.io/dataplane-mode': 'none' } });
   await eventually('left', () => node.redirection('shop', 'cart') === undefined);
-  t.equal(await rulesOf(pod), '');
+  await eventually('nothing is left', async () => (await rulesOf(pod)) === '');
   t.equal(ztunnel.heard.at(-1), 'del uid-cart');
 
   node.namespace('shop');
@@ -78,7 +78,7 @@ t.test('labels: enrolment of a running pod and its end, on namespace and pod', a
   t.match(await rulesOf(pod), /15006/u, 'a namespace that is not in the list takes nothing away');
   node.namespace('shop');
   await eventually('left', () => node.redirection('shop', 'cart') === undefined);
-  t.equal(await rulesOf(pod), '');
+  await eventually('nothing is left', async () => (await rulesOf(pod)) === '');
 });
 
 t.test('without a ztunnel: a new pod is refused, a running one is pending until it comes', async (t) => {

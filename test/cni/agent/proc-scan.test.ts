@@ -95,5 +95,5 @@ t.test('the agent enrols a pod that no plugin told it of, and takes it out again
   t.match(await pod.run('nft', 'list', 'ruleset'), /15001/u);
   node.namespace('shop');
   await eventually('left', () => node.redirection('shop', 'cart') === undefined);
-  t.equal(await pod.run('nft', 'list', 'ruleset'), '');
+  await eventually('nothing is left', async () => (await pod.run('nft', 'list', 'ruleset')) === '');
 });

@@ -48,7 +48,7 @@ t.test('who waits for an answer is told', async (t) => {
     registry: new PodRegistry(path.join(dir, 'pods.json')),
     zds: { requireZtunnel: () => undefined, add: async () => undefined, remove },
     probes: { set: async () => undefined, remove: async () => undefined },
-    leaveTimeout: 0,
+    leave: { minimum: 0, timeout: 0 },
     clock: systemClock,
     log: new Logging({ sink: { write: () => undefined } }).scope('cni'),
   });
@@ -76,7 +76,8 @@ t.test('who waits for an answer is told', async (t) => {
     await new Promise((resolve) => setTimeout(resolve, 5));
   t.equal(held.length, 4, 'out and in, IPv4 and IPv6');
 
-  t.ok(await dataplane.leave(known, DEFAULT_POD_RULES));
+  t.type(await dataplane.leave(known, DEFAULT_POD_RULES), 'number', 'what is on its way gets time to arrive');
+  t.equal(await dataplane.leave(known, DEFAULT_POD_RULES), undefined);
   for (const end of await Promise.all(ends)) t.match(end, { kind: 'reset' });
   t.same(
     direct.map((answer) => answer.split(' ')[0]),

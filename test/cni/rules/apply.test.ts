@@ -1,6 +1,14 @@
 // The kernel takes every variant of the rules, twice over, and lets go of them again.
 import t from 'tap';
-import { applyPodRules, nft, removePodRules, verifyPodRules, verifyTable } from '../../../cni/rules/apply.ts';
+import {
+  applyPodRules,
+  capturePod,
+  nft,
+  preparePod,
+  removePodRules,
+  verifyPodRules,
+  verifyTable,
+} from '../../../cni/rules/apply.ts';
 import { addProbed, hostChains, hostRules, HOST_TABLE, REMOVE_HOST_RULES, removeProbed } from '../../../cni/rules/host.ts';
 import { DEFAULT_POD_RULES } from '../../../cni/rules/pod.ts';
 import { makeNetns } from '../netns.ts';
@@ -22,6 +30,25 @@ t.test('pod rules: apply, apply again, remove, remove again', async (t) => {
   t.equal(await pod.run('nft', 'list', 'ruleset'), '');
   t.notMatch((await pod.run('ip', 'rule')) + (await pod.run('ip', '-6', 'rule')), /32764/u);
 });
+
+t.test('in two steps as in one; the first captures nothing', async (t) => {
+  const pod = makeNetns(t);
+  const rules = (): Promise<string> => pod.run('nft', '-s', 'list', 'ruleset');
+  for (const [name, options] of Object.entries(POD_VARIANTS)) {
+    await applyPodRules(pod.fd, options);
+    const whole = await rules();
+    await removePodRules(pod.fd);
+    await preparePod(pod.fd, options);
+    t.notMatch(await rules(), /redirect/u, name);
+    await capturePod(pod.fd, options);
+    t.equal(withoutEmptyChains(await rules()), withoutEmptyChains(whole), name);
+    await removePodRules(pod.fd);
+  }
+});
+
+function withoutEmptyChains(listing: string): string {
+  return listing.replaceAll(/\tchain \w+ \{\n\t\ttype [^\n]*\n\t\}\n\n?/gu, '');
+}
 
 t.test('rules that somebody tampered with are noticed', async (t) => {
   const pod = makeNetns(t);

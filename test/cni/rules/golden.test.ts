@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { Test } from 'tap';
 import t from 'tap';
 import { addProbed, hostRules, removeProbed } from '../../../cni/rules/host.ts';
-import { DEFAULT_POD_RULES, leavingRules, podRules } from '../../../cni/rules/pod.ts';
+import { DEFAULT_POD_RULES, idleRules, podRules } from '../../../cni/rules/pod.ts';
 import { HOST, POD_VARIANTS } from './variants.ts';
 
 const folder = path.join(import.meta.dirname, '../../golden/nft');
@@ -17,9 +17,9 @@ function golden(t: Test, name: string, text: string): void {
 
 t.test('pod', async (t) => {
   for (const [name, options] of Object.entries(POD_VARIANTS)) golden(t, `pod-${name}`, podRules(options));
-  golden(t, 'pod-leaving', leavingRules(DEFAULT_POD_RULES));
+  golden(t, 'pod-idle', idleRules(DEFAULT_POD_RULES));
   const gateway = { ...DEFAULT_POD_RULES, ingressMode: true, virtualInterfaces: ['docker0'] };
-  t.equal(leavingRules(gateway), leavingRules(DEFAULT_POD_RULES), 'whatever was captured');
+  t.equal(idleRules(gateway), idleRules(DEFAULT_POD_RULES), 'whatever was captured');
 });
 
 t.test('host', async (t) => {
