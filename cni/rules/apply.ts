@@ -17,8 +17,7 @@ export async function applyPodRules(netns: number, options: PodRules): Promise<v
 
 /** All of applyPodRules() that captures nothing, and takes longer than the rest: hooks are registered, and the kernel waits for a grace period. */
 export async function preparePod(netns: number, options: PodRules): Promise<void> {
-  await addPodRoutes(netns, options);
-  await nft(netns, idleRules(options));
+  await Promise.all([addPodRoutes(netns, options), nft(netns, idleRules(options))]);
 }
 
 /** The rest, for a pod that was prepared with these options. */
@@ -95,7 +94,8 @@ function nftError(stderr: string, text: string): MeshError {
 }
 
 async function addPodRoutes(netns: number, { ipv6 }: PodRules): Promise<void> {
-  for (const family of await families(netns, ipv6)) await ipBatch(netns, family, addRoutes(family), 'File exists');
+  const batches = (await families(netns, ipv6)).map((family) => ipBatch(netns, family, addRoutes(family), 'File exists'));
+  await Promise.all(batches);
 }
 
 /** IPv6 only where the namespace has it. */
