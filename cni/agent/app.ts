@@ -102,6 +102,8 @@ export async function startAgent(config: AgentConfig, deps: AgentDeps): Promise<
     log: log.scope('enrolment'),
   });
   metrics.gauge('ztunnel_connected', 'ztunnels connected by ZDS.', [], (family) => (family.cell().value = zds.connected));
+  const leaving = 'Pods that left the mesh and may still have connections through it.';
+  metrics.gauge('culvert_leaving_pods', leaving, [], (family) => (family.cell().value = dataplane.leaving));
 
   const pages = await servePages(config, deps);
   parts.defer(() => pages.close());

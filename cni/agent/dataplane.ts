@@ -104,6 +104,11 @@ export class Dataplane {
     this.#announced.set(pod.uid, wanted);
   }
 
+  /** How many pods have left but for what was open. */
+  get leaving(): number {
+    return this.#left.size;
+  }
+
   /** A ztunnel could not take the pod: the next announce() is sent. */
   refused(uid: string): void {
     this.#announced.delete(uid);

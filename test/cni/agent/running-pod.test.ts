@@ -66,6 +66,9 @@ t.test('when it leaves, what is open goes on to its end', async (t) => {
   await enrolled(node);
   const client = await openConnection(t, pod);
   await left(node);
+  const leaving = async (): Promise<string | undefined> =>
+    /^culvert_leaving_pods (\d+)$/mu.exec(await node.page(15_014, '/metrics'))?.[1];
+  t.equal(await leaving(), '1');
   const rules = await rulesOf(pod);
   t.notMatch(rules, /redirect/u, 'nothing new is captured');
   t.match(rules, /type nat hook output[^}]*\}/u, 'what was is still translated');
@@ -85,6 +88,7 @@ t.test('when it leaves, what is open goes on to its end', async (t) => {
   await eventually('nothing is left', async () => (await rulesOf(pod)) === '', 15_000);
   await ztunnel.until('del uid-cart');
   t.equal(ztunnel.heard.filter((line) => line.startsWith('del')).length, 1);
+  t.equal(await leaving(), '0');
 });
 
 t.test('an agent that comes meanwhile goes on with it; a connection has its time', async (t) => {
