@@ -48,19 +48,29 @@ export class Dataplane {
 
   /**
    * Takes the pod in: routes, chains and the marks of kubelet probes, which change nothing yet; then the newest ztunnel serves it; then new connections
-   * are captured. Whatever a running pod opens until then goes on as before: in this order nothing is sent where nobody listens.
+   * are captured. Whatever a running pod opens until then goes on as before: in this order nothing is sent where nobody listens. A pod that is
+   * captured stays so, whatever its ztunnel says.
    */
   async enrol(pod: KnownPod, rules: PodRules): Promise<void> {
+    if (!pod.enrolled || pod.idle) return this.#join(pod, rules);
+    await this.capture(pod, rules);
+    return this.#announce(pod);
+  }
+
+  async #join(pod: KnownPod, rules: PodRules): Promise<void> {
     const { registry, zds } = this.#deps;
     if (this.#announced.get(pod.uid) !== announcementOf(pod)) zds.requireZtunnel();
-    const hasRules = this.#captured.has(pod.uid) || this.#left.has(pod.uid);
     this.#joining.add(pod.uid);
     try {
-      if (!hasRules) await registry.withNetns(pod, (netns) => preparePod(netns, rules));
+      if (!pod.enrolled) {
+        // Noted first: an agent that dies here leaves to the next one what it has to clean up.
+        registry.put({ ...pod, idle: true });
+        await registry.withNetns(pod, (netns) => preparePod(netns, rules));
+      }
       await this.#announce(pod);
-      await this.#redirect(pod, rules, hasRules ? applyPodRules : capturePod);
+      await this.#redirect(pod, rules, pod.enrolled ? applyPodRules : capturePod);
     } catch (error) {
-      if (!hasRules && !registry.get(pod.uid)?.enrolled) await this.#unprepare(pod);
+      if (!registry.get(pod.uid)?.enrolled) await this.#unprepare(pod);
       throw error;
     } finally {
       this.#joining.delete(pod.uid);
@@ -72,6 +82,7 @@ export class Dataplane {
     try {
       await probes.remove(pod.uid);
       if (registry.isAlive(pod)) await registry.withNetns(pod, removePodRules);
+      registry.put({ ...pod, idle: false });
     } catch (error) {
       log.warn('what a pod that did not join was given could not be taken back', {
         pod: podName(pod),
@@ -80,7 +91,7 @@ export class Dataplane {
     }
   }
 
-  /** Routes and rules alone: of a pod that was enrolled before, which the next ztunnel hears of by its snapshot. */
+  /** Routes and rules alone: of a pod that was captured before, which the next ztunnel hears of by its snapshot. */
   capture(pod: KnownPod, rules: PodRules): Promise<void> {
     return this.#redirect(pod, rules, applyPodRules);
   }
@@ -89,8 +100,7 @@ export class Dataplane {
     const { registry } = this.#deps;
     const wanted = `${pod.netnsId} ${JSON.stringify(rules)}`;
     if (this.#captured.get(pod.uid) === wanted) return;
-    // Noted first: an agent that dies between the two cleans up rules that may not be there, rather than leaving some behind.
-    if (!pod.enrolled) registry.put({ ...pod, enrolled: true });
+    if (!pod.enrolled || pod.idle) registry.put({ ...pod, enrolled: true, idle: false });
     this.#left.delete(pod.uid);
     await registry.withNetns(pod, (netns) => apply(netns, rules));
     this.#captured.set(pod.uid, wanted);
@@ -99,9 +109,11 @@ export class Dataplane {
   async #announce(pod: KnownPod): Promise<void> {
     const wanted = announcementOf(pod);
     if (this.#announced.get(pod.uid) === wanted) return;
+    this.#announced.set(pod.uid, 'asked');
     await this.#deps.probes.set(pod.uid, pod.ips);
     await this.#deps.zds.add(this.#workload(pod));
-    this.#announced.set(pod.uid, wanted);
+    // A ztunnel that came meanwhile may have refused it.
+    if (this.#announced.get(pod.uid) === 'asked') this.#announced.set(pod.uid, wanted);
   }
 
   /** How many pods have left but for what was open. */
@@ -122,6 +134,8 @@ export class Dataplane {
     const { registry, probes, clock, leave } = this.#deps;
     const since = this.#left.get(pod.uid);
     if (since === undefined) {
+      // Noted first, also of a pod that was found by its annotation alone: that goes now.
+      registry.put({ ...pod, enrolled: true, idle: true });
       this.#captured.delete(pod.uid);
       // Its probes are no longer marked: should it come back, all is said anew.
       this.#announced.delete(pod.uid);
@@ -150,7 +164,7 @@ export class Dataplane {
       // Not before: the ztunnel's RST reaches who waits for an answer only while addresses are translated.
       if (running && registry.isAlive(pod)) await registry.withNetns(pod, removePodRules);
       this.#left.delete(pod.uid);
-      if (running) registry.put({ ...pod, enrolled: false });
+      if (running) registry.put({ ...pod, enrolled: false, idle: false });
       else registry.forget(pod.uid);
     } finally {
       this.#leaving.delete(pod.uid);
@@ -163,6 +177,7 @@ export class Dataplane {
       await this.release(pod, false);
     } catch (error) {
       this.#deps.log.warn('a failed pod could not be taken back', { pod: podName(pod), error: MeshError.from(error) });
+      this.#left.delete(pod.uid);
       this.#deps.registry.forget(pod.uid);
     }
   }

@@ -85,6 +85,7 @@ export class Enroller {
       ...(sandbox.containerId === undefined ? {} : { containerId: sandbox.containerId }),
       ips: sandbox.ips,
       enrolled: false,
+      idle: false,
     };
     const decision = this.decide(pod);
     // Its DEL may never have come. The kernel gives the number of a dead namespace to the next one, so nothing that was noted about
@@ -131,11 +132,11 @@ export class Enroller {
     }
   }
 
-  /** The rules of a pod that is enrolled, and should be: for the start, before any ztunnel is answered. */
+  /** The rules of a pod that is captured, and should be: for the start, before any ztunnel is answered. */
   async capture(uid: string): Promise<void> {
     const pod = this.podOf(uid);
     const known = this.#deps.registry.get(uid);
-    if (!pod || !known?.enrolled || this.decide(pod).verdict !== 'enrol') return;
+    if (!pod || !known?.enrolled || known.idle || this.decide(pod).verdict !== 'enrol') return;
     await this.#deps.dataplane.capture(known, this.#rulesOf(pod));
   }
 
@@ -160,7 +161,9 @@ export class Enroller {
     const { dataplane, queue, log } = this.#deps;
     const marked = this.#redirectionOf(pod) !== undefined;
     const found = known ?? (marked && !hasEnded(pod) ? await this.#findRunning(pod) : undefined);
-    if (!found || !(found.enrolled || marked)) return;
+    if (!found || !(found.enrolled || found.idle || marked)) return;
+    // Nothing of the mesh is in a pod that no ztunnel has taken.
+    if (known && !known.enrolled && !known.idle) return this.#annotate(found, undefined);
     if (marked) log.info('pod leaves the mesh', { pod: podName(found), reason });
     if (hasEnded(pod)) {
       await dataplane.release(found, false);
@@ -220,7 +223,9 @@ export class Enroller {
     const { name, namespace } = pod.metadata;
     const serviceAccount = pod.spec.serviceAccountName ?? 'default';
     const { netnsPath, netnsId } = candidate;
-    const known = { uid, name, namespace, serviceAccount, netnsPath, netnsId, ips, enrolled: false };
+    // The annotation remembers what the list of known pods may have lost.
+    const enrolled = this.#redirectionOf(pod) === 'enabled';
+    const known = { uid, name, namespace, serviceAccount, netnsPath, netnsId, ips, enrolled, idle: false };
     registry.put(known);
     return known;
   }

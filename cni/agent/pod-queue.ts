@@ -19,7 +19,7 @@ export class PodQueue {
   #chains = new Map<string, Promise<void>>();
   #waiting = new Set<string>();
   #retries = new Map<string, { backoff: Backoff; timer: Timer }>();
-  #delays = new Map<string, Timer>();
+  #delays = new Map<string, { due: number; timer: Timer }>();
   #free: number;
   #slots: (() => void)[] = [];
   #closed = false;
@@ -50,14 +50,18 @@ export class PodQueue {
     void this.exclusive(uid, () => this.#run(uid));
   }
 
-  /** Asks for one after `ms`. */
+  /** Asks for one after `ms`, or before that when one was asked for earlier. */
   later(uid: string, ms: number): void {
-    if (this.#closed || this.#delays.has(uid)) return;
-    const timer = this.#options.clock.after(ms, () => {
+    const { clock } = this.#options;
+    const due = clock.monotonic() + ms;
+    const before = this.#delays.get(uid);
+    if (this.#closed || (before && before.due <= due)) return;
+    before?.timer.cancel();
+    const timer = clock.after(ms, () => {
       this.#delays.delete(uid);
       this.add(uid);
     });
-    this.#delays.set(uid, timer);
+    this.#delays.set(uid, { due, timer });
   }
 
   /** What failed before is tried now: the reason for it may be gone. */
@@ -72,7 +76,7 @@ export class PodQueue {
   async close(): Promise<void> {
     this.#closed = true;
     for (const { timer } of this.#retries.values()) timer.cancel();
-    for (const timer of this.#delays.values()) timer.cancel();
+    for (const { timer } of this.#delays.values()) timer.cancel();
     await Promise.all(this.#chains.values());
   }
 

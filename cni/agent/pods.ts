@@ -18,8 +18,10 @@ export interface KnownPod {
   /** The sandbox that the runtime named; undefined for pods found without it. */
   readonly containerId?: string;
   readonly ips: readonly string[];
-  /** Its rules are in (or may be). */
+  /** A ztunnel serves it, and its rules are in (or may be). */
   readonly enrolled: boolean;
+  /** What is in captures nothing: the pod joins, or, enrolled, it leaves. */
+  readonly idle: boolean;
 }
 
 /** What identifies a sandbox in a DEL: a pod's old sandbox may go after its new one came. */
@@ -142,10 +144,11 @@ function load(file: string): KnownPod[] {
   }
   const pods = typeof value === 'object' && value !== null && 'pods' in value ? value.pods : undefined;
   if (!Array.isArray(pods) || !pods.every(isKnownPod)) throw fault('not a list of pods as this agent writes it');
-  return pods;
+  // Agents before this one knew no such state.
+  return pods.map((pod) => ({ idle: false, ...pod }));
 }
 
-function isKnownPod(value: unknown): value is KnownPod {
+function isKnownPod(value: unknown): value is Omit<KnownPod, 'idle'> {
   if (typeof value !== 'object' || value === null) return false;
   const pod = value as Record<string, unknown>;
   const texts = ['uid', 'name', 'namespace', 'serviceAccount', 'netnsPath', 'netnsId'];

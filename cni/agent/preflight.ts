@@ -12,8 +12,10 @@ export async function preflight(rules: PodRules): Promise<void> {
   const netns = currentNetns();
   try {
     // The same way as into a pod, only that it leads here.
-    const result = await execInNetns(netns, ['ip', '-Version']);
-    if (result.code !== 0) throw new MeshError('missing_capability', `ip does not run: ${result.stderr.trim()}`);
+    for (const program of ['ip', 'ss']) {
+      const result = await execInNetns(netns, [program, '-V']);
+      if (result.code !== 0) throw new MeshError('missing_capability', `${program} does not run: ${result.stderr.trim()}`);
+    }
     await checkNft(netns, podRules(rules));
   } finally {
     closeSync(netns);

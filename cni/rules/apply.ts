@@ -17,7 +17,7 @@ export async function applyPodRules(netns: number, options: PodRules): Promise<v
 
 /** All of applyPodRules() that captures nothing, and takes longer than the rest: hooks are registered, and the kernel waits for a grace period. */
 export async function preparePod(netns: number, options: PodRules): Promise<void> {
-  await Promise.all([addPodRoutes(netns, options), nft(netns, idleRules(options))]);
+  await allOf(addPodRoutes(netns, options), nft(netns, idleRules(options)));
 }
 
 /** The rest, for a pod that was prepared with these options. */
@@ -35,7 +35,7 @@ export async function leavePodRules(netns: number, options: PodRules): Promise<v
 export async function removePodRules(netns: number): Promise<void> {
   await nft(netns, REMOVE_POD_RULES);
   for (const family of await families(netns, true))
-    await ipBatch(netns, family, removeRoutes(family), 'No such file or directory', 'No such process');
+    await ipBatch(netns, family, removeRoutes(family), 'No such file or directory', 'No such process', 'table does not exist');
 }
 
 /** Throws when the table is missing or a chain does not hold as many rules as it should. */
@@ -93,9 +93,13 @@ function nftError(stderr: string, text: string): MeshError {
   return new MeshError('internal', `nft failed: ${detail}`);
 }
 
+/** Waits for all, also when one fails: none may use the descriptor after its owner has closed it. */
+async function allOf(...tasks: Promise<void>[]): Promise<void> {
+  for (const outcome of await Promise.allSettled(tasks)) if (outcome.status === 'rejected') throw outcome.reason;
+}
+
 async function addPodRoutes(netns: number, { ipv6 }: PodRules): Promise<void> {
-  const batches = (await families(netns, ipv6)).map((family) => ipBatch(netns, family, addRoutes(family), 'File exists'));
-  await Promise.all(batches);
+  await allOf(...(await families(netns, ipv6)).map((family) => ipBatch(netns, family, addRoutes(family), 'File exists')));
 }
 
 /** IPv6 only where the namespace has it. */

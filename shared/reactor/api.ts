@@ -148,7 +148,7 @@ export interface DetachedConn {
 
 /** A stream that can be let go of; after that nothing is called. */
 export interface Detachable {
-  /** It has closed, be it that onClose is still to come: there is nothing to let go of. */
+  /** It has closed, or is known to be broken, be it that onClose is still to come: there is nothing to let go of. */
   readonly over: boolean;
   detach(): DetachedConn;
 }

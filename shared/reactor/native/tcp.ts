@@ -110,8 +110,9 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     this.#watch();
   }
 
+  /** Also when a send was told so: the kernel says it once, and nobody else would hear of it. */
   get over(): boolean {
-    return this.#closed !== undefined;
+    return this.#closed !== undefined || this.#sendError !== 0;
   }
 
   /** An end that the peer has told is told again by the kernel to whoever reads next. */

@@ -20,6 +20,7 @@ const aPod = (more: Partial<KnownPod> = {}): KnownPod => ({
   containerId: 'c1',
   ips: ['10.0.0.1'],
   enrolled: false,
+  idle: false,
   ...more,
 });
 

@@ -62,6 +62,7 @@ t.test('who waits for an answer is told', async (t) => {
     containerId: 'c1',
     ips: ['10.99.0.1', 'fd99::1'],
     enrolled: false,
+    idle: false,
   };
   await dataplane.enrol(known, DEFAULT_POD_RULES);
   const waiting = async (netns: number, to: { ip: string; port: number }): Promise<CloseReason | 'nothing'> => {

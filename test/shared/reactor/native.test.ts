@@ -11,7 +11,7 @@ import t, { type Test } from 'tap';
 import { systemClock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import { Deadlines } from '#shared/lifecycle/deadlines.ts';
-import type { Conn, Reactor } from '#shared/reactor/api.ts';
+import type { Conn, Detachable, Reactor } from '#shared/reactor/api.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import { threadLoop } from '#shared/reactor/native/loop.ts';
 import { cipherSuite } from './suite/ciphers.ts';
@@ -125,6 +125,17 @@ for (const ends of [false, true])
       t.strictSame(guard.faults, []);
     },
   );
+
+t.test('a connection of which a send was told that it is broken is let go of by nobody', async (t) => {
+  const { client, server } = await tcpPair(useReactor(t, create));
+  server.start(new Recorder(server, createGuard()));
+  const detachable = client as Conn & Detachable;
+  t.notOk(detachable.over);
+  server.reset();
+  client.write(Buffer.from('x'));
+  t.ok(detachable.over);
+  client.reset();
+});
 
 // Nothing watches a paused connection whose peer is gone: its descriptor and buffers stayed for as long as the reader stood still.
 t.test('a reader that stays paused after a reset is told of it in the end, one that goes on reads what there was', async (t) => {
