@@ -27,8 +27,6 @@ import { check, errno, libc } from './syscalls.ts';
 const DEFAULT_BACKLOG = 1024;
 /** The first port after those that Linux gives to clients (net.ipv4.ip_local_port_range, default 32768-60999). */
 const BEYOND_EPHEMERAL = 61_000;
-/** So many ports are tried; with the most of them taken, each further one costs a system call and finds as little. */
-const BEYOND_ATTEMPTS = 4;
 /** Places for what goes in and out of one system call: nothing else runs between filling and reading them, and arrays cost more than most calls. */
 const VALUE = Buffer.alloc(4);
 const LENGTH = Buffer.alloc(4);
@@ -115,7 +113,7 @@ export function clientTcp(options: ConnectOptions, attempt = 0): number {
     if (!from) return fd;
     try {
       makeTransparent(fd, family, 'require', what);
-      if (options.beyondEphemeral && bindBeyondEphemeral(fd, from.ip, attempt, what)) return fd;
+      if (bindBeyondEphemeral(fd, from.ip, (options.beyondEphemeral ?? 0) - attempt, what)) return fd;
       setOption(fd, SOL.IP, IP.BIND_ADDRESS_NO_PORT, 1, what);
       check(libc().bind(fd, ...sockaddr(from)), what, 'bind');
     } catch (thrown) {
@@ -128,15 +126,15 @@ export function clientTcp(options: ConnectOptions, attempt = 0): number {
 
 /** Whether another attempt may find a source port that is free towards this destination. */
 export function mayHaveAnotherPort(options: ConnectOptions, attempt: number): boolean {
-  return options.from !== undefined && options.beyondEphemeral === true && attempt < BEYOND_ATTEMPTS;
+  return options.from !== undefined && attempt < (options.beyondEphemeral ?? 0);
 }
 
 /** Binds to a port above the ephemeral ones; false when none was found, after which the kernel is to choose. */
-function bindBeyondEphemeral(fd: number, ip: string, attempt: number, what: string): boolean {
-  if (attempt >= BEYOND_ATTEMPTS) return false;
+function bindBeyondEphemeral(fd: number, ip: string, attempts: number, what: string): boolean {
+  if (attempts <= 0) return false;
   // The port may be shared by connections to different places; connect(2) tells when one to the same place has it.
   setOption(fd, SOL.SOCKET, SO.REUSEADDR, 1, what);
-  for (let left = BEYOND_ATTEMPTS - attempt; left > 0; left--) {
+  for (let left = attempts; left > 0; left--) {
     const port = BEYOND_EPHEMERAL + Math.floor(Math.random() * (65_536 - BEYOND_EPHEMERAL));
     if (libc().bind(fd, ...sockaddr({ ip, port })) === 0) return true;
     if (errno() !== ERRNO.EADDRINUSE) check(-1, what, 'bind');

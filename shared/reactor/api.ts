@@ -120,8 +120,8 @@ export interface ConnectOptions extends SocketOptions {
   from?: HostPort;
   /** Told when the address of `from` cannot be had, and the connection is made from the machine's own. Default: it then fails. */
   onUnbound?: ((error: MeshError) => void) | undefined;
-  /** Takes the port of `from` from above those that the kernel gives to clients (docs/decisions/0012), as long as one is free. */
-  beyondEphemeral?: boolean;
+  /** Takes the port of `from` from above those that the kernel gives to clients (docs/decisions/0012), when one of so many at random is free. */
+  beyondEphemeral?: number;
   /** Milliseconds until `connect_timeout`; default 10,000. */
   timeout?: number;
   /** Gives up, with its reason. */

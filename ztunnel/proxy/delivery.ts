@@ -14,6 +14,12 @@ import type { TrackedConnection } from './connection-tracker.ts';
 import type { Pod, ProxyContext } from './pod.ts';
 import { podSocket } from './pod.ts';
 
+/**
+ * Source ports that are tried before the kernel chooses (decision 0012). With the most of them taken, each further one costs system calls and
+ * finds as little: a client that opens and ends some hundred connections a second has them all waiting for their minute to pass.
+ */
+const PORTS_TRIED = { redirected: 4, others: 2 };
+
 export interface DeliveryRequest {
   readonly workload: Workload;
   /** The TCP source: what policies see and what the application is shown. */
@@ -111,8 +117,9 @@ export class Delivery {
   }
 
   /**
-   * Opens the socket to the application; rejects with `connect_failed`, `connect_timeout`, or the reason of `cancel`. `redirected`: the
-   * client's own connection goes to this address in this pod's network, so connection tracking must not take ours for its next one.
+   * Opens the socket to the application; rejects with `connect_failed`, `connect_timeout`, or the reason of `cancel`. Connection
+   * tracking must not take ours for the client's own: `redirected`, each has one to this address in this pod's network; others have when
+   * the pod joins or leaves the mesh meanwhile.
    */
   async connect(to: HostPort, source: HostPort, cancel: CancelSignal, redirected = false): Promise<Conn> {
     const { reactor } = this.context;
@@ -121,7 +128,12 @@ export class Delivery {
       // The client's port is taken: its own connection to this address has it.
       return await reactor.connect(
         this.#spoofs(to, source)
-          ? { ...options, from: { ip: source.ip, port: 0 }, beyondEphemeral: redirected, onUnbound: this.#onUnbound }
+          ? {
+              ...options,
+              from: { ip: source.ip, port: 0 },
+              beyondEphemeral: redirected ? PORTS_TRIED.redirected : PORTS_TRIED.others,
+              onUnbound: this.#onUnbound,
+            }
           : options,
       );
     } catch (thrown) {
