@@ -164,7 +164,7 @@ test('path rewrites', async (t) => {
     rewrite('/strip-prefix', { type: 'ReplacePrefixMatch', replacePrefixMatch: '/' }),
     rewrite('/full/one', { type: 'ReplaceFullPath', replaceFullPath: '/one' }),
     rewrite('/a.b', { type: 'ReplacePrefixMatch', replacePrefixMatch: '' }),
-    rewrite('/', { type: 'ReplacePrefixMatch', replacePrefixMatch: '/root' }),
+    rewrite('/', { type: 'ReplacePrefixMatch', replacePrefixMatch: '/base' }),
   ];
   const cases: [string, string][] = [
     ['/prefix/one/two', '/one/two'],
@@ -175,7 +175,7 @@ test('path rewrites', async (t) => {
     ['/strip-prefix?q=/x', '/?q=/x'],
     ['/full/one/two?q=1', '/one?q=1'],
     ['/a.b/c', '/c'],
-    ['/other', '/root/other'],
+    ['/other', '/base/other'],
   ];
   for (const [path, expected] of cases) t.equal(forward(find(rules, { path })).rewritePath?.(path), expected, path);
 });
