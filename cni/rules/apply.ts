@@ -6,6 +6,13 @@ import type { Chain, PodRules } from './pod.ts';
 import { captureRules, idleRules, POD_TABLE, podChains, podRules, REMOVE_POD_RULES } from './pod.ts';
 import { addRoutes, removeRoutes } from './routes.ts';
 import type { Family } from './routes.ts';
+import { readSysctl, writeSysctl } from './sysctl.ts';
+
+/**
+ * Sockets that the application accepts get the mark of the packet that opened them. So what it sends is routed by its mark from the start; without it
+ * `mark_out` marks each packet, and the kernel looks up a route for it a second time (decision 0004).
+ */
+const MARKS_ARE_INHERITED = 'ipv4/tcp_fwmark_accept';
 
 /** Redirects the pod behind the namespace descriptor, replacing rules of an earlier run, and checks that the kernel took them. */
 export async function applyPodRules(netns: number, options: PodRules): Promise<void> {
@@ -34,7 +41,8 @@ export async function leavePodRules(netns: number, options: PodRules): Promise<v
 /** Takes away what is left: connections that pass through the ztunnel end, since the kernel stops translating their addresses. */
 export async function removePodRules(netns: number): Promise<void> {
   await nft(netns, REMOVE_POD_RULES);
-  for (const family of await families(netns, true))
+  writeSysctl(netns, MARKS_ARE_INHERITED, '0');
+  for (const family of families(netns, true))
     await ipBatch(netns, family, removeRoutes(family), 'No such file or directory', 'No such process', 'table does not exist');
 }
 
@@ -99,14 +107,13 @@ async function allOf(...tasks: Promise<void>[]): Promise<void> {
 }
 
 async function addPodRoutes(netns: number, { ipv6 }: PodRules): Promise<void> {
-  await allOf(...(await families(netns, ipv6)).map((family) => ipBatch(netns, family, addRoutes(family), 'File exists')));
+  writeSysctl(netns, MARKS_ARE_INHERITED, '1');
+  await allOf(...families(netns, ipv6).map((family) => ipBatch(netns, family, addRoutes(family), 'File exists')));
 }
 
 /** IPv6 only where the namespace has it. */
-async function families(netns: number, ipv6: boolean): Promise<Family[]> {
-  if (!ipv6) return [4];
-  const result = await execInNetns(netns, ['cat', '/proc/sys/net/ipv6/conf/lo/disable_ipv6']);
-  return result.code === 0 && result.stdout.trim() === '0' ? [4, 6] : [4];
+function families(netns: number, ipv6: boolean): Family[] {
+  return ipv6 && readSysctl(netns, 'ipv6/conf/lo/disable_ipv6') === '0' ? [4, 6] : [4];
 }
 
 /** Runs every line; failures that say `tolerated` mean that the line's effect is there already. */

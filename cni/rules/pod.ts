@@ -62,14 +62,22 @@ export function podChains(options: PodRules): Chain[] {
   return chains.filter((chain) => chain.rules.length > 0);
 }
 
-/** Remembers connections that the ztunnel opened to the application from the original client's address. */
+/**
+ * Remembers connections that the ztunnel opened to the application from the original client's address, and tells the application's socket,
+ * which takes its mark from the packet that opens it (`cni/rules/apply.ts`).
+ */
 function markIn(): string[] {
-  return [`${FROM_ZTUNNEL} counter ct mark set ct mark & 0xfffff000 | ${CONN_MARK}`];
+  const marked = (what: string): string => `${what} set ${what} & 0xfffff000 | ${CONN_MARK}`;
+  return [`${FROM_ZTUNNEL} ct direction original counter ${marked('ct mark')} ${marked('meta mark')}`];
 }
 
-/** Marks the application's replies on them, so that the routing rule brings them back to the ztunnel instead of to the client. */
+/**
+ * Marks the application's replies on them, so that the routing rule brings them back to the ztunnel instead of to the client: those of a
+ * socket that has another mark, or none. A packet whose mark changes here is routed a second time.
+ */
 function markOut(): string[] {
-  return [`ct mark & ${MARK_MASK} == ${CONN_MARK} counter meta mark set ct mark`];
+  const unmarked = `meta mark & ${MARK_MASK} != ${CONN_MARK}`;
+  return [`${unmarked} ct direction reply ct mark & ${MARK_MASK} == ${CONN_MARK} counter meta mark set ct mark`];
 }
 
 /**

@@ -85,6 +85,31 @@ t.test('the ztunnel calls the application from the address of the client', async
   );
 });
 
+t.test('what the application answers is routed once: its sockets bear the mark, unless they have one of their own', async (t) => {
+  const { pod, reactor } = await podAndPeer(t);
+  await applyPodRules(pod.fd, DEFAULT_POD_RULES);
+  await serve(reactor, 'marked', pod.fd, 8081, { mark: 0x42 });
+  const markedOneByOne = async (): Promise<number> => {
+    const chain = await pod.run('nft', 'list', 'chain', 'inet', 'culvert', 'mark_out');
+    return Number(/counter packets (\d+)/u.exec(chain)?.[1]);
+  };
+  for (const [{ ip }, from] of [
+    [POD, PEER],
+    [POD6, PEER6],
+  ] as const) {
+    const ask = (port: number): Promise<string> =>
+      askOnce(reactor, pod.fd, { ip, port }, { mark: MARK, from: { ip: from.ip, port: 0 } });
+    const before = await markedOneByOne();
+    t.match(await ask(8080), /^app/u);
+    t.equal(await markedOneByOne(), before, `${ip}: none of its packets needed the rule`);
+    t.match(await ask(8081), /^marked/u);
+    t.ok((await markedOneByOne()) > before, `${ip}: of a socket with a mark of its own, they do`);
+  }
+  t.match(await askOnce(reactor, pod.fd, PEER), /^outbound/u);
+  const conntrack = await pod.run('cat', '/proc/net/nf_conntrack').catch(() => '');
+  t.notMatch(conntrack, /dport=15001.*mark=273|sport=15001.*mark=273/u, 'connections of the client are not taken for ours');
+});
+
 // Found by a test that hung: of some 100 connections that a client reset on a busy machine, one lived on at the server for ever. Data may be
 // overtaken by the reset behind it (loopback has a queue per CPU); then the kernel asks again, and nobody was there to say that it is over.
 t.test('an application hears that its connection is over, though the reset of it was lost', async (t) => {
