@@ -1,5 +1,6 @@
 // The waypoint put together: configuration and identity from the control plane, tunnels in, requests through, tunnels out.
 import type { HostPort } from '#shared/address.ts';
+import { checkCongestion } from '#shared/congestion.ts';
 import { systemClock } from '#shared/clock.ts';
 import { CaClient } from '#shared/identity/ca-client.ts';
 import { CertificateCache } from '#shared/identity/certificate-cache.ts';
@@ -50,6 +51,7 @@ const WORKER = new URL('worker.ts', import.meta.url);
 export async function buildApp(config: WaypointConfig, deps: WaypointDeps): Promise<WaypointApp> {
   const { logging, accessLog, openFiles = Infinity } = deps;
   const log = logging.scope('waypoint');
+  checkCongestion(config.congestion);
   await using cleanup = new AsyncDisposableStack();
   const metrics = new Metrics();
   const readiness = new Readiness();

@@ -1,5 +1,6 @@
 // What a waypoint reads from its environment (docs/seams.md).
 import { availableParallelism } from 'node:os';
+import { congestionSetting } from '#shared/congestion.ts';
 import { type Env, EnvReader } from '#shared/env.ts';
 import { defaultBudget } from '#shared/lifecycle/memory-watch.ts';
 import { PORT } from '#shared/ports.ts';
@@ -35,6 +36,8 @@ export interface WaypointConfig {
   readonly maxMemory: number;
   /** Threads that serve; 0: the main thread does. */
   readonly workerThreads: number;
+  /** Of the TCP connections with ztunnels: `auto`, `system` (as the kernel has it) or the kernel's name of one. */
+  readonly congestion: string;
   /** Undefined: the default. */
   readonly backend: Backend | undefined;
   /** Also speak TLS 1.2 between proxies. */
@@ -90,6 +93,7 @@ export function loadConfig(env: Env, { workers, memoryLimit }: ConfigSources = {
       workers === undefined
         ? threadCount(reader, WORKERS, reader.string(WORKERS, DEFAULT_WORKERS), availableParallelism())
         : threadCount(reader, '--workers', workers, availableParallelism()),
+    congestion: congestionSetting(reader),
     backend: backend === 'auto' ? undefined : backend,
     tls12: reader.boolean('TLS12_ENABLED', false),
     crlPath: reader.optional('CRL_PATH'),

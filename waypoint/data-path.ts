@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { Clock } from '#shared/clock.ts';
 import type { HbonePool } from '#shared/hbone/api.ts';
 import type { SpiffeId } from '#shared/ids.ts';
-import type { ByteStream, Reactor } from '#shared/reactor/api.ts';
+import type { ByteStream, Reactor, SocketOptions } from '#shared/reactor/api.ts';
 import type { Log } from '#shared/telemetry/log.ts';
 import type { Metrics } from '#shared/telemetry/metrics.ts';
 import { BufferPool } from '#shared/http2/output.ts';
@@ -31,6 +31,7 @@ export interface DataPathInput {
   readonly accessLog: LogLines;
   readonly identity: SpiffeId;
   readonly instanceIp: string;
+  readonly tunnelSocket: SocketOptions;
 }
 
 export interface DataPath {
@@ -45,7 +46,7 @@ const HTTP1_BUFFERS = 128;
 
 /** Everything between a tunnel that came and a connection that goes on. */
 export function createDataPath(input: DataPathInput): DataPath {
-  const { store, reactor, tunnels, clock, identity, instanceIp } = input;
+  const { store, reactor, tunnels, clock, identity, instanceIp, tunnelSocket } = input;
   const defer = (task: () => void): void => reactor.defer(task);
   const expiry = new Expiry(clock);
   const buffers = new BufferPool(HTTP1_BUFFER_SIZE, HTTP1_BUFFERS);
@@ -56,6 +57,7 @@ export function createDataPath(input: DataPathInput): DataPath {
     tunnels,
     identity,
     instanceIp,
+    tunnelSocket,
     listener: (name) => store.listener(name),
     cluster: (name) => store.cluster(name)?.config,
   };

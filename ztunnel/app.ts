@@ -12,6 +12,7 @@ import type { WorkloadUid } from '#shared/ids.ts';
 import { Readiness } from '#shared/lifecycle/readiness.ts';
 import type { App } from '#shared/lifecycle/run.ts';
 import { closeFd, currentNetns } from '#shared/os/netns.ts';
+import { checkCongestion } from '#shared/congestion.ts';
 import { listenTcp } from '#shared/os/socket-factory.ts';
 import type { Log, Logging } from '#shared/telemetry/log.ts';
 import { Metrics } from '#shared/telemetry/metrics.ts';
@@ -87,6 +88,7 @@ export async function buildApp(config: ZtunnelConfig, deps: AppDeps): Promise<Zt
   metrics.gauge('istio_build', 'Version of this build', ['component', 'tag']).add(1, 'ztunnel', config.version);
   const readiness = new Readiness();
   checkCapabilities(config);
+  checkCongestion(config.congestion);
   if (deps.takeover && config.dedicated)
     throw new MeshError('invalid_config', 'PROXY_MODE=dedicated: --takeover is for the ztunnel of a node; start without it');
   const handover = { path: config.takeoverUds, build: config.version, clock, log: logging.scope('takeover') };

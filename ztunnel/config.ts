@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import type { JsonObject } from '@bufbuild/protobuf';
 import { canonicalIp } from '#shared/address.ts';
 import type { HostPort } from '#shared/address.ts';
+import { congestionSetting } from '#shared/congestion.ts';
 import { EnvReader } from '#shared/env.ts';
 import type { Env } from '#shared/env.ts';
 import { isAddress } from '#shared/grpc/address.ts';
@@ -73,6 +74,8 @@ export interface ZtunnelConfig {
   readonly keepalive: Keepalive | undefined;
   /** How long sent bytes may stay unacknowledged, ms; undefined: as the kernel has it. */
   readonly userTimeout: number | undefined;
+  /** Of the TCP connections of tunnels, and of those with clients within the pod: `auto`, `system` (as the kernel has it) or the kernel's name of one. */
+  readonly congestion: string;
   readonly ipv6: boolean;
   readonly sameNode: SameNode;
   /** Answer DNS questions in captured pods. */
@@ -192,6 +195,7 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
     poolMaxStreams: read.integer('POOL_MAX_STREAMS_PER_CONNECTION', 100, { min: 1 }),
     poolUnusedTimeout: read.duration('POOL_UNUSED_RELEASE_TIMEOUT', 300_000),
     maxTunnelAge: read.duration('MAX_TUNNEL_AGE', 0),
+    congestion: congestionSetting(read),
     http2: http2Settings(read),
     drainDeadline: drainDeadline(read),
     backend: backend === 'auto' ? undefined : backend,

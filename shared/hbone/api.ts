@@ -5,7 +5,7 @@ import type { MeshError } from '../errors.ts';
 import type { HeaderList } from '../http2/headers.ts';
 import type { SpiffeId } from '../ids.ts';
 import type { CancelSignal } from '../lifecycle/cancel.ts';
-import type { ByteStream, ConnectOptions, PeerCertificate, TlsConn } from '../reactor/api.ts';
+import type { ByteStream, PeerCertificate, SocketOptions, TlsConn } from '../reactor/api.ts';
 
 export type { HeaderList } from '../http2/headers.ts';
 
@@ -27,7 +27,7 @@ export interface OpenTunnel {
   /** Extra request headers: baggage, forwarded, traceparent. */
   headers: HeaderList;
   /** Socket options of a new connection. */
-  socket: Pick<ConnectOptions, 'netns' | 'mark' | 'keepalive'>;
+  socket: SocketOptions;
   /** Gives up, with its reason. */
   cancel?: CancelSignal;
 }

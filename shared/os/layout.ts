@@ -19,7 +19,7 @@ export const SO = {
 } as const;
 export const IP = { TRANSPARENT: 19, BIND_ADDRESS_NO_PORT: 24, ORIGINAL_DST: 80 } as const;
 export const IPV6 = { V6ONLY: 26, TRANSPARENT: 75, ORIGINAL_DST: 80 } as const;
-export const TCP = { NODELAY: 1, KEEPIDLE: 4, KEEPINTVL: 5, KEEPCNT: 6, INFO: 11, USER_TIMEOUT: 18 } as const;
+export const TCP = { NODELAY: 1, KEEPIDLE: 4, KEEPINTVL: 5, KEEPCNT: 6, INFO: 11, CONGESTION: 13, USER_TIMEOUT: 18 } as const;
 /** Where struct tcp_info has what is read of it; all numbers little-endian, the same on both architectures. */
 export const TCP_INFO = {
   size: 168,

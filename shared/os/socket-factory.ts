@@ -35,6 +35,10 @@ const ADDRESS = Buffer.alloc(SOCKADDR_SIZE);
 const LINGER_ZERO = Buffer.alloc(LINGER.size);
 LINGER_ZERO.writeInt32LE(1, LINGER.on);
 
+/** TCP_CA_NAME_MAX. */
+const CONGESTION_NAME = 16;
+const CUBIC = Buffer.from('cubic');
+
 export interface BoundSocket {
   readonly fd: number;
   readonly address: HostPort;
@@ -198,6 +202,7 @@ function createSocket(type: number, family: number, options: SocketOptions, what
     if (type === SOCK.STREAM) setOption(fd, SOL.TCP, TCP.NODELAY, 1, what);
     if (options.userTimeout !== undefined) setOption(fd, SOL.TCP, TCP.USER_TIMEOUT, options.userTimeout, what);
     if (options.keepalive) setKeepalive(fd, options.keepalive, what);
+    if (options.congestion !== undefined) setCongestion(fd, options.congestion, what);
     return fd;
   });
 }
@@ -208,6 +213,26 @@ function setKeepalive(fd: number, { time, interval, retries }: Keepalive, what: 
   setOption(fd, SOL.TCP, TCP.KEEPIDLE, seconds(time), what);
   setOption(fd, SOL.TCP, TCP.KEEPINTVL, seconds(interval), what);
   setOption(fd, SOL.TCP, TCP.KEEPCNT, retries, what);
+}
+
+/** With `auto`, a kernel that has no cubic goes on with what it has. */
+function setCongestion(fd: number, wanted: string, what: string): void {
+  if (wanted !== 'auto') {
+    const name = Buffer.from(wanted);
+    check(
+      libc().setsockopt(fd, SOL.TCP, TCP.CONGESTION, name, name.length),
+      `${what}: congestion control ${wanted}`,
+      'setsockopt',
+    );
+  } else if (congestionOf(fd).startsWith('bbr')) libc().setsockopt(fd, SOL.TCP, TCP.CONGESTION, CUBIC, CUBIC.length);
+}
+
+/** The name of a socket's congestion control; empty when the kernel does not say. */
+export function congestionOf(fd: number): string {
+  const name = Buffer.alloc(CONGESTION_NAME);
+  LENGTH.writeInt32LE(name.length);
+  if (libc().getsockopt(fd, SOL.TCP, TCP.CONGESTION, name, LENGTH) < 0) return '';
+  return name.toString('latin1').split('\0', 1)[0] ?? '';
 }
 
 /** Beyond what the system lets anybody have, where the process may; elsewhere as much as that. */

@@ -79,6 +79,11 @@ export interface SocketOptions {
   keepalive?: Keepalive;
   /** TCP_USER_TIMEOUT, ms: how long what was sent may stay unacknowledged before the connection is given up; default the kernel's. */
   userTimeout?: number;
+  /**
+   * TCP congestion control, by the kernel's name. `auto`: cubic where the kernel would take BBR, which paces what is sent by a timer for each
+   * socket (decision 0025). Default: as the kernel has it.
+   */
+  congestion?: string;
 }
 
 /** Milliseconds; the kernel counts in seconds. */

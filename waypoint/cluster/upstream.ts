@@ -3,7 +3,7 @@ import { formatHostPort, type HostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { HbonePool } from '#shared/hbone/api.ts';
 import { isSpiffeId, type SpiffeId } from '#shared/ids.ts';
-import type { ByteStream, Reactor } from '#shared/reactor/api.ts';
+import type { ByteStream, Reactor, SocketOptions } from '#shared/reactor/api.ts';
 import type { ConnectionInfo } from '../http/request.ts';
 import type { Listener } from '../listener/listener.ts';
 import type { Cluster, Endpoint } from './cluster.ts';
@@ -14,6 +14,8 @@ export interface UpstreamDeps {
   readonly identity: SpiffeId;
   /** Own address: tunnels of different pods are never shared. */
   readonly instanceIp: string;
+  /** Of a new connection for tunnels. */
+  readonly tunnelSocket: SocketOptions;
   listener(name: string): Listener | undefined;
   cluster(name: string): Cluster | undefined;
 }
@@ -62,7 +64,7 @@ async function openTunnel(
     peer: { source: deps.identity, accepted: [identity], to: { ip: destination.ip, port }, sourceIp: deps.instanceIp },
     authority,
     headers: [],
-    socket: {},
+    socket: deps.tunnelSocket,
   });
   return tunnel.stream;
 }

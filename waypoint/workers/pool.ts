@@ -2,6 +2,7 @@
 // themselves share connections (docs/decisions/0022-waypoint-threads.md).
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostPort } from '#shared/address.ts';
+import { congestionOption } from '#shared/congestion.ts';
 import type { DrainOutcome } from '#shared/lifecycle/drain.ts';
 import { closeFd } from '#shared/os/netns.ts';
 import { duplicate, listenTcp, stopListening } from '#shared/os/socket-factory.ts';
@@ -52,7 +53,7 @@ class WorkerPool implements DataPlane {
     this.#deps = deps;
     let address = hboneAddress(deps.config);
     for (let index = 0; index < count; index++) {
-      const socket = listenTcp({ address, reusePort: true });
+      const socket = listenTcp({ address, reusePort: true, ...congestionOption(deps.config.congestion) });
       this.#sockets.push(socket);
       // Of port 0 all others take the one that was found.
       address = { ...address, port: socket.address.port };

@@ -1,4 +1,5 @@
 // What one thread needs to serve tunnels, whichever thread it is: its own reactor, tunnels to the pods and kept connections.
+import { congestionOption } from '#shared/congestion.ts';
 import { systemClock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { IncomingTunnel } from '#shared/hbone/api.ts';
@@ -83,6 +84,7 @@ export function createServing(deps: ServingDeps): Serving {
     accessLog,
     identity,
     instanceIp: config.instanceIp,
+    tunnelSocket: congestionOption(config.congestion),
   });
   const chains = currentChains(store);
   const serve = (tunnel: IncomingTunnel, conn: TlsConn): void => {

@@ -5,7 +5,7 @@ import { formatHostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { SpiffeId } from '#shared/ids.ts';
 import { CancelScope, type CancelSignal } from '#shared/lifecycle/cancel.ts';
-import type { Conn } from '#shared/reactor/api.ts';
+import type { Conn, SocketOptions } from '#shared/reactor/api.ts';
 import type { PoliciesInForce } from '../policy/policy-group.ts';
 import { policyContext } from '../policy/match.ts';
 import { evaluate } from '../policy/evaluate.ts';
@@ -95,6 +95,7 @@ export class Admission extends CancelScope implements TrackedConnection {
 export class Delivery {
   readonly context: ProxyContext;
   readonly pod: Pod;
+  readonly #socket: SocketOptions;
   /** Better served under another address than not at all, unless it was told otherwise (ENABLE_ORIG_SRC). */
   readonly #onUnbound: ((error: MeshError) => void) | undefined;
   /** Names of missing policies that were told of: once each, not for every connection. */
@@ -103,6 +104,7 @@ export class Delivery {
   constructor(context: ProxyContext, pod: Pod) {
     this.context = context;
     this.pod = pod;
+    this.#socket = podSocket(pod, context);
     if (context.config.originalSource !== 'require')
       this.#onUnbound = (error) => context.log.warn('an application does not see the address of its client', { error });
   }
@@ -123,7 +125,7 @@ export class Delivery {
    */
   async connect(to: HostPort, source: HostPort, cancel: CancelSignal, redirected = false): Promise<Conn> {
     const { reactor } = this.context;
-    const options = { ...podSocket(this.pod, this.context), to, cancel };
+    const options = { ...this.#socket, to, cancel };
     try {
       // The client's port is taken: its own connection to this address has it.
       return await reactor.connect(

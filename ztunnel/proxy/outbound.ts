@@ -7,7 +7,7 @@ import type { CancelSignal } from '#shared/lifecycle/cancel.ts';
 import { parseBaggage } from '#shared/hbone/baggage.ts';
 import type { Tunnel } from '#shared/hbone/api.ts';
 import { isSpiffeId } from '#shared/ids.ts';
-import type { ByteStream, Conn } from '#shared/reactor/api.ts';
+import type { ByteStream, Conn, SocketOptions } from '#shared/reactor/api.ts';
 import { fetchDestination } from '../state/fetch.ts';
 import type { Service, Workload } from '../state/model.ts';
 import type { EndpointLoad } from '../state/two-choices.ts';
@@ -16,7 +16,7 @@ import type { Peer } from '../telemetry/peer.ts';
 import { UNKNOWN_PEER, peerOf, peerOfBaggage } from '../telemetry/peer.ts';
 import { OutboundCarriage } from './outbound-carriage.ts';
 import type { Pod, ProxyContext } from './pod.ts';
-import { isCapturePort, isLoopback, podSocket, workloadOf } from './pod.ts';
+import { isCapturePort, isLoopback, podSocket, tunnelSocket, workloadOf } from './pod.ts';
 import { openSameNode, sameNodePod, servedPod } from './same-node.ts';
 import type { SameNodeEnd } from './same-node.ts';
 import { TunnelHeaders } from './tunnel-headers.ts';
@@ -62,10 +62,14 @@ export class Outbound {
   readonly #context: ProxyContext;
   readonly #pod: Pod;
   readonly #headers = new TunnelHeaders();
+  readonly #socket: SocketOptions;
+  readonly #tunnelSocket: SocketOptions;
 
   constructor(context: ProxyContext, pod: Pod) {
     this.#context = context;
     this.#pod = pod;
+    this.#socket = podSocket(pod, context);
+    this.#tunnelSocket = tunnelSocket(pod, context);
   }
 
   /** Takes an accepted connection to where it wants to go, and resolves once it is on its way; never rejects. Owns the stay. */
@@ -172,10 +176,9 @@ export class Outbound {
   }
 
   async #connect(client: OutboundClient, route: Route): Promise<Upstream> {
-    const socket = podSocket(this.#pod, this.#context);
     const { cut: cancel } = this.#pod.drain;
     if (route.kind === 'gateway') return await this.#connectThrough(client, route, cancel);
-    if (route.kind !== 'hbone') return { stream: await this.#context.reactor.connect({ ...socket, to: route.to, cancel }) };
+    if (route.kind !== 'hbone') return { stream: await this.#context.reactor.connect({ ...this.#socket, to: route.to, cancel }) };
     const { from, source, startedAt } = client;
     const served = servedPod(this.#context, route);
     const pod = served instanceof Promise ? await served : served;
@@ -192,7 +195,7 @@ export class Outbound {
       },
       authority: formatHostPort(route.authority),
       headers: this.#headers.of(source, from, route.service?.hostname),
-      socket,
+      socket: this.#tunnelSocket,
       cancel,
     });
     return { stream };
@@ -205,7 +208,6 @@ export class Outbound {
     cancel: CancelSignal,
   ): Promise<Upstream> {
     const headers = this.#headers.of(source, from, service?.hostname);
-    const socket = podSocket(this.#pod, this.#context);
     const { network, responseBaggage } = this.#context.config;
     const { trust } = this.#context;
     const tunnel = await this.#pod.pool.openThrough(
@@ -213,7 +215,7 @@ export class Outbound {
         peer: { source: source.identity, accepted: trust.spellingsOf(gateway), to, sourceIp: from.ip },
         authority,
         headers,
-        socket,
+        socket: this.#socket,
         cancel,
       },
       { accepted: trust.spellingsOf(accepted), headers: [...headers, ['x-forwarded-network', network]] },

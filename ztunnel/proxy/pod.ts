@@ -1,5 +1,6 @@
 // What the handlers of a pod's connections share: the pod itself, and the process around it.
 import type { Clock } from '#shared/clock.ts';
+import { congestionOption } from '#shared/congestion.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { HbonePool } from '#shared/hbone/api.ts';
 import type { BufferPool } from '#shared/http2/output.ts';
@@ -7,7 +8,7 @@ import type { CertificateSource } from '#shared/identity/certificate.ts';
 import type { TrustDomains } from '#shared/identity/trust-domains.ts';
 import type { Drain } from '#shared/lifecycle/drain.ts';
 import { PORT } from '#shared/ports.ts';
-import type { ConnectOptions, NetnsFd, Reactor } from '#shared/reactor/api.ts';
+import type { NetnsFd, Reactor, SocketOptions } from '#shared/reactor/api.ts';
 import type { Log } from '#shared/telemetry/log.ts';
 import type { ZtunnelConfig } from '../config.ts';
 import type { Balancer } from '../state/balancer.ts';
@@ -136,14 +137,16 @@ export function isLoopback(ip: string): boolean {
 }
 
 /** Options of every socket that is opened inside the pod; the mark lets it past the redirect rules. */
-export function podSocket(
-  pod: Pick<Pod, 'netns'>,
-  { config }: Pick<ProxyContext, 'config'>,
-): Pick<ConnectOptions, 'netns' | 'mark' | 'keepalive' | 'userTimeout'> {
+export function podSocket(pod: Pick<Pod, 'netns'>, { config }: Pick<ProxyContext, 'config'>): SocketOptions {
   return {
     ...(pod.netns === undefined ? {} : { netns: pod.netns }),
     ...(config.packetMark === undefined ? {} : { mark: config.packetMark }),
     ...(config.keepalive ? { keepalive: config.keepalive } : {}),
     ...(config.userTimeout === undefined ? {} : { userTimeout: config.userTimeout }),
   };
+}
+
+/** Of those that carry tunnels within the network, and of those with clients in the pod. Towards other networks the kernel's congestion control stays. */
+export function tunnelSocket(pod: Pick<Pod, 'netns'>, context: Pick<ProxyContext, 'config'>): SocketOptions {
+  return { ...podSocket(pod, context), ...congestionOption(context.config.congestion) };
 }

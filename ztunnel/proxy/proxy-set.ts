@@ -12,7 +12,7 @@ import { Inbound } from './inbound.ts';
 import { Outbound } from './outbound.ts';
 import { Passthrough } from './passthrough.ts';
 import type { Pod, ProxyContext } from './pod.ts';
-import { podSocket } from './pod.ts';
+import { podSocket, tunnelSocket } from './pod.ts';
 import { Stay } from './stay.ts';
 
 /** Istio's backlog of in-pod listeners. */
@@ -109,7 +109,7 @@ function serveWithin({ context: { limit, telemetry }, entrance, drain, serve }: 
  */
 export function podListenOptions(config: ZtunnelConfig, netns: NetnsFd, port: number): ListenOptions {
   return {
-    ...podSocket({ netns }, { config }),
+    ...(port === PORT.hbone || port === PORT.outbound ? tunnelSocket : podSocket)({ netns }, { config }),
     address: { ip: addressFor(port, config), port },
     transparent: port === PORT.socks5 ? 'no' : config.originalSource,
     reusePort: config.inpodPortReuse,
