@@ -30,6 +30,15 @@ export interface OpenTunnel {
   socket: SocketOptions;
   /** Gives up, with its reason. */
   cancel?: CancelSignal;
+  /**
+   * What goes first through the tunnel, if there is any by now: asked for when CONNECT is sent, of a peer that takes it together with that, and
+   * once more for each further connection that is tried. A refusal by status means that nobody got it.
+   */
+  early?: EarlyData;
+}
+
+export interface EarlyData {
+  take(): Uint8Array | undefined;
 }
 
 /** The tunnel that goes on from the end of another. */

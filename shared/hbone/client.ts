@@ -16,7 +16,7 @@ import type { SpiffeId } from '../ids.ts';
 import type { CancelSignal } from '../lifecycle/cancel.ts';
 import { Deadlines } from '../lifecycle/deadlines.ts';
 import type { ByteStream, CloseReason, PeerCertificate, Reactor, TlsConn } from '../reactor/api.ts';
-import type { OpenTunnel, PeerKey, Tunnel } from './api.ts';
+import type { EarlyData, OpenTunnel, PeerKey, Tunnel } from './api.ts';
 
 export interface HboneDeps {
   readonly reactor: Reactor;
@@ -86,7 +86,7 @@ export class HboneConnection {
   }
 
   /** Sends CONNECT and waits for the answer. Rejects with tunnel_refused, tunnel_unavailable, NotProcessed, or what ended the connection. */
-  open(authority: string, headers: HeaderList, cancel?: CancelSignal): Promise<Tunnel> {
+  open(authority: string, headers: HeaderList, cancel?: CancelSignal, early?: EarlyData): Promise<Tunnel> {
     if (cancel?.reason) return Promise.reject(cancel.reason);
     return new Promise((resolve, reject) => {
       const stream = this.#session.request([[':method', 'CONNECT'], [':authority', authority], ...headers]);
@@ -115,6 +115,8 @@ export class HboneConnection {
         if (refusal) reject(refusal);
         else resolve({ stream, peer: this.conn.peer, headers: response.slice(1), local: this.conn.local });
       };
+      const first = this.#session.peer.earlyData ? early?.take() : undefined;
+      if (first) stream.write(first);
     });
   }
 

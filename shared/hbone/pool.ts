@@ -89,7 +89,7 @@ export class ConnectionPool implements HbonePool {
       }
       try {
         // From the pick to the request nothing else runs, so that nobody else takes the slot.
-        return await this.#use(entry).open(request.authority, request.headers, request.cancel);
+        return await this.#use(entry).open(request.authority, request.headers, request.cancel, request.early);
       } catch (error) {
         if (!(error instanceof NotProcessed) || refusals++ === RETRIES) throw error;
       }

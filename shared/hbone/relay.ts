@@ -48,6 +48,11 @@ export class Relay {
     return this.#up.count;
   }
 
+  /** Downstream had sent these, and upstream was given them, before the two were joined. */
+  sentBefore(bytes: number): void {
+    this.#down.passed(bytes);
+  }
+
   /** From now on counts into these too, and first what has passed by now. */
   countInto(sent: Meter, received: Meter): void {
     this.#down.countInto(sent);
@@ -129,6 +134,11 @@ class Side implements StreamHandler {
     this.#meter = this.#meter ? new Both(this.#meter, meter) : meter;
   }
 
+  passed(bytes: number): void {
+    this.count += bytes;
+    this.#meter?.add(bytes);
+  }
+
   reset(code?: number): void {
     this.#stream.reset(code);
   }
@@ -142,8 +152,7 @@ class Side implements StreamHandler {
     const other = this.#other;
     // The other end is gone for good: what is sent to it now meets a reset, as it would without a proxy.
     if (other.closed) return this.#stream.reset();
-    this.count += chunk.length;
-    this.#meter?.add(chunk.length);
+    this.passed(chunk.length);
     if (!other.#stream.write(chunk)) this.#stream.pause();
   }
 

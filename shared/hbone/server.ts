@@ -34,7 +34,7 @@ export function serveHbone(conn: TlsConn, options: ServeOptions, onTunnel: (tunn
     role: 'server',
     clock: options.clock,
     defer: (task) => options.reactor.defer(task),
-    settings: { maxStreams: options.maxStreams ?? 200, ...options.settings },
+    settings: { maxStreams: options.maxStreams ?? 200, earlyData: true, ...options.settings },
     ...(options.buffers ? { buffers: options.buffers } : {}),
     onStream: (stream) => {
       const tunnel = new ServerTunnel(stream);

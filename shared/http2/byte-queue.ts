@@ -32,7 +32,7 @@ export class ByteQueue {
     const rest = chunk.length - room;
     if (rest === 0) return;
     // The first block is as small as the piece: most streams never hold a second one.
-    const bytes = new Uint8Array(last ? Math.max(rest, BLOCK) : Math.max(rest, 512));
+    const bytes = last ? new Uint8Array(Math.max(rest, BLOCK)) : Buffer.allocUnsafe(Math.max(rest, 512));
     bytes.set(room === 0 ? chunk : chunk.subarray(room));
     blocks.push({ bytes, from: 0, to: rest });
   }

@@ -40,6 +40,8 @@ export const SettingId = {
   maxFrameSize: 5,
   maxHeaderListSize: 6,
   enableConnectProtocol: 8,
+  /** Ours, of the range for experiments: this server takes DATA before its answer to CONNECT (decision 0026). */
+  earlyData: 0xf0e1,
 } as const;
 
 export const FRAME_HEADER_SIZE = 9;

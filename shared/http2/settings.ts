@@ -23,6 +23,8 @@ export interface LocalSettings {
   headerTableSize: number;
   /** Streams that the peer may have open; undefined: not announced (a client, which accepts none). */
   maxStreams: number | undefined;
+  /** A server's: what is behind a CONNECT may come before its answer. */
+  earlyData?: boolean;
 }
 
 /** As Istio's ztunnel announces (facts: ztunnel 5), but for the window of a new stream, which grows to what it is there (flow.ts). */
@@ -44,6 +46,7 @@ export function settingList(settings: LocalSettings, role: 'client' | 'server'):
     [SettingId.initialWindowSize, settings.streamWindow],
     [SettingId.maxFrameSize, settings.frameSize],
     [SettingId.maxHeaderListSize, settings.headerListSize],
+    ...(settings.earlyData ? [[SettingId.earlyData, 1] as const] : []),
   ];
 }
 
@@ -56,6 +59,7 @@ export class PeerSettings {
   maxStreams: number | undefined;
   /** Extended CONNECT (RFC 8441). */
   connectProtocol = false;
+  earlyData = false;
   received = false;
 
   /** Throws ConnectionFault on a value out of range. Unknown settings are ignored. */
@@ -83,6 +87,9 @@ export class PeerSettings {
         case SettingId.enableConnectProtocol:
           check(value <= 1, Http2Code.protocolError, 'ENABLE_CONNECT_PROTOCOL', value);
           this.connectProtocol = value === 1;
+          break;
+        case SettingId.earlyData:
+          this.earlyData = value === 1;
           break;
         default:
       }

@@ -52,6 +52,11 @@ export interface Conn extends ByteStream {
   readonly remote: HostPort;
   /** Where the application meant to go before a redirect rule changed it (SO_ORIGINAL_DST), else the local address. */
   originalDestination(): HostPort;
+  /**
+   * Of a connection that was not started: what it has sent by now, `limit` bytes at most, in an array of its own; start() tells of what comes
+   * behind that. Undefined when there is nothing yet. Not every backend can.
+   */
+  readEarly?(limit: number): Uint8Array | undefined;
 }
 
 export interface TlsConn extends Conn {

@@ -1,7 +1,8 @@
 // Node's own TLS and HTTP/2 as peers of a ztunnel: what they say of versions, settings and connections is not our code's word.
 import { once } from 'node:events';
-import type { ClientHttp2Session, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import type { ClientHttp2Session, ServerHttp2Session, ServerHttp2Stream, Settings } from 'node:http2';
 import { connect as http2Connect, createSecureServer } from 'node:http2';
+import type { Socket } from 'node:net';
 import { connect as tlsConnect, type TLSSocket } from 'node:tls';
 import type { Test } from 'tap';
 import type { WorkloadCertificate } from '#shared/identity/certificate.ts';
@@ -41,18 +42,26 @@ export interface Http2Server {
   /** Connections that got through TLS, oldest first; also those that have ended. */
   readonly sockets: TLSSocket[];
   readonly sessions: ServerHttp2Session[];
+  /** What is below TLS, oldest first. */
+  readonly raw: Socket[];
   /** Tunnels, oldest first. */
   readonly streams: ServerHttp2Stream[];
 }
 
-/** Serves port 15008 of the pod: every tunnel is an echo. */
+function echo(stream: ServerHttp2Stream): void {
+  stream.respond({ ':status': 200 });
+  stream.pipe(stream);
+}
+
+/** Serves port 15008 of the pod: every tunnel is an echo, unless `serve` says otherwise. */
 export async function serveHttp2(
   t: Pick<Test, 'teardown'>,
   pod: TestPod,
   certificate: WorkloadCertificate,
   maxVersion: TlsVersion = 'TLSv1.3',
+  { serve = echo, settings = {} }: { serve?: (stream: ServerHttp2Stream) => void; settings?: Settings } = {},
 ): Promise<Http2Server> {
-  const server = createSecureServer({ ...tlsOptions(certificate, maxVersion), requestCert: true });
+  const server = createSecureServer({ ...tlsOptions(certificate, maxVersion), requestCert: true, settings });
   const sockets: TLSSocket[] = [];
   const sessions: ServerHttp2Session[] = [];
   const streams: ServerHttp2Stream[] = [];
@@ -61,10 +70,14 @@ export async function serveHttp2(
   server.on('stream', (stream: ServerHttp2Stream) => {
     streams.push(stream);
     stream.on('error', () => undefined);
-    stream.respond({ ':status': 200 });
-    stream.pipe(stream);
+    serve(stream);
   });
-  await pod.serve((socket) => void server.emit('connection', socket), HBONE);
+  const raw: Socket[] = [];
+  const accept = (socket: Socket): void => {
+    raw.push(socket);
+    server.emit('connection', socket);
+  };
+  await pod.serve(accept, HBONE);
   t.teardown(() => sockets.forEach((socket) => socket.destroy()));
-  return { sockets, sessions, streams };
+  return { sockets, sessions, raw, streams };
 }

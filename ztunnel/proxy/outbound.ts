@@ -14,6 +14,7 @@ import type { EndpointLoad } from '../state/two-choices.ts';
 import type { ConnectionFacts } from '../telemetry/connection-result.ts';
 import type { Peer } from '../telemetry/peer.ts';
 import { UNKNOWN_PEER, peerOf, peerOfBaggage } from '../telemetry/peer.ts';
+import { FirstBytes } from './first-bytes.ts';
 import { OutboundCarriage } from './outbound-carriage.ts';
 import type { Pod, ProxyContext } from './pod.ts';
 import { isCapturePort, isLoopback, podSocket, tunnelSocket, workloadOf } from './pod.ts';
@@ -24,7 +25,7 @@ import type { Stay } from './stay.ts';
 import type { NamedRoute, Route } from './upstream.ts';
 import { decideRoute } from './upstream.ts';
 
-/** A first endpoint that cannot be connected to is followed by one other; the client has sent nothing yet. */
+/** A first endpoint that cannot be connected to is followed by one other, which gets all that the client has sent. */
 const MAX_ATTEMPTS = 2;
 
 /** One connection of an application. */
@@ -91,7 +92,8 @@ export class Outbound {
 
   /** Takes a client where it wants to go; never rejects. Who was redirected sees a failure as a reset. */
   async carry(client: OutboundClient, answer?: ClientAnswer): Promise<void> {
-    const attempt = await this.#open(client);
+    const first = new FirstBytes(client.conn);
+    const attempt = await this.#open(client, first);
     const { conn, from, to, startedAt, stay } = client;
     const result = this.#context.telemetry.open(this.#facts(client, attempt), startedAt);
     if ('error' in attempt) {
@@ -103,7 +105,9 @@ export class Outbound {
     }
     answer?.opened();
     const { route, upstream } = attempt;
-    new OutboundCarriage(conn, upstream.stream, {
+    const { bytes } = first;
+    if (bytes && !first.sent) upstream.stream.write(bytes);
+    const carriage = new OutboundCarriage(conn, upstream.stream, {
       context: this.#context,
       pod: this.#pod,
       from,
@@ -113,11 +117,13 @@ export class Outbound {
       load: loadOf(route),
       result,
       stay,
-    }).begin();
+    });
+    if (bytes) carriage.sentBefore(bytes.length);
+    carriage.begin();
   }
 
   /** Decides and connects, and does so once more without the endpoint that failed. */
-  async #open(client: OutboundClient): Promise<Attempt> {
+  async #open(client: OutboundClient, first: FirstBytes): Promise<Attempt> {
     const { ejections } = this.#context.balancer;
     const exclude = new Set<WorkloadUid>();
     const { demand, store, config } = this.#context;
@@ -139,9 +145,10 @@ export class Outbound {
       const load = loadOf(decided);
       if (load) load.inFlight += 1;
       let route: Route | undefined;
+      first.sent = false;
       try {
         route = decided.kind === 'named' ? await this.#lookUp(client, decided) : decided;
-        const upstream = await this.#connect(client, route);
+        const upstream = await this.#connect(client, route, first);
         if (load) ejections.succeeded(load.uid, portOf(route));
         return { route, upstream };
       } catch (thrown) {
@@ -149,7 +156,7 @@ export class Outbound {
         if (load) load.inFlight -= 1;
         if (load && isFaultOfEndpoint(decided, error))
           ejections.failed(load.uid, isOfWorkload(route, error) ? undefined : portOf(route));
-        if (!error.retry || decided.kind === 'passthrough' || attempt === MAX_ATTEMPTS) return { route, error };
+        if (!mayTryAnother(error, first) || decided.kind === 'passthrough' || attempt === MAX_ATTEMPTS) return { route, error };
         exclude.add(decided.workload.uid);
         failed = { route, error };
       }
@@ -175,7 +182,7 @@ export class Outbound {
     return at(await names.resolve(hostname));
   }
 
-  async #connect(client: OutboundClient, route: Route): Promise<Upstream> {
+  async #connect(client: OutboundClient, route: Route, early: FirstBytes): Promise<Upstream> {
     const { cut: cancel } = this.#pod.drain;
     if (route.kind === 'gateway') return await this.#connectThrough(client, route, cancel);
     if (route.kind !== 'hbone') return { stream: await this.#context.reactor.connect({ ...this.#socket, to: route.to, cancel }) };
@@ -197,6 +204,7 @@ export class Outbound {
       headers: this.#headers.of(source, from, route.service?.hostname),
       socket: this.#tunnelSocket,
       cancel,
+      early,
     });
     return { stream };
   }
@@ -278,6 +286,11 @@ function portOf(route: Route | undefined): number | undefined {
   if (route?.kind === 'plain') return route.to.port;
   if (route?.kind !== 'hbone') return undefined;
   return route.via === 'workload' ? route.authority.port : route.to.port;
+}
+
+/** An application must not get what a client sent twice: once it went along with CONNECT, only an answer tells that nobody has it. */
+function mayTryAnother(error: MeshError, { sent }: FirstBytes): boolean {
+  return error.retry && (!sent || error.code === 'tunnel_unavailable');
 }
 
 /** A tunnel that cannot be opened says nothing of what is behind it; one that is answered says that the application is not there. */

@@ -69,6 +69,15 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     return this.#original ?? this.local;
   }
 
+  readEarly(limit: number): Uint8Array | undefined {
+    if (this.#closed || this.#handler) return undefined;
+    const space = this.#loop.scratch.subarray(0, limit);
+    const count = libc().read(this.#fd, space, space.length);
+    // An error is told once, and would look like an end to the next read.
+    if (count < 0) this.#noteError(errno());
+    return count > 0 ? Buffer.from(space.subarray(0, count)) : undefined;
+  }
+
   start(handler: StreamHandler): void {
     this.#handler = handler;
     if (this.#closed) return this.#loop.defer(() => this.#tell());

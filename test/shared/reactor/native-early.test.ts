@@ -1,0 +1,56 @@
+// readEarly() of the native backend: what a connection has sent before anybody started it.
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { createReactor } from '#shared/reactor/create.ts';
+import type { Conn } from '#shared/reactor/api.ts';
+import { tcpPair, useReactor } from './suite/pairs.ts';
+import { createGuard, Recorder } from './suite/recorder.ts';
+
+const create = () => createReactor({ backend: 'native' });
+const IDLE = { onData: () => undefined, onEnd: () => undefined, onDrain: () => undefined, onClose: () => undefined };
+
+async function early(conn: Conn, limit: number): Promise<string> {
+  for (let tries = 0; tries < 100; tries++) {
+    const bytes = conn.readEarly?.(limit);
+    if (bytes) return Buffer.from(bytes).toString();
+    await sleep(5);
+  }
+  return '';
+}
+
+t.test('what is there, up to the limit, and the rest and the end when it is started', async (t) => {
+  const guard = createGuard();
+  const { client, server } = await tcpPair(useReactor(t, create));
+  t.equal(server.readEarly?.(10), undefined, 'nothing yet');
+  client.start(IDLE);
+  client.write(Buffer.from('hello, world'));
+  client.end();
+  t.equal(await early(server, 5), 'hello');
+  const rest = new Recorder(server, guard);
+  let text = '';
+  rest.onChunk = (chunk) => void (text += Buffer.from(chunk).toString());
+  rest.start();
+  t.equal(server.readEarly?.(10), undefined, 'its bytes are the handler’s now');
+  await rest.ended;
+  t.equal(text, ', world');
+  server.end();
+});
+
+t.test('an end or a reset that is met there is told to the handler', async (t) => {
+  for (const how of ['end', 'reset'] as const) {
+    const guard = createGuard();
+    const { client, server } = await tcpPair(useReactor(t, create));
+    client.start(IDLE);
+    client[how]();
+    await sleep(20);
+    t.equal(server.readEarly?.(10), undefined);
+    t.equal(server.readEarly?.(10), undefined);
+    const handler = new Recorder(server, guard);
+    handler.start();
+    if (how === 'end') {
+      await handler.ended;
+      server.end();
+      t.same(await handler.closed, { kind: 'ended' });
+    } else t.same(await handler.closed, { kind: 'reset', remote: true });
+  }
+});
