@@ -19,6 +19,7 @@ curl:curl
 tcpdump:tcpdump
 openssl:openssl
 nginx:nginx-light
+/usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream
 redis-server:redis-server
 redis-cli:redis-tools
 h2load:nghttp2-client
@@ -31,7 +32,7 @@ missing=''
 for need in $needs; do
   what=${need%%:*} package=${need##*:}
   case "$what" in
-    /*) [ -x "$what" ] && continue ;;
+    /*) [ -e "$what" ] && continue ;;
     *) PATH="$PATH:/usr/sbin:/sbin" command -v "$what" >/dev/null 2>&1 && continue ;;
   esac
   case " $missing " in *" $package "*) ;; *) missing="$missing $package" ;; esac

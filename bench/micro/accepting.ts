@@ -30,11 +30,11 @@ const taken = new Map<Way, Record<string, number>[]>([...labs.keys()].map((way) 
 for (let round = 0; round <= rounds; round++)
   for (const [way, lab] of round % 2 === 0 ? labs : [...labs].toReversed()) {
     const before = await threadTimes(lab);
-    const sample = await measureTraffic(pathOf('hbone', lab, undefined), 'connections', round === 0 ? 4 : seconds);
+    const sample = await measureTraffic(pathOf('hbone', lab), 'connections', round === 0 ? 4 : seconds);
     const busiest = shareOfBusiest(before, await threadTimes(lab));
     // Now one at a time, when all workers sleep: whoever is woken for nothing shows here.
     const quiet = await readCpu(lab.ztunnels);
-    const { p50 = NaN } = await measureTraffic(pathOf('hbone', lab, undefined), 'new-connection', seconds);
+    const { p50 = NaN } = await measureTraffic(pathOf('hbone', lab), 'new-connection', seconds);
     const alone = (cpuBetween(quiet, await readCpu(lab.ztunnels)).cpu * 1e6) / (seconds * PROBES_PER_SECOND + PROBES_BEFORE);
     const { rps = NaN, cpuPerRequest = NaN, p99 = NaN } = sample;
     progress(

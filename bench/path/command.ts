@@ -1,4 +1,5 @@
 // `npm run bench -- path`: the data path beside its peers, in one run on this machine.
+import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -11,6 +12,7 @@ import { formatRows, rowsSvg } from '../report.ts';
 import { runWaypointRows, WAYPOINT_ROWS, type WaypointRow } from '../waypoint/rows.ts';
 import { PEER_ROWS, ROWS } from './bars.ts';
 import { ROOT } from './lab.ts';
+import { STREAM_MODULE } from './nginx-peer.ts';
 import { exitCodeOf, measurementsOf, rowOf } from './rows.ts';
 import type { RowSpec } from './rows.ts';
 import { runPath } from './run.ts';
@@ -69,6 +71,7 @@ Exits 1 when a row is short of its bar or could not be measured (its "error" say
 
 async function benchPath(options: PathOptions): Promise<void> {
   const missing = await requirePrograms(PROGRAMS);
+  if (!existsSync(STREAM_MODULE)) missing.push(`${STREAM_MODULE} is missing: apt-get install libnginx-mod-stream`);
   if (missing.length > 0) throw new MeshError('missing_capability', missing.join('\n'));
   const { rounds, seconds, peerZtunnel } = options;
   const known = [...ROWS, ...WAYPOINT_ROWS, ...(peerZtunnel === undefined ? [] : PEER_ROWS)];

@@ -20,7 +20,7 @@ export interface Path {
   readonly to: Namespace;
   readonly target: PodName;
   /** Instead of the target's HTTP port: a proxy's in the client's pod. */
-  readonly via?: { readonly ip: string; readonly port: number };
+  readonly via?: { readonly ip: string; readonly port: number; readonly iperfPort?: number };
   /** Processes in between; empty for the direct path. */
   readonly proxies: readonly number[];
 }
@@ -61,13 +61,13 @@ export async function measureTraffic(path: Path, load: Traffic, seconds: number)
 }
 
 function commandOf(path: Path, load: Traffic, seconds: number): string[] {
-  const { ip, port } = path.via ?? { ip: path.lab.pod(path.to, path.target).ip, port: HTTP_PORT };
+  const { ip, port, iperfPort = IPERF_PORT } = path.via ?? { ip: path.lab.pod(path.to, path.target).ip, port: HTTP_PORT };
   const url = `http://${ip}:${port}/`;
   const wrk = (connections: number): string[] => ['wrk', '--latency', '-t', '1', '-c', String(connections), '-d', `${seconds}s`];
   switch (load) {
     case 'stream-1':
     case 'stream-8':
-      return ['iperf3', '-J', '-c', ip, '-p', String(IPERF_PORT), '-t', String(seconds), '-P', load === 'stream-1' ? '1' : '8'];
+      return ['iperf3', '-J', '-c', ip, '-p', String(iperfPort), '-t', String(seconds), '-P', load === 'stream-1' ? '1' : '8'];
     case 'requests-16':
       return [...wrk(16), url];
     case 'requests-64':

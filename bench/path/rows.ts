@@ -4,10 +4,21 @@ import type { Sample } from '../measured.ts';
 import type { Load } from './loads.ts';
 
 /**
- * A way through the lab. `direct*` pass no proxy; `http2` a pair of proxies over node:http2; `tls` needs no lab; the others pass our
- * ztunnels or a peer's.
+ * A way through the lab. `direct*` pass no proxy; `http2` a pair of proxies over node:http2; `nginx*` TCP proxies that only copy (nginx-peer.ts); `tls` needs
+ * no lab; the others pass our ztunnels or a peer's.
  */
-export type Route = 'hbone' | 'same-node' | 'passthrough' | 'plaintext' | 'direct' | 'direct-near' | 'http2' | 'tls';
+export type Route =
+  | 'hbone'
+  | 'same-node'
+  | 'passthrough'
+  | 'plaintext'
+  | 'direct'
+  | 'direct-near'
+  | 'http2'
+  | 'nginx-pair'
+  | 'nginx'
+  | 'nginx-near'
+  | 'tls';
 export type Subject = 'culvert' | 'ztunnel';
 
 export interface Measurement {
@@ -25,6 +36,8 @@ export interface Row {
   peerValue?: number;
   bar: string;
   ok: boolean;
+  /** What the same traffic has on this machine without a proxy, and through as many TCP proxies that only copy; by route. */
+  beside?: Readonly<Record<string, number>>;
   /** What keeps it from being better; a row at its bar has one too. */
   limit: string;
   /** What is on while it is measured, where that is not what the documentation says of all rows. */
@@ -68,13 +81,33 @@ const UNITS = {
   perEndpoint: 'KB',
 } as const;
 
+/** The same way without a proxy, and through as many that only copy. */
+const BESIDE: Partial<Record<Route, readonly [direct: Route, copied: Route]>> = {
+  hbone: ['direct', 'nginx-pair'],
+  'same-node': ['direct-near', 'nginx-near'],
+  passthrough: ['direct', 'nginx'],
+  plaintext: ['direct', 'nginx'],
+};
+/** Of proxies: who has none spends nothing. */
+const OF_PROXIES: ReadonlySet<Metric> = new Set(['cpuPerGb', 'cpuPerRequest']);
+const OF_TRAFFIC: ReadonlySet<Metric> = new Set([...OF_PROXIES, 'gbps', 'rps', 'p50', 'p99']);
+
+function routesBeside({ route, metric }: RowSpec): readonly Route[] {
+  const routes = OF_TRAFFIC.has(metric) ? (BESIDE[route] ?? []) : [];
+  return OF_PROXIES.has(metric) ? routes.slice(1) : routes;
+}
+
 /** What must be measured for these rows; each once. With a peer, it is measured wherever our ztunnels are. */
 export function measurementsOf(specs: readonly RowSpec[], withPeer: boolean): Measurement[] {
-  const wanted = specs.flatMap(({ route, load, bar }): Measurement[] => [
-    ...('of' in bar ? [{ route: bar.of, load, subject: 'culvert' as const }] : []),
-    { route, load, subject: 'culvert' },
-    ...(withPeer && route !== 'tls' ? [{ route, load, subject: 'ztunnel' as const }] : []),
-  ]);
+  const wanted = specs.flatMap((spec): Measurement[] => {
+    const { route, load, bar } = spec;
+    return [
+      ...('of' in bar ? [{ route: bar.of, load, subject: 'culvert' as const }] : []),
+      { route, load, subject: 'culvert' },
+      ...(withPeer && route !== 'tls' ? [{ route, load, subject: 'ztunnel' as const }] : []),
+      ...routesBeside(spec).map((beside) => ({ route: beside, load, subject: 'culvert' as const })),
+    ];
+  });
   return [...new Map(wanted.map((one) => [keyOf(one), one])).values()];
 }
 
@@ -109,6 +142,7 @@ export function rowOf(
   const peer = peerOf(spec, samples);
   const value = own?.[metric];
   if (!own || value === undefined) return undefined;
+  const beside = besideOf(spec, samples);
   const ok = judge(value, bar, peer?.value);
   if (ok === undefined) return undefined;
   return {
@@ -118,8 +152,31 @@ export function rowOf(
     ...(peer && { peer: peer.name, peerValue: peer.value }),
     bar: describeBar(bar),
     ok,
-    limit: limitOf(metric, own),
+    ...(Object.keys(beside).length > 0 && { beside }),
+    limit: `${limitOf(metric, own)}${describeBeside(beside)}`,
   };
+}
+
+function besideOf(spec: RowSpec, samples: ReadonlyMap<string, Sample>): Record<string, number> {
+  const found = routesBeside(spec).flatMap((route) => {
+    const value = samples.get(keyOf({ ...spec, route, subject: 'culvert' }))?.[spec.metric];
+    return value === undefined ? [] : [[route, value] as const];
+  });
+  return Object.fromEntries(found);
+}
+
+const COPIED: Readonly<Record<string, string>> = {
+  direct: 'without a proxy',
+  'direct-near': 'without a proxy',
+  'nginx-pair': 'through two TCP proxies that only copy (nginx)',
+  nginx: 'through one TCP proxy that only copies (nginx)',
+  'nginx-near': 'through one TCP proxy that only copies (nginx)',
+};
+
+function describeBeside(beside: Readonly<Record<string, number>>): string {
+  return Object.entries(beside)
+    .map(([route, value]) => `; ${COPIED[route] ?? route} ${value < 100 ? Number(value.toPrecision(3)) : Math.round(value)}`)
+    .join('');
 }
 
 /** Of what it is compared with. */

@@ -4,14 +4,15 @@ import { orAborted } from '../abortable.ts';
 import { Measured } from '../measured.ts';
 import { measureHandshakes, measureHeld } from '../tls/measure.ts';
 import { startHttp2Pair } from './http2-peer.ts';
-import type { Http2Pair } from './http2-peer.ts';
 import { measureIdle } from './idle.ts';
 import { startPathLab } from './lab.ts';
 import type { PathLab } from './lab.ts';
 import { measureTraffic } from './loads.ts';
 import type { Sample } from './loads.ts';
 import { Bystanders } from './bystanders.ts';
+import { startNginxHops } from './nginx-peer.ts';
 import { pathOf, threadsOn } from './paths.ts';
+import type { Others } from './paths.ts';
 import { keyOf } from './rows.ts';
 import type { Measurement, Subject } from './rows.ts';
 import { measureStalled } from './stalled.ts';
@@ -84,6 +85,9 @@ async function measureInLabs(options: RunOptions, measured: Measured): Promise<n
   const pairs = wanted.filter(({ route }) => route === 'http2').map(keyOf);
   const http2 = own && pairs.length > 0 ? await measured.attempt(pairs, () => startHttp2Pair(own)) : undefined;
   if (http2) cleanup.use(http2);
+  const copied = wanted.filter(({ route }) => route.startsWith('nginx')).map(keyOf);
+  const nginx = own && copied.length > 0 ? await measured.attempt(copied, () => startNginxHops(own)) : undefined;
+  if (nginx) cleanup.use(nginx);
   const bystanders = new Bystanders(labs);
   // A peer takes as many as it likes; only of ours a row tells what limits them.
   const threads = servingThreads(options);
@@ -91,7 +95,7 @@ async function measureInLabs(options: RunOptions, measured: Measured): Promise<n
     const deadline = { ms: length * 1000 + PATIENCE, what: keyOf(measurement) };
     return bystanders.beside(
       measurement.subject,
-      orAborted(measure(measurement, { labs, http2, threads }, length), signal, deadline),
+      orAborted(measure(measurement, { labs, others: { http2, nginx }, threads }, length), signal, deadline),
     );
   };
 
@@ -109,16 +113,16 @@ async function measureInLabs(options: RunOptions, measured: Measured): Promise<n
 
 interface Ways {
   readonly labs: ReadonlyMap<Subject, PathLab>;
-  readonly http2: Http2Pair | undefined;
+  readonly others: Others;
   /** Of each ztunnel. */
   readonly threads: number;
 }
 
-async function measure({ route, load, subject }: Measurement, { labs, http2, threads }: Ways, seconds: number): Promise<Sample> {
+async function measure({ route, load, subject }: Measurement, { labs, others, threads }: Ways, seconds: number): Promise<Sample> {
   if (load === 'handshake') return await measureHandshakes(seconds);
   const lab = labs.get(subject);
   if (!lab || load === 'idle' || load === 'held' || route === 'tls') throw new Error(`${route} ${load} is not measured in a lab`);
   const sample =
-    load === 'stalled' ? await measureStalled(lab, seconds) : await measureTraffic(pathOf(route, lab, http2), load, seconds);
+    load === 'stalled' ? await measureStalled(lab, seconds) : await measureTraffic(pathOf(route, lab, others), load, seconds);
   return { ...sample, threads: threadsOn(route, threads) };
 }

@@ -87,7 +87,7 @@ async function connectionsRow({ policies, rounds, seconds }: PoliciesOptions): P
   const [with_, without] = [[] as number[], [] as number[]];
   let last: Sample = {};
   const measure = async (lab: PathLab): Promise<number> => {
-    last = { ...(await measureTraffic(pathOf('hbone', lab, undefined), 'connections', seconds)), threads: threadsOn('hbone', 1) };
+    last = { ...(await measureTraffic(pathOf('hbone', lab), 'connections', seconds)), threads: threadsOn('hbone', 1) };
     return last['rps'] ?? 0;
   };
   await measure(plain);

@@ -29,7 +29,8 @@ t.test('a row against the direct path', (t) => {
     peerValue: 10,
     bar: '>= 0.40 x peer',
     ok: true,
-    limit: limitOf('gbps', samples.get('hbone stream-1 culvert') ?? {}),
+    beside: { direct: 10 },
+    limit: `${limitOf('gbps', samples.get('hbone stream-1 culvert') ?? {})}; without a proxy 10`,
   });
   const short = rowOf(against(0.6), samples);
   t.equal(short?.ok, false);
@@ -47,6 +48,24 @@ t.test('what was not measured gives no row', (t) => {
   t.equal(rowOf({ ...against(0.4), route: 'plaintext' }, samples), undefined);
   t.equal(rowOf({ ...against(0.4), load: 'stream-8' }, samples), undefined);
   t.equal(rowOf({ ...against(0.4), bar: { minTimes: 2, of: 'http2' } }, samples), undefined);
+  t.end();
+});
+
+t.test('what the machine leaves to any proxy stands beside the row, and among what limits it', (t) => {
+  const beside = new Map([...samples, ['nginx-pair stream-1 culvert', { gbps: 8, cpuPerGb: 0.9 }]]);
+  const rate = rowOf(against(0.4), beside);
+  t.same(rate?.beside, { direct: 10, 'nginx-pair': 8 });
+  t.match(rate?.limit, /; without a proxy 10; through two TCP proxies that only copy \(nginx\) 8$/);
+  const cpu = rowOf({ ...against(0.4), metric: 'cpuPerGb', bar: { max: 1 } }, beside);
+  t.same(cpu?.beside, { 'nginx-pair': 0.9 }, 'who has no proxy spends nothing on it');
+  const routes = (spec: RowSpec): string[] => measurementsOf([spec], false).map(({ route }) => route);
+  t.same(routes(against(0.4)), ['direct', 'hbone', 'nginx-pair']);
+  t.same(routes({ ...against(0.4), route: 'plaintext', metric: 'p50', bar: { max: 1 } }), ['plaintext', 'direct', 'nginx']);
+  t.same(
+    routes({ ...against(0.4), load: 'stalled', metric: 'worst', bar: { max: 1 } }),
+    ['hbone'],
+    'not of what no traffic measures',
+  );
   t.end();
 });
 
