@@ -110,6 +110,10 @@ t.test('beside another ztunnel: a second lab with the program that was named', a
       ['same-node requests-16 against ztunnel', 'ztunnel'],
     ],
   );
+  for (const { beside } of rows) {
+    t.same(Object.keys(beside ?? {}), ['direct-near', 'nginx-near'], 'and without a proxy, and through one that only copies');
+    for (const value of Object.values(beside ?? {})) t.ok(value > 0, `${value}`);
+  }
   for (const { name, value, peerValue } of rows)
     t.ok((value ?? 0) > 100 && (peerValue ?? 0) > 100, `${name} ${value} ${peerValue}`);
   t.same(
