@@ -296,6 +296,8 @@ export class Http2Stream implements ByteStream {
         if (!piece) break;
         this.#emit(handler, piece, true);
       }
+      // What came before the answer is of the past for as long as the stream lives.
+      if (this.#held.length === 0) this.#held = NOTHING;
       if (this.#remoteEnded && !this.#paused && this.#held.length === 0) this.#deliverEnd(handler);
     } catch (thrown) {
       this.fail(thrown);
