@@ -1,5 +1,5 @@
-// TCP proxies in C that do nothing but copy, between pods that are not enrolled: nginx with its stream module, one or two in a row. They show how
-// much of a row the machine leaves to any proxy: no TLS, HTTP/2, policy, metrics or log, and no redirect.
+// TCP proxies in C that do nothing but copy, between pods that are not enrolled: nginx with its stream module, one or two in a row. They are a measure
+// of what a hop costs on the machine at all: no TLS, HTTP/2, policy, metrics or log, and no redirect.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';

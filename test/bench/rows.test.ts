@@ -51,7 +51,7 @@ t.test('what was not measured gives no row', (t) => {
   t.end();
 });
 
-t.test('what the machine leaves to any proxy stands beside the row, and among what limits it', (t) => {
+t.test('what a way without our proxies has stands beside the row, and among what limits it', (t) => {
   const beside = new Map([...samples, ['nginx-pair stream-1 culvert', { gbps: 8, cpuPerGb: 0.9 }]]);
   const rate = rowOf(against(0.4), beside);
   t.same(rate?.beside, { direct: 10, 'nginx-pair': 8 });
