@@ -84,7 +84,7 @@ export class SeqpacketConn {
 
 export interface SeqpacketListener {
   readonly path: string;
-  /** Stops accepting and removes the socket file; open connections live on. Safe to call twice. */
+  /** Stops accepting and removes the socket file, unless names are taken over; open connections live on. Safe to call twice. */
   close(): void;
 }
 
@@ -101,7 +101,10 @@ export async function connectSeqpacket(path: string): Promise<SeqpacketConn> {
 }
 
 export interface SeqpacketListenOptions {
-  /** Takes the path over from a process that still listens there, and leaves it to one that does so later. */
+  /**
+   * Takes the path over from a process that still listens there. Its file stays after close(), where connections are refused then: another
+   * process may be taking the path at that moment, and its file must not be the one that is removed.
+   */
   readonly takeName?: boolean;
 }
 
@@ -139,7 +142,7 @@ export function listenSeqpacket(
       if (closed) return;
       closed = true;
       watcher.close();
-      if (lstatSync(path, { throwIfNoEntry: false })?.ino === inode) unlinkSync(path);
+      if (!takeName && lstatSync(path, { throwIfNoEntry: false })?.ino === inode) unlinkSync(path);
       libc().close(fd);
     },
   };

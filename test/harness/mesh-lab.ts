@@ -171,11 +171,14 @@ export function certificatesOf(ca: TestCa): CertificateSource {
 }
 
 /** Asks until there is an answer, for twenty seconds: a process that starts on a busy machine takes more than five. */
-export async function eventually<T>(what: string, ask: () => T | undefined | Promise<T | undefined>): Promise<T> {
+export async function eventually<T>(
+  what: string | (() => string),
+  ask: () => T | undefined | Promise<T | undefined>,
+): Promise<T> {
   for (const end = performance.now() + 20_000; ;) {
     const answer = await ask();
     if (answer !== undefined) return answer;
-    if (performance.now() > end) throw new Error(`waited in vain for ${what}`);
+    if (performance.now() > end) throw new Error(`waited in vain for ${typeof what === 'string' ? what : what()}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

@@ -2,7 +2,6 @@
 import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import type { Socket } from 'node:net';
@@ -94,12 +93,16 @@ export async function takeoverNode(t: Test, { dir: root, net, plane }: TakeoverL
   };
   const get = async (port: number | undefined, path: string): Promise<string> =>
     (await fetch(`http://127.0.0.1:${port}${path}`)).text();
-  const ready = () =>
-    eventually('readiness', async () =>
-      existsSync(join(dir, 'takeover.sock')) && (await get(readiness, '/healthz/ready').catch(() => '')) === 'ready\n'
-        ? true
-        : undefined,
+  const ready = () => {
+    let answer = '';
+    return eventually(
+      () => `readiness: ${answer}`,
+      async () => {
+        answer = await get(readiness, '/healthz/ready').catch(String);
+        return answer === 'ready\n' ? true : undefined;
+      },
     );
+  };
   const opened = async (): Promise<number> => {
     const lines = (await get(stats, '/metrics')).split('\n');
     return lines

@@ -161,6 +161,8 @@ export class TakeoverGiver implements AsyncDisposable {
     let over = false;
     void this.#closed.promise.then(() => (over = true));
     try {
+      // Before the successor is scraped, or its counters would go back for a moment.
+      await tell();
       await link.send({ type: 'released' });
       while (!over) {
         // Those that were still connecting the last time are relays by now.

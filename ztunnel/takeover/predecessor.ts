@@ -118,11 +118,15 @@ export class Predecessor implements Disposable {
     return [];
   }
 
-  /** From now on this ztunnel serves alone; resolves when the other one has let go, or is gone. */
-  async release(): Promise<void> {
+  /** From now on this ztunnel serves alone; resolves when the other one has told its counts and let go, or is gone. */
+  async release(metrics: Metrics): Promise<void> {
     await this.#link.send({ type: 'serving' });
     const timer = this.#clock.after(ANSWER_TIMEOUT, () => this.#link.close());
-    const received = await this.#receive();
+    let received = await this.#receive();
+    while (received?.message.type === 'counters') {
+      addCounters(metrics, received.message.families);
+      received = await this.#receive();
+    }
     timer.cancel();
     if (received?.message.type !== 'released') this.#log.warn('the ztunnel that ran did not say that it let go');
   }

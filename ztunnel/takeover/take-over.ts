@@ -21,6 +21,6 @@ export async function takeOver(from: Predecessor, { ready, adopt, own, metrics, 
   // All of them before the first is served: what fails until then is no connection's end.
   const pods = await from.pods({ relays: resume !== undefined, own });
   for (const pod of pods) await adopt(pod);
-  await from.release();
+  await from.release(metrics);
   void from.follow(metrics, resume ?? (() => undefined));
 }

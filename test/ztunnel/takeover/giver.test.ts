@@ -13,6 +13,8 @@ t.test('once another one serves there is no way back: a fault in letting go is t
   const dir = await mkdtemp(join(tmpdir(), 'culvert-giver-'));
   t.teardown(() => rm(dir, { recursive: true, force: true }));
   let log = '';
+  const metrics = new Metrics();
+  metrics.counter('istio_requests_total', 'of the old one').add(7);
   await using giver = new TakeoverGiver({
     path: join(dir, 'takeover.sock'),
     build: 'old',
@@ -20,7 +22,7 @@ t.test('once another one serves there is no way back: a fault in letting go is t
     own: undefined,
     sockets: { setsOf: () => [], reuse: true },
     plane: { takeRelays: async () => [], resumeRelay: () => undefined },
-    metrics: new Metrics(),
+    metrics,
     clock: systemClock,
     log: new Logging({ sink: { write: (line) => void (log += line) } }).scope('takeover'),
     letGo: () => Promise.reject(new Error('a port that does not close')),
@@ -33,6 +35,7 @@ t.test('once another one serves there is no way back: a fault in letting go is t
   await conn.send(Buffer.from('{"type":"give","relays":true}'));
   t.match(await heard(), /"all","pods":0/u);
   await conn.send(Buffer.from('{"type":"serving"}'));
+  t.match(await heard(), /"counters".*istio_requests_total.*7/u, 'what was counted, before anybody asks the successor for it');
   t.match(await heard(), /released/u, 'the successor goes on');
   t.match(log, /not everything could be let go of.*a port that does not close/u);
   t.notMatch(log, /this ztunnel goes on/u);

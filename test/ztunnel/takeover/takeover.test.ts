@@ -25,7 +25,7 @@ async function setUp(t: Test) {
 }
 
 /** New connections, one every 20 ms, until stopped: how many were served, and what happened to the others. */
-function load(client: TestPod) {
+function load(t: Test, client: TestPod) {
   let running = true;
   const faults: string[] = [];
   let served = 0;
@@ -52,6 +52,8 @@ function load(client: TestPod) {
     await done;
     return { served, faults };
   };
+  // Before its pod goes: descriptors of namespaces are numbers, and those of the next test would be met.
+  t.teardown(stop);
   return { stop };
 }
 
@@ -68,7 +70,7 @@ for (const [from, to, backend] of [
     await ready();
     const kept = await client.connect(CART);
     t.ok(await echoes(kept));
-    const clients = load(client);
+    const clients = load(t, client);
     await eventually('some connections', async () => ((await opened()) > 20 ? true : undefined));
     const before = await opened();
     const second = start(['--takeover'], env(to));

@@ -125,6 +125,28 @@ export function seqpacketSuite(t: Test): void {
     t.throws(() => listenSeqpacket(`/${'x'.repeat(120)}`, () => undefined), { code: 'invalid_config', message: /107/u });
   });
 
+  // Found as a ztunnel that could not be taken over: the one before it had looked, and removed a file that was another one by then.
+  t.test('a name that is taken over is never removed by who had it', async (t) => {
+    const path = join(directory(t), 's.sock');
+    const greeting = (text: string) => (conn: SeqpacketConn) => void conn.send(Buffer.from(text)).then(() => conn.close());
+    const answer = async (): Promise<string> => {
+      using conn = await connectSeqpacket(path);
+      return Buffer.from((await conn.receive())?.data ?? []).toString();
+    };
+    const first = listenSeqpacket(path, greeting('first'), { takeName: true });
+    t.equal(await answer(), 'first');
+    const second = listenSeqpacket(path, greeting('second'), { takeName: true });
+    t.equal(await answer(), 'second');
+    first.close();
+    t.equal(await answer(), 'second');
+    second.close();
+    t.ok(existsSync(path), 'a third one may be taking it at this moment');
+    await t.rejects(connectSeqpacket(path), { code: 'connect_failed' }, 'nobody listens');
+    const third = listenSeqpacket(path, greeting('third'), { takeName: true });
+    t.equal(await answer(), 'third');
+    third.close();
+  });
+
   t.test('the peer is known to the kernel', async (t) => {
     const { server } = await pair(t);
     t.strictSame(server.peer, { pid: process.pid, uid: process.getuid?.(), gid: process.getgid?.() });
