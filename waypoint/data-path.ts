@@ -1,6 +1,7 @@
 // From the configuration in effect to what serves a tunnel: the router, the connections to backends, metrics and the access log.
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '#shared/clock.ts';
+import { IdTable } from '#shared/collections/id-table.ts';
 import type { HbonePool } from '#shared/hbone/api.ts';
 import type { SpiffeId } from '#shared/ids.ts';
 import type { ByteStream, Reactor, SocketOptions } from '#shared/reactor/api.ts';
@@ -12,6 +13,7 @@ import { connectUpstream, type UpstreamDeps } from './cluster/upstream.ts';
 import { Expiry } from './expiry.ts';
 import type { ExchangeDeps } from './http/exchange.ts';
 import { Router } from './http/router.ts';
+import type { Recheck } from './listener/tcp.ts';
 import { type CurrentChains, type Drainable, type TunnelDeps } from './listener/tunnel.ts';
 import { AccessLog } from './telemetry/access-log.ts';
 import type { LogLines } from './telemetry/log-lines.ts';
@@ -95,12 +97,12 @@ export function createDataPath(input: DataPathInput): DataPath {
     expiry,
     buffers,
     exchange,
-    http: new Set<Drainable>(),
+    http: new IdTable<Drainable>(),
     tcp: {
       clock,
       cluster: (name) => store.cluster(name),
       connect: (cluster, endpoint, context) => connectUpstream(upstream, cluster, endpoint, context),
-      rechecks: new Set(),
+      rechecks: new IdTable<Recheck>(),
       record: (record, chain) => {
         traffic.connection(record);
         writeLog(record, chain);

@@ -1,7 +1,9 @@
 // Times after which something ends, for things whose time moves on with every request: moving it is one store, and one timer serves all.
-import type { Clock } from '#shared/clock.ts';
+import type { Clock, Timer } from '#shared/clock.ts';
+import type { Numbered } from '#shared/collections/id-table.ts';
+import { IdTable } from '#shared/collections/id-table.ts';
 
-export interface Expiring {
+export interface Expiring extends Numbered {
   /** Of Clock.monotonic(); Infinity: never. Set by Expiry alone. */
   deadline: number;
   /** The time has come; the deadline is Infinity again. */
@@ -16,10 +18,10 @@ const SHORTEST_WAIT = 50;
 
 export class Expiry {
   readonly #clock: Clock;
-  readonly #members = new Set<Expiring>();
+  readonly #members = new IdTable<Expiring>();
   /** When the timer goes off; Infinity without one. */
   #armed = Infinity;
-  #cancel: (() => void) | undefined;
+  #timer: Timer | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -42,19 +44,18 @@ export class Expiry {
   }
 
   #arm(now: number, at: number): void {
-    this.#cancel?.();
+    this.#timer?.cancel();
     const wait = Math.max(at - now, SHORTEST_WAIT);
     this.#armed = now + wait;
-    const timer = this.#clock.after(wait, () => this.#look());
-    this.#cancel = () => timer.cancel();
+    this.#timer = this.#clock.after(wait, () => this.#look());
   }
 
   #look(): void {
     this.#armed = Infinity;
-    this.#cancel = undefined;
+    this.#timer = undefined;
     const now = this.#clock.monotonic();
     let next = Infinity;
-    for (const member of this.#members) {
+    for (const member of this.#members.all()) {
       if (member.deadline > now) {
         next = Math.min(next, member.deadline);
         continue;

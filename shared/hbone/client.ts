@@ -1,6 +1,7 @@
 // One HBONE connection as its client: dial, check who answers, and open CONNECT tunnels on it. The pool decides which tunnel goes
 // on which connection; double HBONE uses a connection over a tunnel of another.
 import { http } from '../node-http.ts';
+import { nextId } from '../collections/id-table.ts';
 import { formatHostPort, type HostPort } from '../address.ts';
 import type { Clock } from '../clock.ts';
 import { MeshError } from '../errors.ts';
@@ -95,7 +96,7 @@ export class HboneConnection {
         stream.reset();
         reject(error);
       };
-      const waiting = { onCancel: giveUp, onDeadline: () => giveUp(this.#late()) };
+      const waiting = { id: nextId(), due: 0, onCancel: giveUp, onDeadline: () => giveUp(this.#late()) };
       const settle = (): void => {
         this.#answers.delete(waiting);
         cancel?.delete(waiting);
@@ -105,16 +106,18 @@ export class HboneConnection {
       };
       this.#answers.add(waiting);
       cancel?.add(waiting);
-      stream.onAbandoned = (reason) => {
+      const onAbandoned = (reason: CloseReason): void => {
         settle();
         reject(this.#unanswered(reason));
       };
-      stream.onResponse = (response) => {
+      const onResponse = (response: HeaderList): void => {
         settle();
         const refusal = this.#refusal(stream, response);
         if (refusal) reject(refusal);
         else resolve({ stream, peer: this.conn.peer, headers: response.slice(1), local: this.conn.local });
       };
+      stream.onAbandoned = onAbandoned;
+      stream.onResponse = onResponse;
       const first = this.#session.peer.earlyData ? early?.take() : undefined;
       if (first) stream.write(first);
     });

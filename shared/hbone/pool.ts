@@ -1,6 +1,7 @@
 // HBONE connections that tunnels share. A tunnel goes on a connection of its key with a free slot; else one connect is made, and all
 // who wait for that key share its outcome. Slots of ended tunnels are used again (facts: ztunnel 6).
 import { formatHostPort } from '../address.ts';
+import { nextId } from '../collections/id-table.ts';
 import type { Timer } from '../clock.ts';
 import { MeshError } from '../errors.ts';
 import type { CancelSignal } from '../lifecycle/cancel.ts';
@@ -43,6 +44,8 @@ interface Entry {
   readonly key: string;
   readonly connection: HboneConnection;
   idle: Timer | undefined;
+  /** When a tunnel was last put on it, counted in tunnels. */
+  used: number;
   aged?: Timer;
 }
 
@@ -52,8 +55,9 @@ export class ConnectionPool implements HbonePool {
   #maxStreams: number;
   /** Connections that may take tunnels, by key. */
   #byKey = new Map<string, Set<Entry>>();
-  /** The same ones, the one used longest ago first. */
-  #byUse = new Set<Entry>();
+  /** The same ones. */
+  #entries = new Set<Entry>();
+  #uses = 0;
   /** All that are not closed yet. */
   #open = new Set<HboneConnection>();
   #connecting = new Map<string, Promise<void>>();
@@ -99,7 +103,7 @@ export class ConnectionPool implements HbonePool {
   async openThrough(outer: OpenTunnel, { accepted, headers }: InnerTunnel): Promise<Tunnel> {
     const { peer, authority, cancel } = outer;
     const tunnel = await this.open(outer);
-    const giveUp = { onCancel: () => tunnel.stream.reset() };
+    const giveUp = { id: nextId(), onCancel: () => tunnel.stream.reset() };
     cancel?.add(giveUp);
     let opened = false;
     try {
@@ -145,12 +149,12 @@ export class ConnectionPool implements HbonePool {
 
   drain(): void {
     if (this.#state === 'open') this.#state = 'draining';
-    for (const entry of this.#byUse) this.#retire(entry);
+    for (const entry of this.#entries) this.#retire(entry);
   }
 
   close(): void {
     this.#state = 'closed';
-    for (const entry of this.#byUse) this.#retire(entry);
+    for (const entry of this.#entries) this.#retire(entry);
     for (const connection of this.#open) connection.close();
   }
 
@@ -166,8 +170,7 @@ export class ConnectionPool implements HbonePool {
   #use(entry: Entry): HboneConnection {
     entry.idle?.cancel();
     entry.idle = undefined;
-    this.#byUse.delete(entry);
-    this.#byUse.add(entry);
+    entry.used = ++this.#uses;
     return entry.connection;
   }
 
@@ -198,7 +201,7 @@ export class ConnectionPool implements HbonePool {
       this.#open.add(connection);
       if (this.#state === 'closed') connection.close();
       if (this.#state !== 'open') return connection.drain();
-      entry = { key, connection, idle: undefined };
+      entry = { key, connection, idle: undefined, used: ++this.#uses };
       this.#add(entry);
       this.#limitAge(entry);
     } catch (error) {
@@ -213,10 +216,10 @@ export class ConnectionPool implements HbonePool {
     const ofKey = this.#byKey.get(entry.key);
     if (ofKey) ofKey.add(entry);
     else this.#byKey.set(entry.key, new Set([entry]));
-    this.#byUse.add(entry);
+    this.#entries.add(entry);
     this.#changed(entry);
-    const [oldest] = this.#byUse;
-    if (oldest && this.#byUse.size > (this.#options.capacity ?? 500)) this.#retire(oldest);
+    if (this.#entries.size <= (this.#options.capacity ?? 500)) return;
+    this.#retire(Array.from(this.#entries).reduce((oldest, one) => (one.used < oldest.used ? one : oldest)));
   }
 
   #limitAge(entry: Entry): void {
@@ -239,7 +242,7 @@ export class ConnectionPool implements HbonePool {
     entry.idle?.cancel();
     entry.idle = undefined;
     entry.aged?.cancel();
-    this.#byUse.delete(entry);
+    this.#entries.delete(entry);
     const ofKey = this.#byKey.get(entry.key);
     ofKey?.delete(entry);
     if (ofKey?.size === 0) this.#byKey.delete(entry.key);
@@ -256,7 +259,7 @@ function poolKey(peer: PeerKey): string {
 function unlessCancelled<T>(promise: Promise<T>, cancel: CancelSignal | undefined): Promise<T> {
   if (!cancel) return promise;
   return new Promise((resolve, reject) => {
-    const listener = { onCancel: reject };
+    const listener = { id: nextId(), onCancel: reject };
     cancel.add(listener);
     promise.then(resolve, reject).finally(() => cancel.delete(listener));
   });

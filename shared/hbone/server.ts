@@ -72,9 +72,10 @@ class ServerTunnel implements IncomingTunnel {
     this.method = header(stream.headers, ':method') ?? '';
     this.authority = header(stream.headers, ':authority') ?? '';
     this.headers = stream.headers.filter(([name]) => !name.startsWith(':'));
-    stream.onAbandoned = () => {
+    const onAbandoned = (): void => {
       if (!stream.answered) this.#gone?.cancel(gone());
     };
+    stream.onAbandoned = onAbandoned;
   }
 
   get isConnect(): boolean {

@@ -45,7 +45,10 @@ export class Http2Stream implements ByteStream {
   /** The head that came first: the request at a server, empty at a client. */
   headers: HeaderList;
   readonly sendWindow: SendWindow;
-  /** Called when the stream closes while nobody has started it. */
+  /**
+   * Called when the stream closes while nobody has started it. A function for it, or for the two below, must not be
+   * written in the assignment (shared/lifecycle/young-garbage.ts).
+   */
   onAbandoned: ((reason: CloseReason) => void) | undefined;
   /** Client: the final response head, once. `ended`: nothing follows. */
   onResponse: ((headers: HeaderList, ended: boolean) => void) | undefined;

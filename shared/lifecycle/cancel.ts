@@ -1,9 +1,11 @@
 // Ending early, for things that come by the thousand a second: connections, tunnels, connects. An AbortController with AbortSignal.any does
 // the same with weak references and events, at more cost than all of the system calls of a connection together.
+import { IdTable, nextId } from '../collections/id-table.ts';
+import type { Numbered } from '../collections/id-table.ts';
 import { MeshError } from '../errors.ts';
 
 /** Hears of the end. A listener is called at most once, and never from inside add(). */
-export interface CancelListener {
+export interface CancelListener extends Numbered {
   onCancel(reason: MeshError): void;
 }
 
@@ -19,10 +21,11 @@ export interface CancelSignal {
 
 /** One life that ends when somebody cancels it, or when one of those that it depends on ends. Dispose it when it is over by itself. */
 export class CancelScope implements CancelSignal, CancelListener, Disposable {
+  readonly id = nextId();
   #reason: MeshError | undefined;
-  /** Nearly all scopes have one, and a set takes several times the memory of a scope. */
+  /** Nearly all scopes have one, and a table takes several times the memory of a scope. */
   #listener: CancelListener | undefined;
-  #others: Set<CancelListener> | undefined;
+  #others: IdTable<CancelListener> | undefined;
   readonly #parent: CancelSignal | undefined;
   readonly #otherParent: CancelSignal | undefined;
 
@@ -41,7 +44,7 @@ export class CancelScope implements CancelSignal, CancelListener, Disposable {
   add(listener: CancelListener): void {
     if (this.#listener === listener || this.#others?.has(listener)) return;
     if (!this.#listener) this.#listener = listener;
-    else (this.#others ??= new Set()).add(listener);
+    else (this.#others ??= new IdTable()).add(listener);
   }
 
   delete(listener: CancelListener): void {
@@ -56,10 +59,8 @@ export class CancelScope implements CancelSignal, CancelListener, Disposable {
     const first = this.#listener;
     this.#listener = undefined;
     if (first) tell(first, reason);
-    for (const listener of this.#others ?? []) {
-      this.#others?.delete(listener);
-      tell(listener, reason);
-    }
+    // One that is told may take others away.
+    for (const listener of this.#others?.all() ?? []) if (this.#others?.delete(listener)) tell(listener, reason);
   }
 
   onCancel(reason: MeshError): void {

@@ -1,4 +1,7 @@
-// A setting of V8 for processes whose objects live as long as a request.
+// A setting of V8 for processes whose objects live as long as a request. Two more things make their garbage old, and are not settings: Map and Set
+// (shared/collections/id-table.ts), and a function that is written in an assignment to a property (`stream.onEnd =` and an arrow function). V8 takes it for a
+// method, which lives long, and makes it old from the start: once dead it keeps all that it refers to until the next full collection. A function
+// that has a name first, or is written in an object literal, is young.
 import { setFlagsFromString } from 'node:v8';
 
 /**

@@ -79,9 +79,13 @@ export async function takeoverNode(t: Test, { dir: root, net, plane }: TakeoverL
     });
     await applyPodRules(pod.netns.fd, { ...DEFAULT_POD_RULES, dnsCapture: false });
   }
-  const start = (args: readonly string[], overrides: Record<string, string> = {}) => {
+  /** `flags`: of Node. */
+  const start = (args: readonly string[], overrides: Record<string, string> = {}, flags: readonly string[] = []) => {
     const all = { PATH: process.env['PATH'], ...env, ...overrides };
-    const child = spawn(process.execPath, ['ztunnel/main.ts', ...args], { env: all, stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, [...flags, 'ztunnel/main.ts', ...args], {
+      env: all,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     let log = '';
     child.stdout.on('data', (chunk: Buffer) => (log += chunk.toString()));
     const exit = once(child, 'exit').then(([code]) => code as number | null);

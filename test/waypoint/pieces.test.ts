@@ -1,4 +1,5 @@
 // The small pure parts: path normalisation, protocol detection, endpoint choice, access log.
+import { nextId } from '#shared/collections/id-table.ts';
 import { test } from 'tap';
 import { fullMatch, Path } from '../../waypoint/xds/strict.ts';
 import fc from 'fast-check';
@@ -141,7 +142,7 @@ test('what expires does so in time, and not when its time was moved on', async (
   const expiry = new Expiry(clock);
   const ended: string[] = [];
   const member = (name: string): Expiring => {
-    const own = { deadline: Infinity, onDeadline: () => void ended.push(name) };
+    const own = { id: nextId(), deadline: Infinity, onDeadline: () => void ended.push(name) };
     expiry.add(own);
     return own;
   };

@@ -1,4 +1,5 @@
 // A connection to an endpoint with the time until when it waits for a request.
+import { nextId } from '#shared/collections/id-table.ts';
 import type { Expiring } from '../expiry.ts';
 import type { ClientConnection } from '../http/message.ts';
 
@@ -7,6 +8,7 @@ export const IDLE_MS = 4000;
 
 export class Kept<Connection extends ClientConnection = ClientConnection> implements Expiring {
   readonly connection: Connection;
+  readonly id = nextId();
   deadline = Infinity;
 
   constructor(connection: Connection) {

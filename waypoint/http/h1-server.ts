@@ -1,4 +1,5 @@
 // HTTP/1.1 from the client: requests of one connection, one after another, over the reader and writer of shared/http1.
+import { nextId } from '#shared/collections/id-table.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { BodyFraming, RequestHead as WireHead } from '#shared/http1/head.ts';
 import { RequestReader } from '#shared/http1/reader.ts';
@@ -27,6 +28,7 @@ export class H1Server implements MessageHost, Expiring {
   readonly stream: ByteStream;
   readonly reader: RequestReader;
   readonly writer: MessageWriter;
+  readonly id = nextId();
   deadline = Infinity;
   readonly #deps: H1Deps;
   readonly #onRequest: (message: ServerMessage) => void;

@@ -1,4 +1,5 @@
 // HTTP/2 on either side, over the sessions of shared/http2.
+import { nextId } from '#shared/collections/id-table.ts';
 import type { Clock } from '#shared/clock.ts';
 import { Http2Code } from '#shared/http2/frames.ts';
 import { Http2Session } from '#shared/http2/session.ts';
@@ -23,6 +24,7 @@ const MAX_STREAMS = 100;
 
 /** HTTP/2 from the client. */
 export class H2Server implements Expiring {
+  readonly id = nextId();
   deadline = Infinity;
   readonly #session: Http2Session;
   readonly #expiry: Expiry;
@@ -220,8 +222,10 @@ export class H2Client implements ClientConnection {
     ];
     for (const pair of head.headers.pairs) headers.push(pair);
     const stream = this.#session.request(headers, ended);
-    stream.onInformational = (headers) => events.onInformational(responseHead(headers));
-    stream.onResponse = (headers, last) => events.onResponse(responseHead(headers), last);
+    const onInformational = (headers: HeaderList): void => events.onInformational(responseHead(headers));
+    const onResponse = (headers: HeaderList, last: boolean): void => events.onResponse(responseHead(headers), last);
+    stream.onInformational = onInformational;
+    stream.onResponse = onResponse;
     return new H2Body(stream);
   }
 

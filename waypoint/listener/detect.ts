@@ -46,12 +46,13 @@ export class DetectingStream implements ByteStream {
         timer = clock.after(LAST_LOOK, () => this.#decide?.('other'));
       };
       let timer = timeout > 0 ? clock.after(timeout, late) : undefined;
-      this.#decide = (detected) => {
+      const decide = (detected: Detected): void => {
         this.#decide = undefined;
         timer?.cancel();
         this.#stream.pause();
         resolve(detected);
       };
+      this.#decide = decide;
       this.#stream.start({
         onData: (chunk) => this.#onData(chunk),
         onEnd: () => {

@@ -1,4 +1,6 @@
 // A connection on a TCP chain: policy, endpoint, connect, relay, record.
+import { nextId } from '#shared/collections/id-table.ts';
+import type { IdTable, Numbered } from '#shared/collections/id-table.ts';
 import type { Clock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { Baggage } from '#shared/hbone/baggage.ts';
@@ -17,7 +19,12 @@ export interface TcpDeps {
   connect(cluster: Cluster, endpoint: Endpoint, context: UpstreamContext): Promise<ByteStream>;
   record(record: TrafficRecord, chain: TcpChain): void;
   /** One for each connection, to be called when the configuration has changed: it ends those that may not go on. */
-  readonly rechecks: Set<() => void>;
+  readonly rechecks: IdTable<Recheck>;
+}
+
+/** Ends a connection that may not go on. */
+export interface Recheck extends Numbered {
+  run(): void;
 }
 
 /** How the client's side is answered: before a tunnel's 200 by a status, after it by a reset. */
@@ -46,10 +53,13 @@ export async function serveTcp(
   let used: Endpoint | undefined;
   let denied = denialBy(chain, connection);
   let stop = (): void => undefined;
-  const recheck = (): void => {
-    const chain = current();
-    if (chain?.kind === 'tcp') denied ??= denialBy(chain, connection);
-    if (denied !== undefined) stop();
+  const recheck: Recheck = {
+    id: nextId(),
+    run() {
+      const chain = current();
+      if (chain?.kind === 'tcp') denied ??= denialBy(chain, connection);
+      if (denied !== undefined) stop();
+    },
   };
   try {
     if (denied !== undefined) return refuse(403, '-', denied);

@@ -1,5 +1,6 @@
 // A tunnel that a client opened: which chain it is for, and handing it over. This is where L4 ends and L7 begins.
 import { formatHostPort, type HostPort } from '#shared/address.ts';
+import type { IdTable, Numbered } from '#shared/collections/id-table.ts';
 import type { Clock } from '#shared/clock.ts';
 import type { IncomingTunnel } from '#shared/hbone/api.ts';
 import { parseAuthority } from '#shared/hbone/authority.ts';
@@ -27,10 +28,10 @@ export interface TunnelDeps {
   readonly exchange: ExchangeDeps;
   readonly tcp: TcpDeps;
   /** The HTTP connections now open, told when the process drains. */
-  readonly http: Set<Drainable>;
+  readonly http: IdTable<Drainable>;
 }
 
-export interface Drainable {
+export interface Drainable extends Numbered {
   /** Tells the client, as its protocol has it, that this connection ends; requests under way go on. */
   drain(): void;
   /** Ends it when no request is under way. A client that sends one at this moment loses it: told clients should be gone before. */

@@ -107,7 +107,7 @@ export function createServing(deps: ServingDeps): Serving {
     onTunnel: serve,
   });
   const { http, tcp } = path.tunnels;
-  const drainHttp = (): void => http.forEach((server) => server.drain());
+  const drainHttp = (): void => http.all().forEach((server) => server.drain());
   return {
     backend: reactor.backend,
     listen: (socket) => hbone.listen({ address: socket.address, socket }),
@@ -115,19 +115,19 @@ export function createServing(deps: ServingDeps): Serving {
       if (reactor.adopt) hbone.adopt(reactor.adopt(conn));
     },
     serve,
-    onConfig: () => tcp.rechecks.forEach((recheck) => recheck()),
+    onConfig: () => tcp.rechecks.all().forEach((recheck) => recheck.run()),
     drainHttp,
     async drain(deadline) {
       const drain = new Drain(systemClock);
       drainHttp();
-      for (const server of http) server.endIdle();
+      for (const server of http.all()) server.endIdle();
       using hold = drain.hold();
       void hbone.drain().then(() => hold[Symbol.dispose]());
       return await drain.start(deadline);
     },
     [Symbol.dispose]() {
       hbone.close();
-      for (const server of http) server.close();
+      for (const server of http.all()) server.close();
       path.connections.close();
       tunnels.close();
       reactor.close();

@@ -1,5 +1,6 @@
 // A connection from when both of its sides are open until it is over, whatever ends it. It is one object: a node has tens of thousands of
 // them, most of them silent, and what is short-lived pays for each further one too.
+import { nextId } from '#shared/collections/id-table.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { RelayResult } from '#shared/hbone/relay.ts';
 import { Relay } from '#shared/hbone/relay.ts';
@@ -9,6 +10,7 @@ import type { ByteStream, CloseReason } from '#shared/reactor/api.ts';
 import type { ConnectionResult } from '../telemetry/connection-result.ts';
 
 export abstract class Carriage extends Relay implements CancelListener {
+  readonly id = nextId();
   #ended = false;
 
   /** Starts both streams, whose bytes `result` tells. */

@@ -105,8 +105,9 @@ export class Delivery {
     this.context = context;
     this.pod = pod;
     this.#socket = podSocket(pod, context);
-    if (context.config.originalSource !== 'require')
-      this.#onUnbound = (error) => context.log.warn('an application does not see the address of its client', { error });
+    const onUnbound = (error: MeshError): void =>
+      context.log.warn('an application does not see the address of its client', { error });
+    if (context.config.originalSource !== 'require') this.#onUnbound = onUnbound;
   }
 
   /** Tracks the connection and evaluates the policies; throws `policy_denied`. Tracked first, so that no policy change slips between. */

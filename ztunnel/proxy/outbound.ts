@@ -27,6 +27,7 @@ import { decideRoute } from './upstream.ts';
 
 /** A first endpoint that cannot be connected to is followed by one other, which gets all that the client has sent. */
 const MAX_ATTEMPTS = 2;
+const NONE: ReadonlySet<WorkloadUid> = new Set();
 
 /** One connection of an application. */
 export interface OutboundClient {
@@ -125,7 +126,6 @@ export class Outbound {
   /** Decides and connects, and does so once more without the endpoint that failed. */
   async #open(client: OutboundClient, first: FirstBytes): Promise<Attempt> {
     const { ejections } = this.#context.balancer;
-    const exclude = new Set<WorkloadUid>();
     const { demand, store, config } = this.#context;
     if (demand)
       try {
@@ -133,6 +133,7 @@ export class Outbound {
       } catch (thrown) {
         return { route: undefined, error: MeshError.from(thrown) };
       }
+    let exclude = NONE;
     let failed: { route: Route | undefined; error: MeshError } | undefined;
     for (let attempt = 1; ; attempt++) {
       let decided: Route | NamedRoute;
@@ -157,7 +158,7 @@ export class Outbound {
         if (load && isFaultOfEndpoint(decided, error))
           ejections.failed(load.uid, isOfWorkload(route, error) ? undefined : portOf(route));
         if (!mayTryAnother(error, first) || decided.kind === 'passthrough' || attempt === MAX_ATTEMPTS) return { route, error };
-        exclude.add(decided.workload.uid);
+        exclude = new Set([...exclude, decided.workload.uid]);
         failed = { route, error };
       }
     }

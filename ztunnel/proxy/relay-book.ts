@@ -1,6 +1,8 @@
 // Relays of two plain sockets, which another ztunnel can go on with: what is told of each, and how one is let go of. Tunnels are not among
 // them: the state of TLS and HTTP/2 stays where it is.
 import type { HostPort } from '#shared/address.ts';
+import type { Numbered } from '#shared/collections/id-table.ts';
+import { IdTable } from '#shared/collections/id-table.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { Relay } from '#shared/hbone/relay.ts';
 import type { SpiffeId, WorkloadUid } from '#shared/ids.ts';
@@ -32,7 +34,7 @@ export interface RelayStory {
   readonly pod: string;
   readonly entrance: Entrance;
   /** How admin pages show it, unless the admission does. */
-  readonly shown?: Omit<TrackedConnection, 'recheck' | 'cut'>;
+  readonly shown?: Omit<TrackedConnection, 'id' | 'recheck' | 'cut'>;
   readonly admission?: AdmissionStory;
 }
 
@@ -45,7 +47,7 @@ export interface HandedRelay {
 }
 
 /** A relay that could go on elsewhere. */
-export interface HandableRelay {
+export interface HandableRelay extends Numbered {
   readonly results: readonly ConnectionResult[];
   story(): RelayStory;
   detach: Relay['detach'];
@@ -54,7 +56,7 @@ export interface HandableRelay {
 }
 
 export class RelayBook {
-  readonly #relays = new Set<HandableRelay>();
+  readonly #relays = new IdTable<HandableRelay>();
 
   add(relay: HandableRelay): void {
     this.#relays.add(relay);
@@ -67,7 +69,7 @@ export class RelayBook {
   /** Lets go of all that can go on elsewhere; the caller owns their descriptors. What is over in this moment ends here. */
   take(): HandedRelay[] {
     const handed: HandedRelay[] = [];
-    for (const relay of this.#relays) {
+    for (const relay of this.#relays.all()) {
       const ends = relay.detach();
       if (!ends) continue;
       this.#relays.delete(relay);

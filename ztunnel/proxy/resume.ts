@@ -61,7 +61,7 @@ class Resumed extends Carriage implements HandableRelay {
     for (const result of others) result.carry(this);
     const { pod, story, admitted } = parts;
     this.#parts = parts;
-    this.#shown = story.shown && { ...story.shown, cut: (reason) => this.onCancel(reason) };
+    this.#shown = story.shown && { ...story.shown, id: this.id, cut: (reason) => this.onCancel(reason) };
     this.#cancels = [pod.drain.cut, ...(admitted ? [admitted.admission] : [])];
   }
 

@@ -1,5 +1,6 @@
 // A connection that begins with SOCKS5: first it says where it wants to go, then it is the connection to there.
 import type { HostPort } from '#shared/address.ts';
+import { nextId } from '#shared/collections/id-table.ts';
 import type { Clock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { CancelListener, CancelSignal } from '#shared/lifecycle/cancel.ts';
@@ -13,6 +14,7 @@ const NEGOTIATION_TIMEOUT = 10_000;
 const FAREWELL_TIMEOUT = 1000;
 
 export class SocksConn implements Conn, StreamHandler, CancelListener {
+  readonly id = nextId();
   /** Where the client wants to go; rejects with `bad_request`, `reset`, or the reason of the cancel signal. */
   readonly wish: Promise<Wish>;
   readonly #conn: Conn;
@@ -55,10 +57,11 @@ export class SocksConn implements Conn, StreamHandler, CancelListener {
     if (this.#closed) return;
     await new Promise<void>((resolve) => {
       const timer = this.#clock.after(FAREWELL_TIMEOUT, resolve);
-      this.#onClosed = () => {
+      const onClosed = (): void => {
         timer.cancel();
         resolve();
       };
+      this.#onClosed = onClosed;
     });
     this.#conn.reset();
   }

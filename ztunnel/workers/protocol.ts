@@ -49,4 +49,4 @@ export interface Answers {
 }
 
 /** A live connection, as the admin page shows it. */
-export type ConnectionView = Omit<TrackedConnection, 'recheck' | 'cut'>;
+export type ConnectionView = Omit<TrackedConnection, 'id' | 'recheck' | 'cut'>;

@@ -13,10 +13,10 @@ import type { Loop, Watch } from './loop.ts';
 
 const DEFAULT_TIMEOUT = 10_000;
 
-/** A connected descriptor. `watchId`: what the loop watches it by; 0 when it does not. */
+/** A connected descriptor. `watch`: by which the loop watches it, if it does. */
 export interface ConnectedSocket {
   readonly fd: number;
-  readonly watchId: number;
+  readonly watch: Watch | undefined;
 }
 
 /** Opens the connections of one reactor. */
@@ -42,18 +42,21 @@ export class Connector {
 
 /** One connect(2) under way. */
 class Attempt implements Watch, CancelListener, Waiting {
+  readonly id: number;
+  due = 0;
   readonly done: Promise<ConnectedSocket>;
   readonly #loop: Loop;
   readonly #options: ConnectOptions;
   readonly #deadlines: Deadlines;
   readonly #closed: CancelSignal;
   #fd = -1;
-  #watchId = 0;
+  #watched = false;
   #timer: Timer | undefined;
   #resolve!: (socket: ConnectedSocket) => void;
   #reject!: (error: MeshError) => void;
 
   constructor(loop: Loop, options: ConnectOptions, deadlines: Deadlines, closed: CancelSignal) {
+    this.id = loop.newId();
     this.#loop = loop;
     this.#options = options;
     this.#deadlines = deadlines;
@@ -90,7 +93,8 @@ class Attempt implements Watch, CancelListener, Waiting {
     this.#options.cancel?.add(this);
     if (this.#timeout === DEFAULT_TIMEOUT) this.#deadlines.add(this);
     else this.#timer = systemClock.after(this.#timeout, () => this.onDeadline());
-    this.#watchId = this.#loop.watch(this.#fd, EPOLL.OUT, this);
+    this.#loop.watch(this.#fd, EPOLL.OUT, this);
+    this.#watched = true;
     return undefined;
   }
 
@@ -106,12 +110,12 @@ class Attempt implements Watch, CancelListener, Waiting {
   #finish(code: number): void {
     if (code !== 0) return this.#fail(connectError(this.#what(), code));
     this.#settle();
-    return this.#resolve({ fd: this.#fd, watchId: this.#watchId });
+    return this.#resolve({ fd: this.#fd, watch: this.#watched ? this : undefined });
   }
 
   #fail(error: MeshError): void {
     this.#settle();
-    if (this.#watchId) this.#loop.unwatch(this.#fd, this.#watchId);
+    if (this.#watched) this.#loop.unwatch(this.#fd, this);
     libc().close(this.#fd);
     this.#reject(error);
   }

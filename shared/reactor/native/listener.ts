@@ -20,13 +20,13 @@ export interface Shedding {
 }
 
 export class NativeListener implements Listener, Watch {
+  readonly id: number;
   readonly address: HostPort;
   readonly transparent: boolean;
   readonly #fd: number;
   readonly #loop: Loop;
   readonly #onAccept: (socket: AcceptedSocket) => void;
   readonly #shedding: Shedding;
-  readonly #watchId: number;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -42,7 +42,8 @@ export class NativeListener implements Listener, Watch {
     this.transparent = transparent;
     this.#onAccept = onAccept;
     this.#shedding = shedding;
-    this.#watchId = loop.watch(fd, EPOLL.IN, this);
+    this.id = loop.newId();
+    loop.watch(fd, EPOLL.IN, this);
   }
 
   onEvents(): void {
@@ -70,7 +71,7 @@ export class NativeListener implements Listener, Watch {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#timer);
-    this.#loop.unwatch(this.#fd, this.#watchId);
+    this.#loop.unwatch(this.#fd, this);
     libc().close(this.#fd);
   }
 
@@ -94,9 +95,9 @@ export class NativeListener implements Listener, Watch {
 
   #pause(): void {
     if (this.#closed) return;
-    this.#loop.change(this.#fd, this.#watchId, 0);
+    this.#loop.change(this.#fd, this, 0);
     this.#timer = setTimeout(() => {
-      if (!this.#closed) this.#loop.change(this.#fd, this.#watchId, EPOLL.IN);
+      if (!this.#closed) this.#loop.change(this.#fd, this, EPOLL.IN);
     }, PAUSE);
   }
 }

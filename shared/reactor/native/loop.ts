@@ -1,6 +1,8 @@
 // The event loop of the native backend: one epoll instance per thread. It blocks for our descriptors and for Node's own loop at once, and
 // hands the thread to Node when that has a timer, a message or anything else to run. Between turns promises run as they do in Node.
 import { systemClock } from '../../clock.ts';
+import { IdTable, nextId } from '../../collections/id-table.ts';
+import type { Numbered } from '../../collections/id-table.ts';
 import { MeshError } from '../../errors.ts';
 import { Deadlines } from '../../lifecycle/deadlines.ts';
 import { Epoll } from '../../os/epoll.ts';
@@ -24,7 +26,9 @@ const LONGEST_TIMER = 0x7fffffff;
  */
 const PATIENCE = 30_000;
 
-export interface Watch {
+export interface Watch extends Numbered {
+  /** From newId(), and that of one watch at a time. */
+  readonly id: number;
   /** `mask` has the EPOLL bits. */
   onEvents(mask: number): void;
   /** onEvents() threw: ends what is watched, and nothing else; returns the error with its name, to be reported. */
@@ -51,7 +55,7 @@ export class Loop {
   turns = 0;
   readonly #epoll = new Epoll();
   readonly #node = nodeLoop();
-  readonly #watches = new Map<number, Watch>();
+  readonly #watches = new IdTable<Watch>();
   readonly #dispatch = (id: number, mask: number): void => {
     if (id === NODE) {
       this.#nodeIsDue = true;
@@ -64,7 +68,6 @@ export class Loop {
       if (watch) this.report(watch.onFault(thrown));
     }
   };
-  #nextId = 1;
   #ledger: Uint8Array | undefined;
   /** Set while anything is watched: keeps the thread alive, and tells libuv that there is something to wait for. */
   #alive: NodeJS.Timeout | undefined;
@@ -76,17 +79,20 @@ export class Loop {
     this.#epoll.add(this.#node.fd, NODE, EPOLL.IN);
   }
 
-  /** Watches a descriptor until unwatch(); returns the id to change it by. While anything is watched the thread stays alive. */
-  watch(fd: number, mask: number, watch: Watch): number {
-    while (this.#nextId === NODE || this.#watches.has(this.#nextId)) this.#nextId = (this.#nextId + 1) >>> 0;
-    const id = this.#nextId;
-    this.#nextId = (id + 1) >>> 0;
-    this.#epoll.add(fd, id, mask);
-    this.#watches.set(id, watch);
+  /** Of nothing that is watched. */
+  newId(): number {
+    let id = nextId();
+    while (id === NODE || this.#watches.get(id)) id = nextId();
+    return id;
+  }
+
+  /** Watches a descriptor until unwatch(). While anything is watched the thread stays alive. */
+  watch(fd: number, mask: number, watch: Watch): void {
+    this.#epoll.add(fd, watch.id, mask);
+    this.#watches.add(watch);
     if (this.#ledger) this.#ledger[fd] = 1;
     this.#alive ??= setInterval(() => undefined, LONGEST_TIMER);
     this.#run();
-    return id;
   }
 
   /** From now on notes what is watched, by descriptor. */
@@ -94,18 +100,19 @@ export class Loop {
     this.#ledger = ledger;
   }
 
-  change(fd: number, id: number, mask: number): void {
+  change(fd: number, { id }: Watch, mask: number): void {
     this.#epoll.modify(fd, id, mask);
   }
 
-  /** Hands what is watched over to another watch, as it is. */
-  pass(id: number, watch: Watch): void {
-    this.#watches.set(id, watch);
+  /** Hands what is watched over to another watch of the same id, as it is. */
+  pass(from: Watch, to: Watch): void {
+    this.#watches.delete(from);
+    this.#watches.add(to);
   }
 
   /** From now on nothing is told of the descriptor, events already fetched included. `closing`: close(2) follows, which ends it for epoll. */
-  unwatch(fd: number, id: number, closing = false): void {
-    if (!this.#watches.delete(id)) return;
+  unwatch(fd: number, watch: Watch, closing = false): void {
+    if (!this.#watches.delete(watch)) return;
     if (!closing) this.#epoll.remove(fd);
     if (this.#ledger) this.#ledger[fd] = 0;
     if (this.#watches.size > 0) return;

@@ -1,5 +1,6 @@
 // The Reactor over epoll and OpenSSL, on the loop of the thread that makes it.
 import type { HostPort } from '../../address.ts';
+import { IdTable, nextId } from '../../collections/id-table.ts';
 import { MeshError } from '../../errors.ts';
 import { CancelScope } from '../../lifecycle/cancel.ts';
 import { listenTcp, type AcceptedSocket } from '../../os/socket-factory.ts';
@@ -20,7 +21,7 @@ import type {
 } from '../api.ts';
 import { Connector } from './connect.ts';
 import { NativeListener, type Shedding } from './listener.ts';
-import { threadLoop } from './loop.ts';
+import { threadLoop, type Watch } from './loop.ts';
 import { NativeConn } from './tcp.ts';
 import { NativeTlsConn } from './tls.ts';
 
@@ -37,7 +38,7 @@ export class NativeReactor implements Reactor {
   readonly #contexts: SslContexts;
   readonly #shedding: Shedding;
   readonly #listeners = new Set<NativeListener>();
-  readonly #conns = new Set<NativeConn>();
+  readonly #conns = new IdTable<NativeConn>();
   readonly #closed = new CancelScope();
   readonly #connector = new Connector(this.#loop, this.#closed);
 
@@ -46,7 +47,7 @@ export class NativeReactor implements Reactor {
     this.#shedding = { spare: new SpareDescriptor(), onShed };
     if (!onFault) return;
     this.#loop.faultListeners.add(onFault);
-    this.#closed.add({ onCancel: () => this.#loop.faultListeners.delete(onFault) });
+    this.#closed.add({ id: nextId(), onCancel: () => this.#loop.faultListeners.delete(onFault) });
   }
 
   async listen(options: ListenOptions, onConn: (conn: Conn) => void): Promise<Listener> {
@@ -69,8 +70,8 @@ export class NativeReactor implements Reactor {
   }
 
   async connect(options: ConnectOptions): Promise<Conn> {
-    const { fd, watchId } = await this.#connector.open(options);
-    return this.#adopt(fd, options.to, watchId);
+    const { fd, watch } = await this.#connector.open(options);
+    return this.#adopt(fd, options.to, watch);
   }
 
   adopt({ fd, remote, unsent }: DetachedConn): Conn {
@@ -106,7 +107,7 @@ export class NativeReactor implements Reactor {
     this.#closed.cancel(new MeshError('draining', 'the reactor is closed'));
     for (const listener of this.#listeners) listener.close();
     this.#listeners.clear();
-    for (const conn of this.#conns) conn.reset();
+    for (const conn of this.#conns.all()) conn.reset();
     this.#shedding.spare.close();
   }
 
@@ -119,8 +120,8 @@ export class NativeReactor implements Reactor {
     return NativeTlsConn.open(this.#loop, transport, session, ends, options);
   }
 
-  #adopt(fd: number, remote: HostPort, watchId = 0): NativeConn {
-    const conn = new NativeConn(this.#loop, fd, remote, this.#conns, watchId);
+  #adopt(fd: number, remote: HostPort, watch?: Watch): NativeConn {
+    const conn = new NativeConn(this.#loop, fd, remote, this.#conns, watch);
     this.#conns.add(conn);
     return conn;
   }

@@ -1,6 +1,7 @@
 // A TCP connection over its descriptor: reads go straight where the handler wants them, writes go straight to the kernel, and only what
 // the kernel refuses is copied and kept.
 import { formatHostPort, type HostPort } from '../../address.ts';
+import type { IdTable } from '../../collections/id-table.ts';
 import { MeshError } from '../../errors.ts';
 import { SystemError } from '../../os/errno.ts';
 import type { Waiting } from '../../lifecycle/deadlines.ts';
@@ -19,13 +20,14 @@ const SMALLEST_READ = 16 * 1024;
 const NOWHERE: HostPort = { ip: '0.0.0.0', port: 0 };
 
 export class NativeConn implements Conn, Detachable, Watch, Waiting {
+  readonly id: number;
   readonly remote: HostPort;
+  due = 0;
   readonly #fd: number;
   readonly #loop: Loop;
-  readonly #all: Set<NativeConn>;
+  readonly #all: IdTable<NativeConn>;
   #handler: StreamHandler | undefined;
-  /** 0: not watched. */
-  #watchId: number;
+  #watched = false;
   #mask = 0;
   #local: HostPort | undefined;
   /** What the kernel did not take yet; made by the first that it refuses. */
@@ -43,15 +45,16 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   #original: HostPort | undefined;
 
   /** Takes the descriptor over, and the loop's watch of it when there is one. `all` are the reactor's books. */
-  constructor(loop: Loop, fd: number, remote: HostPort, all: Set<NativeConn>, watchId: number) {
+  constructor(loop: Loop, fd: number, remote: HostPort, all: IdTable<NativeConn>, watch: Watch | undefined) {
+    this.id = watch?.id ?? loop.newId();
     this.#loop = loop;
     this.#fd = fd;
     this.remote = remote;
     this.#all = all;
-    this.#watchId = watchId;
-    if (watchId === 0) return;
+    if (!watch) return;
+    this.#watched = true;
     this.#mask = EPOLL.OUT;
-    loop.pass(watchId, this);
+    loop.pass(watch, this);
   }
 
   /** Asked for by few, and kept from then on; a closed connection has none. */
@@ -115,7 +118,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
 
   resume(): void {
     this.#paused = false;
-    if (this.#watchId === 0) this.#loop.hungUp.delete(this);
+    if (!this.#watched) this.#loop.hungUp.delete(this);
     this.#watch();
   }
 
@@ -128,8 +131,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   detach(): DetachedConn {
     this.#closed = { kind: 'ended' };
     this.#told = true;
-    if (this.#watchId) this.#loop.unwatch(this.#fd, this.#watchId);
-    this.#watchId = 0;
+    this.#unwatch();
     const unsent = Buffer.concat(this.#pending ?? []);
     this.#forget();
     return { fd: this.#fd, remote: this.remote, unsent };
@@ -209,15 +211,13 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
 
   /** Not started yet, so what the connect was watched for is told in every turn: not watched until then. */
   #rest(): void {
-    this.#loop.unwatch(this.#fd, this.#watchId);
-    this.#watchId = 0;
+    this.#unwatch();
   }
 
   /** Nothing more will come, which a level-triggered epoll tells a paused reader again and again: watched again when it resumes. */
   #hangUp(): void {
     if (!this.#paused || this.#readEnded) return;
-    this.#loop.unwatch(this.#fd, this.#watchId);
-    this.#watchId = 0;
+    this.#unwatch();
   }
 
   /** Bytes that the kernel took, 0 when it is full or the connection is broken: then the next event says so. */
@@ -288,8 +288,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   #close(reason: CloseReason): void {
     if (this.#closed) return;
     this.#closed = reason;
-    if (this.#watchId) this.#loop.unwatch(this.#fd, this.#watchId, true);
-    this.#watchId = 0;
+    this.#unwatch(true);
     libc().close(this.#fd);
     this.#forget();
     this.#loop.defer(() => this.#tell());
@@ -301,6 +300,11 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     this.#buffered = 0;
     this.#all.delete(this);
     this.#loop.hungUp.delete(this);
+  }
+
+  #unwatch(closing = false): void {
+    if (this.#watched) this.#loop.unwatch(this.#fd, this, closing);
+    this.#watched = false;
   }
 
   #tell(): void {
@@ -318,8 +322,9 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     if (this.#closed || !this.#handler) return;
     const reading = this.#paused || this.#readEnded ? 0 : EPOLL.IN | EPOLL.RDHUP;
     const mask = reading | (this.#waits ? EPOLL.OUT : 0);
-    if (this.#watchId === 0) this.#watchId = this.#loop.watch(this.#fd, mask, this);
-    else if (mask !== this.#mask) this.#loop.change(this.#fd, this.#watchId, mask);
+    if (!this.#watched) this.#loop.watch(this.#fd, mask, this);
+    else if (mask !== this.#mask) this.#loop.change(this.#fd, this, mask);
+    this.#watched = true;
     this.#mask = mask;
   }
 }

@@ -57,7 +57,8 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
     this.#transport = transport;
     this.#session = session;
     this.#ends = ends;
-    if (transport instanceof NativeConn) this.buffer = () => this.#wire.ciphertext;
+    const buffer = (): Uint8Array => this.#wire.ciphertext;
+    if (transport instanceof NativeConn) this.buffer = buffer;
   }
 
   /** Starts the transport and shakes hands. On failure the transport is reset. */

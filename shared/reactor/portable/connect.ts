@@ -1,6 +1,7 @@
 // Opening a TCP connection from a socket that shared/os has prepared: with a deadline, and a way to give up.
 import { Socket } from 'node:net';
 import { formatHostPort } from '../../address.ts';
+import { nextId } from '../../collections/id-table.ts';
 import { MeshError } from '../../errors.ts';
 import type { CancelSignal } from '../../lifecycle/cancel.ts';
 import { errorCode } from '../../os/errno.ts';
@@ -39,7 +40,7 @@ function openOnce(options: ConnectOptions, closed: CancelSignal, attempt: number
       socket.destroy();
       return reject(result);
     };
-    const listener = { onCancel: finish };
+    const listener = { id: nextId(), onCancel: finish };
     const onError = (error: Error): void => finish(connectError(error, what));
     const timer = setTimeout(() => finish(new MeshError('connect_timeout', `${what}: no answer within ${timeout} ms`)), timeout);
     for (const signal of signals) signal.add(listener);

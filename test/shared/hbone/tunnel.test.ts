@@ -1,3 +1,4 @@
+import { nextId } from '#shared/collections/id-table.ts';
 import { randomBytes } from 'node:crypto';
 import { test } from 'tap';
 import { MeshError } from '#shared/errors.ts';
@@ -63,7 +64,7 @@ for (const backend of BACKENDS) {
   test(`${backend}: a cancelled open gives up; the server hears of it`, async (t) => {
     const seen = Promise.withResolvers<void>();
     const { pool, request } = await mesh(t, (tunnel) => {
-      tunnel.cancel.add({ onCancel: () => seen.resolve() });
+      tunnel.cancel.add({ id: nextId(), onCancel: () => seen.resolve() });
       scope.cancel(new MeshError('reset', 'the client left'));
     });
     const scope = new CancelScope();

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import t from 'tap';
+import { nextId } from '#shared/collections/id-table.ts';
 import { MeshError } from '#shared/errors.ts';
 import { CancelScope } from '#shared/lifecycle/cancel.ts';
 
@@ -8,7 +9,7 @@ const over = new MeshError('draining', 'over');
 t.test('a scope ends once, and tells each listener once', async (t) => {
   const scope = new CancelScope();
   const heard: MeshError[] = [];
-  const listener = { onCancel: (reason: MeshError) => void heard.push(reason) };
+  const listener = { id: nextId(), onCancel: (reason: MeshError) => void heard.push(reason) };
   scope.add(listener);
   scope.add(listener);
   t.equal(scope.reason, undefined);
@@ -21,8 +22,9 @@ t.test('a scope ends once, and tells each listener once', async (t) => {
 t.test('who leaves while others are told is not told', async (t) => {
   const scope = new CancelScope();
   const heard: string[] = [];
-  const second = { onCancel: () => void heard.push('second') };
+  const second = { id: nextId(), onCancel: () => void heard.push('second') };
   scope.add({
+    id: nextId(),
     onCancel: () => {
       heard.push('first');
       scope.delete(second);
@@ -49,13 +51,14 @@ t.test('what one listener throws keeps no other from its end', async (t) => {
   const scope = new CancelScope();
   const heard: string[] = [];
   const faulty = {
+    id: nextId(),
     onCancel() {
       throw new Error('a fault of ours');
     },
   };
   scope.add(faulty);
   scope.add({ ...faulty });
-  scope.add({ onCancel: () => void heard.push('third') });
+  scope.add({ id: nextId(), onCancel: () => void heard.push('third') });
   const warned = once(process, 'warning');
   scope.cancel(over);
   t.strictSame(heard, ['third']);

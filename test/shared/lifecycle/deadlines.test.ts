@@ -1,11 +1,12 @@
 import t from 'tap';
+import { nextId } from '#shared/collections/id-table.ts';
 import { FakeClock } from '#shared/clock.ts';
 import { Deadlines } from '#shared/lifecycle/deadlines.ts';
 
 function waits(clock: FakeClock, told: string[]) {
   const deadlines = new Deadlines(clock, 100);
   return (name: string) => {
-    const waiting = { onDeadline: () => void told.push(`${name} at ${clock.monotonic()}`) };
+    const waiting = { id: nextId(), due: 0, onDeadline: () => void told.push(`${name} at ${clock.monotonic()}`) };
     deadlines.add(waiting);
     return () => deadlines.delete(waiting);
   };
@@ -43,7 +44,7 @@ t.test('what came in time is not told, and later ones still are', async (t) => {
 t.test('what is added again while it waits is told at its first time, and keeps no other waiting', async (t) => {
   const [clock, told] = [new FakeClock(), [] as string[]];
   const deadlines = new Deadlines(clock, 100);
-  const named = (name: string) => ({ onDeadline: () => void told.push(`${name} at ${clock.monotonic()}`) });
+  const named = (name: string) => ({ id: nextId(), due: 0, onDeadline: () => void told.push(`${name} at ${clock.monotonic()}`) });
   const [first, second] = [named('first'), named('second')];
   deadlines.add(first);
   clock.advance(20);

@@ -1,3 +1,4 @@
+import { nextId } from '#shared/collections/id-table.ts';
 import t from 'tap';
 import { MeshError } from '#shared/errors.ts';
 import { ConnectionTracker } from '../../../ztunnel/proxy/connection-tracker.ts';
@@ -17,6 +18,7 @@ t.test('asks every live connection again, cuts once, and forgets', async (t) => 
   const cuts: string[] = [];
   let allowed = true;
   const connection = (name: string, recheck?: () => MeshError | undefined): TrackedConnection => ({
+    id: nextId(),
     ...base,
     pod: name,
     ...(recheck ? { recheck } : {}),
