@@ -27,4 +27,9 @@ export class FirstBytes implements EarlyData {
     this.sent = this.#bytes !== undefined;
     return this.#bytes;
   }
+
+  /** They went on their way. */
+  forget(): void {
+    this.#bytes = undefined;
+  }
 }

@@ -149,7 +149,9 @@ export class Inbound {
       const stream = tunnel.accept(this.#answerHeaders(peer));
       answered = true;
       if (request.target.proxyHeader) app.write(proxyHeaderOf(peer, request));
-      new Delivered(stream, app, { admission, result, stay }).begin();
+      const delivered = new Delivered(stream, app, { admission, result, stay });
+      delivered.begin();
+      this.#context.specimens.keep('tunnel', tunnel, request, delivered);
     } catch (thrown) {
       const error = MeshError.from(thrown);
       admission?.[Symbol.dispose]();

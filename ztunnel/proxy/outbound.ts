@@ -121,6 +121,8 @@ export class Outbound {
     });
     if (bytes) carriage.sentBefore(bytes.length);
     carriage.begin();
+    first.forget();
+    this.#context.specimens.keep(upstream.local ? 'same node' : route.kind, client, attempt, first, carriage);
   }
 
   /** Decides and connects, and does so once more without the endpoint that failed. */

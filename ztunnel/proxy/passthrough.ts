@@ -51,7 +51,9 @@ export class Passthrough {
       };
       admission = this.#delivery.admit(request);
       const app = await this.#delivery.connect(to, conn.remote, admission, true);
-      new Delivered(conn, app, { admission, result, stay, book: this.#context.relays }).begin();
+      const delivered = new Delivered(conn, app, { admission, result, stay, book: this.#context.relays });
+      delivered.begin();
+      this.#context.specimens.keep('plaintext', delivered);
     } catch (thrown) {
       admission?.[Symbol.dispose]();
       stay[Symbol.dispose]();

@@ -7,6 +7,7 @@ import type { BufferPool } from '#shared/http2/output.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
 import type { TrustDomains } from '#shared/identity/trust-domains.ts';
 import type { Drain } from '#shared/lifecycle/drain.ts';
+import type { Specimens } from '#shared/lifecycle/specimens.ts';
 import { PORT } from '#shared/ports.ts';
 import type { NetnsFd, Reactor, SocketOptions } from '#shared/reactor/api.ts';
 import type { Log } from '#shared/telemetry/log.ts';
@@ -45,6 +46,8 @@ export interface ProxyContext {
   readonly names: HostNames;
   readonly clock: Clock;
   readonly log: Log;
+  /** Of each kind of connection. */
+  readonly specimens: Specimens;
   /** Lent to all HTTP/2 sessions in turn. */
   readonly buffers: BufferPool;
   /** A pool for one pod: tunnels are not shared between pods. */

@@ -148,13 +148,12 @@ export class ConnectionResult {
     if (!log.enabled(failed ? 'error' : 'info')) return;
     const source = this.#facts.reporter === 'source';
     const { sent, received } = this.#totals();
-    const fields = {
-      ...this.#fields(),
+    const fields = this.#fields({
       bytes_sent: source ? sent : received,
       bytes_recv: source ? received : sent,
       duration: `${Math.round(this.#elapsed())}ms`,
       error: error?.message,
-    };
+    });
     if (failed) log.error('connection complete', fields);
     else log.info('connection complete', fields);
   }
@@ -163,7 +162,8 @@ export class ConnectionResult {
     return this.#telemetry.clock.monotonic() - this.#startedAt;
   }
 
-  #fields(): LogFields {
+  /** Of one shape and made at once, with the `end` or without. */
+  #fields(end?: { bytes_sent: number; bytes_recv: number; duration: string; error: string | undefined }): LogFields {
     const { from, to, hboneAddress, source, destination, service, reporter } = this.#facts;
     return {
       'src.addr': formatHostPort(from),
@@ -179,6 +179,10 @@ export class ConnectionResult {
       'dst.identity': destination.identity,
       'dst.cluster': destination.cluster || undefined,
       direction: reporter === 'source' ? 'outbound' : 'inbound',
+      bytes_sent: end?.bytes_sent,
+      bytes_recv: end?.bytes_recv,
+      duration: end?.duration,
+      error: end?.error,
     };
   }
 }

@@ -4,6 +4,7 @@ import { ConnectionPool } from '#shared/hbone/pool.ts';
 import { BufferPool } from '#shared/http2/output.ts';
 import type { CertificateSource } from '#shared/identity/certificate.ts';
 import { TrustDomains } from '#shared/identity/trust-domains.ts';
+import { Specimens } from '#shared/lifecycle/specimens.ts';
 import { TokenBucket } from '#shared/lifecycle/token-bucket.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import { followCrlFile } from '#shared/tls/crl-file.ts';
@@ -98,6 +99,7 @@ export function createServing(deps: ServingDeps): Serving {
     names: new HostNames(clock, config),
     clock,
     log,
+    specimens: new Specimens(),
     buffers,
     newPool: () =>
       new ConnectionPool(

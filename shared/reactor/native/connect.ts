@@ -4,6 +4,7 @@ import { systemClock, type Timer } from '../../clock.ts';
 import { MeshError } from '../../errors.ts';
 import type { CancelListener, CancelSignal } from '../../lifecycle/cancel.ts';
 import { Deadlines, type Waiting } from '../../lifecycle/deadlines.ts';
+import { Specimens } from '../../lifecycle/specimens.ts';
 import { systemError } from '../../os/errno.ts';
 import { EPOLL, ERRNO } from '../../os/layout.ts';
 import { clientTcp, mayHaveAnotherPort, socketError, startConnect } from '../../os/socket-factory.ts';
@@ -24,6 +25,7 @@ export class Connector {
   readonly #loop: Loop;
   readonly #closed: CancelSignal;
   readonly #deadlines = new Deadlines(systemClock, DEFAULT_TIMEOUT);
+  readonly #specimens = new Specimens();
 
   /** `closed` is the reactor's end. */
   constructor(loop: Loop, closed: CancelSignal) {
@@ -36,6 +38,7 @@ export class Connector {
     const reason = this.#closed.reason ?? options.cancel?.reason;
     if (reason) return Promise.reject(reason);
     const attempt = new Attempt(this.#loop, options, this.#deadlines, this.#closed);
+    this.#specimens.keep('attempt', attempt);
     return attempt.done;
   }
 }
