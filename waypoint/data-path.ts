@@ -5,6 +5,7 @@ import { IdTable } from '#shared/collections/id-table.ts';
 import type { HbonePool } from '#shared/hbone/api.ts';
 import type { SpiffeId } from '#shared/ids.ts';
 import type { ByteStream, Reactor, SocketOptions } from '#shared/reactor/api.ts';
+import { Specimens } from '#shared/lifecycle/specimens.ts';
 import type { Log } from '#shared/telemetry/log.ts';
 import type { Metrics } from '#shared/telemetry/metrics.ts';
 import { BufferPool } from '#shared/http2/output.ts';
@@ -51,6 +52,7 @@ export function createDataPath(input: DataPathInput): DataPath {
   const { store, reactor, tunnels, clock, identity, instanceIp, tunnelSocket } = input;
   const defer = (task: () => void): void => reactor.defer(task);
   const expiry = new Expiry(clock);
+  const specimens = new Specimens();
   const buffers = new BufferPool(HTTP1_BUFFER_SIZE, HTTP1_BUFFERS);
   const connections = new ConnectionPool({ clock, defer, expiry, buffers });
   const traffic = new TrafficMetrics(input.metrics);
@@ -70,6 +72,7 @@ export function createDataPath(input: DataPathInput): DataPath {
   const router = new Router({
     clock,
     random: Math.random,
+    specimens,
     cluster: (name) => store.cluster(name),
     connect: (cluster, endpoint, { connection, chain }) => {
       const { config } = cluster;
@@ -103,6 +106,7 @@ export function createDataPath(input: DataPathInput): DataPath {
       cluster: (name) => store.cluster(name),
       connect: (cluster, endpoint, context) => connectUpstream(upstream, cluster, endpoint, context),
       rechecks: new IdTable<Recheck>(),
+      specimens,
       record: (record, chain) => {
         traffic.connection(record);
         writeLog(record, chain);

@@ -8,7 +8,7 @@
 export class Specimens {
   readonly #kept = new Map<string, readonly object[]>();
 
-  /** In place of the one before. What these refer to stays too: bytes of an application must not be among it. */
+  /** In place of the one before. What these refer to stays too: the head of a request may be among it, bytes that pass through must not. */
   keep(kind: string, ...objects: readonly object[]): void {
     this.#kept.set(kind, objects);
   }

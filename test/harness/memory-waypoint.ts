@@ -5,6 +5,7 @@ import { BufferPool } from '#shared/http2/output.ts';
 import type { StreamHandler } from '#shared/reactor/api.ts';
 import { ConnectionPool } from '../../waypoint/cluster/pool.ts';
 import type { Cluster, Endpoint } from '../../waypoint/cluster/cluster.ts';
+import { Specimens } from '#shared/lifecycle/specimens.ts';
 import { Expiry } from '../../waypoint/expiry.ts';
 import { type ExchangeContext, serveExchange } from '../../waypoint/http/exchange.ts';
 import { H1Server } from '../../waypoint/http/h1-server.ts';
@@ -125,6 +126,7 @@ export function memoryWaypoint(options: Options = {}): MemoryWaypoint {
   const router = new Router({
     clock,
     random: () => 0,
+    specimens: new Specimens(),
     cluster: () => ({ config: { ...CLUSTER, http2: backendHttp2 }, pick: () => endpoint, connectionKey: () => 'backend' }),
     connect: () => pool.acquire('backend', backendHttp2, dial),
   });

@@ -4,6 +4,7 @@ import type { Clock, Timer } from '#shared/clock.ts';
 import { Http2Code } from '#shared/http2/frames.ts';
 import { header } from '#shared/http2/headers.ts';
 import { relay } from '#shared/hbone/relay.ts';
+import type { Specimens } from '#shared/lifecycle/specimens.ts';
 import type { HostPort } from '#shared/address.ts';
 import type { ByteStream, CloseReason } from '#shared/reactor/api.ts';
 import type { Cluster, Endpoint } from '../cluster/cluster.ts';
@@ -32,6 +33,8 @@ export interface Outcome {
 export interface RouterDeps {
   readonly clock: Clock;
   readonly random: () => number;
+  /** Of requests. */
+  readonly specimens: Specimens;
   cluster(name: string): LiveCluster | undefined;
   /** A connection for one request, when one is at hand; else a promise that rejects with a MeshError. */
   connect(cluster: LiveCluster, endpoint: Endpoint, context: ExchangeContext): ClientConnection | Promise<ClientConnection>;
@@ -68,6 +71,9 @@ export class Router {
     }
     const options = { action, share, route, record, endpoint, clock: this.#deps.clock };
     const transfer = new Transfer(message, head, options, outcome);
+    const { specimens } = this.#deps;
+    specimens.keep(message.head.protocol, message);
+    specimens.keep(cluster.config.http2 ? 'to HTTP/2' : 'to HTTP/1.1', transfer);
     const connection = this.#deps.connect(cluster, endpoint, context);
     if (!(connection instanceof Promise)) return transfer.start(connection);
     connection.then(

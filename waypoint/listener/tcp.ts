@@ -5,6 +5,7 @@ import type { Clock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { Baggage } from '#shared/hbone/baggage.ts';
 import { relay } from '#shared/hbone/relay.ts';
+import type { Specimens } from '#shared/lifecycle/specimens.ts';
 import type { ByteStream } from '#shared/reactor/api.ts';
 import type { Cluster, Endpoint } from '../cluster/cluster.ts';
 import type { UpstreamContext } from '../cluster/upstream.ts';
@@ -18,6 +19,8 @@ export interface TcpDeps {
   cluster(name: string): LiveCluster | undefined;
   connect(cluster: Cluster, endpoint: Endpoint, context: UpstreamContext): Promise<ByteStream>;
   record(record: TrafficRecord, chain: TcpChain): void;
+  /** Of connections. */
+  readonly specimens: Specimens;
   /** One for each connection, to be called when the configuration has changed: it ends those that may not go on. */
   readonly rechecks: IdTable<Recheck>;
 }
@@ -80,6 +83,7 @@ export async function serveTcp(
       return refuse(403, '-', denied);
     }
     const joined = relay(client.accept(), upstream);
+    deps.specimens.keep('tcp', joined, record, recheck);
     stop = () => joined.stop();
     const result = await joined.done;
     record.received = result.sent;
