@@ -12,4 +12,9 @@ export class Specimens {
   keep(kind: string, ...objects: readonly object[]): void {
     this.#kept.set(kind, objects);
   }
+
+  /** All go: what they refer to must not stay. */
+  forget(): void {
+    this.#kept.clear();
+  }
 }

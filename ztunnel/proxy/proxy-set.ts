@@ -70,6 +70,8 @@ export async function startPodProxy(context: ProxyContext, { uid, who, netns, so
       listeners.dispose();
       await pod.drain.start(deadline);
       held.dispose();
+      // Tunnels of the pod have its private key.
+      context.specimens.forget();
     },
   };
 }
