@@ -41,9 +41,10 @@ export class SeqpacketConn {
       if (message === 0) return undefined;
       if (message !== -1) return message;
       const code = errno();
-      if (code === ERRNO.ECONNRESET) return undefined;
       if (code === ERRNO.EAGAIN) await this.#watcher.readable();
-      else if (code !== ERRNO.EINTR) throw systemError(`receive from ${this.#path}`, 'recvmsg', code);
+      // The peer has closed without reading all of ours. The kernel says so once, and before what the peer said last.
+      else if (code !== ERRNO.EINTR && code !== ERRNO.ECONNRESET)
+        throw systemError(`receive from ${this.#path}`, 'recvmsg', code);
     }
     return undefined;
   }

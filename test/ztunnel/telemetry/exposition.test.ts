@@ -155,6 +155,8 @@ t.test('the traffic set of each kind of connection, from both reporters', async 
 t.test('names and types in both formats', async (t) => {
   const { near, client, talk } = await setUp(t);
   await talk(client, '10.96.0.1', 80);
+  // The client may hear of the end before the line and the counts are there.
+  await near.line({ direction: 'outbound' });
   const plainText = await near.app.metrics.render();
   t.equal(plainText.type, 'text/plain; version=0.0.4; charset=utf-8');
   const open = await near.app.metrics.render('application/openmetrics-text');

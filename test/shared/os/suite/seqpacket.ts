@@ -73,6 +73,16 @@ export function seqpacketSuite(t: Test): void {
     await t.rejects(client.send(Buffer.from('x')), { code: 'reset' });
   });
 
+  // Found as a takeover that was refused for a reason that nobody heard.
+  t.test('what a peer said before it closed is read, also when it has not read ours', async (t) => {
+    const { client, server } = await pair(t);
+    await client.send(Buffer.from('unheard'));
+    await server.send(Buffer.from('last words'));
+    server.close();
+    t.equal(Buffer.from((await client.receive())?.data ?? []).toString(), 'last words');
+    t.equal(await client.receive(), undefined);
+  });
+
   t.test('a slow reader holds the sender back', async (t) => {
     const { client, server } = await pair(t);
     const count = 64;
