@@ -1,6 +1,6 @@
 // A set of objects that come and go by the thousand a second, in place of Map and Set. Those are copied again and again when their entries
 // change, and each dead copy, once it is old, keeps the next one alive with all that was in it: after one full collection of garbage
-// everything that ever was in such a set waits for the next one (V8's OrderedHashTable), which took a tenth of a proxy's time.
+// everything that ever was in such a set waits for the next one (V8's OrderedHashTable; docs/decisions/0027-what-v8-keeps.md).
 
 export interface Numbered {
   /** Spreads the members over the table: best when consecutive. Two members may have the same one. */

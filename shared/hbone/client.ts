@@ -1,9 +1,9 @@
 // One HBONE connection as its client: dial, check who answers, and open CONNECT tunnels on it. The pool decides which tunnel goes
 // on which connection; double HBONE uses a connection over a tunnel of another.
 import { http } from '../node-http.ts';
-import { nextId } from '../collections/id-table.ts';
 import { formatHostPort, type HostPort } from '../address.ts';
 import type { Clock } from '../clock.ts';
+import { nextId } from '../collections/id-table.ts';
 import { MeshError } from '../errors.ts';
 import { DEFAULT_KEEPALIVE, Keepalive, type KeepaliveOptions } from '../http2/keepalive.ts';
 import { codeName, Http2Code } from '../http2/frames.ts';

@@ -2,10 +2,10 @@
 import { FakeClock } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import { BufferPool } from '#shared/http2/output.ts';
+import { Specimens } from '#shared/lifecycle/specimens.ts';
 import type { StreamHandler } from '#shared/reactor/api.ts';
 import { ConnectionPool } from '../../waypoint/cluster/pool.ts';
 import type { Cluster, Endpoint } from '../../waypoint/cluster/cluster.ts';
-import { Specimens } from '#shared/lifecycle/specimens.ts';
 import { Expiry } from '../../waypoint/expiry.ts';
 import { type ExchangeContext, serveExchange } from '../../waypoint/http/exchange.ts';
 import { H1Server } from '../../waypoint/http/h1-server.ts';

@@ -1,5 +1,4 @@
 // The small pure parts: path normalisation, protocol detection, endpoint choice, access log.
-import { nextId } from '#shared/collections/id-table.ts';
 import { test } from 'tap';
 import { fullMatch, Path } from '../../waypoint/xds/strict.ts';
 import fc from 'fast-check';
@@ -10,6 +9,7 @@ import { Headers } from '../../waypoint/http/request.ts';
 import { detect, DetectingStream } from '../../waypoint/listener/detect.ts';
 import type { ByteStream, StreamHandler } from '#shared/reactor/api.ts';
 import { FakeClock } from '#shared/clock.ts';
+import { nextId } from '#shared/collections/id-table.ts';
 import { Expiry, type Expiring } from '../../waypoint/expiry.ts';
 import { AccessLog } from '../../waypoint/telemetry/access-log.ts';
 import { LogLines } from '../../waypoint/telemetry/log-lines.ts';

@@ -10,7 +10,6 @@ test('code that is compiled for requests outlives a quiet time', async (t) => {
   const flags = ['--expose-gc', '--trace-deopt', '--max-semi-space-size=4'];
   const output = execFileSync(process.execPath, [...flags, FIXTURE], { encoding: 'utf8', maxBuffer: 1 << 28 });
   const after = output.slice(output.indexOf('quiet\n'));
-  t.match(after, /^0 of 1$/mu, 'the connections are there');
   const forgotten = after.split('embedded weak objects cleared').length - 1;
   t.ok(forgotten <= FORGOTTEN, `code of ${forgotten} functions was thrown away`);
 });

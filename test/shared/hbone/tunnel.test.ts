@@ -1,6 +1,6 @@
-import { nextId } from '#shared/collections/id-table.ts';
 import { randomBytes } from 'node:crypto';
 import { test } from 'tap';
+import { nextId } from '#shared/collections/id-table.ts';
 import { MeshError } from '#shared/errors.ts';
 import { CancelScope } from '#shared/lifecycle/cancel.ts';
 import type { Tunnel } from '#shared/hbone/api.ts';

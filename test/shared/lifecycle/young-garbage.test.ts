@@ -44,7 +44,7 @@ function smallCollections(statement: string): number[] {
     const one = () => { const s = new Stream(); ${statement}; last = s; };
     for (let i = 0; i < 5000; i++) one();
     gc();
-    console.log('collected');
+    process.stdout.write('collected\\n');
     for (let i = 0; i < 100000; i++) one();`;
   // Only unoptimised code makes them all: what the optimising compiler finds out of such a program is not what it finds out of a proxy.
   const flags = ['--expose-gc', '--trace-gc', '--max-semi-space-size=1', '--no-opt', '--no-maglev', '--no-sparkplug'];

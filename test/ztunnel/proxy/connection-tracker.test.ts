@@ -1,5 +1,5 @@
-import { nextId } from '#shared/collections/id-table.ts';
 import t from 'tap';
+import { nextId } from '#shared/collections/id-table.ts';
 import { MeshError } from '#shared/errors.ts';
 import { ConnectionTracker } from '../../../ztunnel/proxy/connection-tracker.ts';
 import type { TrackedConnection } from '../../../ztunnel/proxy/connection-tracker.ts';
