@@ -19,7 +19,7 @@ export function nextId(): number {
   return last;
 }
 
-/** Members by identity, and by id where they differ in it. Open addressing, at most half full; in no order. */
+/** Members by identity, and by id where they differ in it. Open addressing, at most three quarters full; in no order. */
 export class IdTable<T extends Numbered> {
   #slots: (T | undefined)[] = emptySlots<T>(SMALLEST_TABLE);
   #size = 0;
@@ -43,7 +43,7 @@ export class IdTable<T extends Numbered> {
 
   /** Twice counts once. */
   add(member: T): void {
-    if (this.#size * 2 >= this.#slots.length) this.#resize(this.#slots.length * 2);
+    if (this.#size * 4 >= this.#slots.length * 3) this.#resize(this.#slots.length * 2);
     const at = this.#find(member);
     if (this.#slots[at]) return;
     this.#slots[at] = member;

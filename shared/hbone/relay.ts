@@ -157,7 +157,7 @@ class Side implements StreamHandler {
   }
 
   onEnd(): void {
-    this.#other.#end();
+    this.#other.finish();
   }
 
   onDrain(): void {
@@ -166,22 +166,22 @@ class Side implements StreamHandler {
 
   onClose(reason: CloseReason): void {
     this.closed = reason;
-    this.#other.#peerClosed(reason, this.#ended);
+    this.#other.peerClosed(reason, this.#ended);
     this.#pair.sideClosed();
   }
 
-  #end(): void {
+  finish(): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#stream.end();
   }
 
   /** The other stream is over. `ordered`: its sending direction had been ended, so both directions ended by themselves. */
-  #peerClosed(reason: CloseReason, ordered: boolean): void {
+  peerClosed(reason: CloseReason, ordered: boolean): void {
     if (this.closed || (reason.kind === 'ended' && ordered)) return;
     // "Received all I wanted" (RST_STREAM NO_ERROR) is an end of sending, and a reset only for who sends on.
     if (reason.kind === 'ended' || (reason.kind === 'reset' && reason.remote && reason.code === Http2Code.noError)) {
-      this.#end();
+      this.finish();
       this.#stream.resume();
     } else this.#stream.reset(reason.kind === 'reset' ? reason.code : undefined);
   }

@@ -37,12 +37,18 @@ export class WindowGrowth {
   }
 }
 
+/** What the windows of a connection have in common, octets. */
+export interface WindowPlan {
+  readonly first: number;
+  readonly limit: number;
+  /** Shared by those that may grow; without it one grows up to its limit. */
+  readonly growth?: WindowGrowth;
+}
+
 /** How much the peer may still send. */
 export class ReceiveWindow {
-  readonly #first: number;
-  readonly #growth: WindowGrowth | undefined;
+  readonly #plan: WindowPlan;
   #size: number;
-  #limit: number;
   /** What the peer may send now. */
   #left: number;
   /** Taken by the reader and not yet given back. */
@@ -50,13 +56,10 @@ export class ReceiveWindow {
   /** Given back in all. */
   #proved = 0;
 
-  /** `growth`: shared by the windows of a connection; without it this one grows up to its limit. */
-  constructor(size: number, limit: number = size, growth?: WindowGrowth) {
-    this.#first = size;
-    this.#growth = growth;
-    this.#size = size;
-    this.#limit = limit;
-    this.#left = size;
+  constructor(plan: WindowPlan) {
+    this.#plan = plan;
+    this.#size = plan.first;
+    this.#left = plan.first;
   }
 
   /** False when the peer sent more than it was allowed to. */
@@ -85,19 +88,21 @@ export class ReceiveWindow {
 
   /** Nothing more will come: others may grow by what this window has. */
   release(): void {
-    this.#growth?.resize(this.#size - this.#first, 0, 0);
-    this.#size = this.#first;
+    const { first, growth } = this.#plan;
+    growth?.resize(this.#size - first, 0, 0);
+    this.#size = first;
   }
 
   /** It shrinks by no more than what was taken: the rest is promised already. */
   #resized(wanted: number): number {
-    if (!this.#growth) return wanted;
-    const extra = this.#size - this.#first;
-    return this.#first + this.#growth.resize(extra, wanted - this.#first, Math.max(0, extra - this.#taken));
+    const { first, growth } = this.#plan;
+    if (!growth) return wanted;
+    const extra = this.#size - first;
+    return first + growth.resize(extra, wanted - first, Math.max(0, extra - this.#taken));
   }
 
   #grown(): number {
-    const most = Math.min(this.#limit, Math.max(UNPROVEN, this.#proved / PROOF));
+    const most = Math.min(this.#plan.limit, Math.max(UNPROVEN, this.#proved / PROOF));
     return Math.max(this.#size, Math.min(this.#size * 2, Math.floor(most)));
   }
 }

@@ -59,7 +59,7 @@ export class FrameHandler implements FrameSink {
     this.#context = context;
     this.#block = new HeaderBlock(limits);
     this.#decoder = new HpackDecoder(settings.headerTableSize, settings.headerListSize);
-    this.#receiveWindow = new ReceiveWindow(settings.connectionWindow);
+    this.#receiveWindow = new ReceiveWindow({ first: settings.connectionWindow, limit: settings.connectionWindow });
     this.#resets = new Budget(limits.resets, clock, 'streams reset');
     this.#questions = new Budget(limits.questions, clock, 'PING and SETTINGS frames');
     this.#idle = new Budget(limits.idleFrames, clock, 'frames without effect');
@@ -195,7 +195,7 @@ export class FrameHandler implements FrameSink {
     const bodyless =
       requestMethod === 'HEAD' || status === '204' || status === '304' || (requestMethod === 'CONNECT' && status < '300');
     if (!stream.expectBody(headers, bodyless)) return this.#streamFault(stream, Http2Code.protocolError);
-    stream.answered = true;
+    stream.setAnswered();
     try {
       stream.onResponse?.(headers, ends);
     } catch (thrown) {
@@ -226,7 +226,7 @@ export class FrameHandler implements FrameSink {
     const stream = streams.get(streamId);
     if (!stream) return this.#idle.spend();
     if (increment === 0) return this.#streamFault(stream, Http2Code.protocolError);
-    if (!stream.sendWindow.grow(increment)) return this.#streamFault(stream, Http2Code.flowControlError);
+    if (!stream.growSendWindow(increment)) return this.#streamFault(stream, Http2Code.flowControlError);
     if (stream.buffered > 0) streams.wait(stream);
     this.#context.pump();
   }
@@ -255,7 +255,7 @@ export class FrameHandler implements FrameSink {
     const change = peer.initialWindow - before;
     if (change !== 0) {
       for (const stream of streams.all()) {
-        if (!stream.sendWindow.grow(change)) throw windowFault('window of a stream over 2^31-1');
+        if (!stream.growSendWindow(change)) throw windowFault('window of a stream over 2^31-1');
         if (stream.buffered > 0) streams.wait(stream);
       }
     }

@@ -4,6 +4,7 @@ import type { Clock, Timer } from '../clock.ts';
 import { MeshError } from '../errors.ts';
 import type { ByteStream, CloseReason } from '../reactor/api.ts';
 import { ReceiveWindow, SendWindow, WindowGrowth } from './flow.ts';
+import type { WindowPlan } from './flow.ts';
 import { FrameReader } from './frame-reader.ts';
 import { codeName, ConnectionFault, DEFAULT_WINDOW, encodeSettings, Flag, FrameType, Http2Code, PREFACE } from './frames.ts';
 import { assertSendable, header, type HeaderList } from './headers.ts';
@@ -12,7 +13,8 @@ import { FrameHandler } from './inbound.ts';
 import { DEFAULT_LIMITS, type Http2Limits } from './limits.ts';
 import { BufferPool, Output } from './output.ts';
 import { DEFAULT_SETTINGS, type LocalSettings, PeerSettings, settingList } from './settings.ts';
-import { Http2Stream, NO_HEADERS, type StreamHost } from './stream.ts';
+import type { StreamHost } from './stream-host.ts';
+import { Http2Stream, NO_HEADERS } from './stream.ts';
 import { StreamTable } from './streams.ts';
 
 export interface Http2Options {
@@ -49,7 +51,7 @@ export class Http2Session {
   #settings: LocalSettings;
   #output: Output;
   #encoder = new HpackEncoder();
-  #growth: WindowGrowth;
+  readonly #streamWindows: WindowPlan;
   #streams: StreamTable;
   #frames: FrameHandler;
   #sendWindow = new SendWindow(DEFAULT_WINDOW);
@@ -73,7 +75,11 @@ export class Http2Session {
       ...(options.role === 'client' ? { maxStreams: undefined } : {}),
       ...options.settings,
     };
-    this.#growth = new WindowGrowth(this.#settings.connectionWindow);
+    this.#streamWindows = {
+      first: this.#settings.streamWindow,
+      limit: this.#settings.maxStreamWindow,
+      growth: new WindowGrowth(this.#settings.connectionWindow),
+    };
     this.#streams = new StreamTable(this.role);
     this.#output = new Output(transport, options.buffers ?? new BufferPool(), () => this.#wantTurn());
     this.#host = this.#streamHost();
@@ -322,9 +328,7 @@ export class Http2Session {
   }
 
   #newStream(id: number, headers: HeaderList): Http2Stream {
-    const { streamWindow, maxStreamWindow } = this.#settings;
-    const receive = new ReceiveWindow(streamWindow, maxStreamWindow, this.#growth);
-    const stream = new Http2Stream(this.#host, id, headers, receive, new SendWindow(this.peer.initialWindow));
+    const stream = new Http2Stream(this.#host, id, headers, new ReceiveWindow(this.#streamWindows), this.peer.initialWindow);
     this.#streams.add(stream);
     return stream;
   }
@@ -333,14 +337,14 @@ export class Http2Session {
     const output = this.#output;
     const connection = this.#sendWindow;
     const frame = (): number => this.peer.maxFrameSize;
-    const limit = (stream: Http2Stream): number => Math.min(stream.sendWindow.left, connection.left, frame(), output.room());
+    const limit = (stream: Http2Stream): number => Math.min(stream.sendWindow, connection.left, frame(), output.room());
     return {
       sendData: (stream, chunk, from) => {
         while (from < chunk.length) {
           const count = Math.min(chunk.length - from, limit(stream));
           if (count <= 0) break;
           output.data(stream.id, chunk, from, from + count, frame());
-          stream.sendWindow.left -= count;
+          stream.sendWindow -= count;
           connection.left -= count;
           from += count;
         }
@@ -355,7 +359,7 @@ export class Http2Session {
         return octets > 0 ? output.space(octets) : undefined;
       },
       waiting: (stream) => {
-        if (stream.sendWindow.left > 0) this.#streams.wait(stream);
+        if (stream.sendWindow > 0) this.#streams.wait(stream);
       },
       later: (task) => this.#later(task),
       forget: (stream) => {

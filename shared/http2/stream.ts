@@ -4,31 +4,14 @@ import { MeshError } from '../errors.ts';
 import type { ByteStream, CloseReason, StreamHandler } from '../reactor/api.ts';
 import { warnOf } from '../reactor/fault.ts';
 import { ByteQueue } from './byte-queue.ts';
-import { Http2Code } from './frames.ts';
-import type { ReceiveWindow, SendWindow } from './flow.ts';
+import { Http2Code, MAX_WINDOW } from './frames.ts';
+import type { ReceiveWindow } from './flow.ts';
 import { assertSendable, contentLength, type HeaderList } from './headers.ts';
+import type { StreamHost } from './stream-host.ts';
 
 /** A StreamHandler that also wants trailers; they come before onEnd. */
 export interface Http2Handler extends StreamHandler {
   onTrailers?(trailers: HeaderList): void;
-}
-
-/** What a stream asks of its session. */
-export interface StreamHost {
-  /** Takes octets of chunk from `from` as windows and output allow; returns where it stopped. */
-  sendData(stream: Http2Stream, chunk: Uint8Array, from: number): number;
-  sendHeaders(stream: Http2Stream, headers: HeaderList, endStream: boolean): void;
-  sendEnd(stream: Http2Stream): void;
-  sendReset(stream: Http2Stream, code: number): void;
-  sendWindowUpdate(stream: Http2Stream, increment: number): void;
-  /** Room in the output buffer for the next DATA of this stream; see Http2Stream.space(). */
-  space(stream: Http2Stream): Uint8Array | undefined;
-  /** The stream has octets or an end that wait for a window. */
-  waiting(stream: Http2Stream): void;
-  /** Runs the task at the end of the turn, outside of any call into the stream. */
-  later(task: () => void): void;
-  /** Both directions have ended, or the stream was reset: it no longer counts. */
-  forget(stream: Http2Stream): void;
 }
 
 /** Most octets handed to a reader in one call, and sent for one stream before others have their turn. */
@@ -38,13 +21,26 @@ const QUANTUM = 65_536;
 const NOTHING = new ByteQueue();
 export const NO_HEADERS: HeaderList = [];
 
-type LocalState = 'open' | 'ending' | 'ended';
+// Bits of a stream's state. A field for each would take eight bytes, and a node has tens of thousands of streams.
+const PAUSED = 1;
+const WANTS_DRAIN = 2;
+/** A head went out (server) or the response came in (client). */
+const ANSWERED = 4;
+/** Nothing more is written; the end is sent behind what waits for a window. */
+const ENDING = 8;
+const LOCAL_ENDED = 16;
+const REMOTE_ENDED = 32;
+/** The reader has seen the peer's end. */
+const END_DELIVERED = 64;
+/** The reader was told that the stream is over. */
+const ANNOUNCED = 128;
 
 export class Http2Stream implements ByteStream {
   readonly id: number;
   /** The head that came first: the request at a server, empty at a client. */
   headers: HeaderList;
-  readonly sendWindow: SendWindow;
+  /** What may still be sent; below zero when the peer has shrunk its initial window. */
+  sendWindow: number;
   /**
    * Called when the stream closes while nobody has started it. A function for it, or for the two below, must not be
    * written in the assignment (shared/lifecycle/young-garbage.ts).
@@ -54,29 +50,22 @@ export class Http2Stream implements ByteStream {
   onResponse: ((headers: HeaderList, ended: boolean) => void) | undefined;
   /** Client: 1xx heads, which come before the response. */
   onInformational: ((headers: HeaderList) => void) | undefined;
-  /** True once a head went out (server) or the response came in (client): a reset from then on is no rapid reset. */
-  answered = false;
   /** Client: what was asked, as it decides whether the response has a body. */
   requestMethod = '';
 
   #host: StreamHost;
   #receiveWindow: ReceiveWindow;
   #handler: Http2Handler | undefined;
-  #paused = false;
+  #state = 0;
   #held = NOTHING;
   #pending = NOTHING;
-  #wantsDrain = false;
-  #local: LocalState = 'open';
   #trailersOut: HeaderList | undefined;
   #trailersIn: HeaderList | undefined;
-  #remoteEnded = false;
-  #endDelivered = false;
   #closed: CloseReason | undefined;
-  #announced = false;
   /** Octets of body still announced by content-length; undefined when not announced or not to be checked. */
   #bodyLeft: number | undefined;
 
-  constructor(host: StreamHost, id: number, headers: HeaderList, receiveWindow: ReceiveWindow, sendWindow: SendWindow) {
+  constructor(host: StreamHost, id: number, headers: HeaderList, receiveWindow: ReceiveWindow, sendWindow: number) {
     this.#host = host;
     this.id = id;
     this.headers = headers;
@@ -98,8 +87,13 @@ export class Http2Stream implements ByteStream {
     return this.#closed;
   }
 
+  /** True once a head went out (server) or the response came in (client): a reset from then on is no rapid reset. */
+  get answered(): boolean {
+    return this.#is(ANSWERED);
+  }
+
   get remoteEnded(): boolean {
-    return this.#remoteEnded;
+    return this.#is(REMOTE_ENDED);
   }
 
   // --- the user's side ---
@@ -111,19 +105,19 @@ export class Http2Stream implements ByteStream {
 
   /** Server: the response head, or a 1xx head before it. Throws `internal` when a header cannot be sent. */
   respond(status: number, headers: HeaderList = [], endStream = false): void {
-    if (this.#closed || this.#local !== 'open') return;
+    if (!this.#sends) return;
     assertSendable(headers);
-    if (status >= 200) this.answered = true;
+    if (status >= 200) this.setAnswered();
     this.sendHead([[':status', String(status)], ...headers], endStream);
   }
 
   write(chunk: Uint8Array): boolean {
-    if (this.#closed || this.#local !== 'open') return true;
+    if (!this.#sends) return true;
     const sent = this.#pending.length === 0 ? this.#host.sendData(this, chunk, 0) : 0;
     if (sent === chunk.length) return true;
     if (this.#pending === NOTHING) this.#pending = new ByteQueue();
     this.#pending.push(sent === 0 ? chunk : chunk.subarray(sent));
-    this.#wantsDrain = true;
+    this.#state |= WANTS_DRAIN;
     this.#host.waiting(this);
     return false;
   }
@@ -133,7 +127,7 @@ export class Http2Stream implements ByteStream {
    * Undefined when nothing can be sent now.
    */
   space(): Uint8Array | undefined {
-    return this.#closed || this.#local !== 'open' || this.#pending.length > 0 ? undefined : this.#host.space(this);
+    return !this.#sends || this.#pending.length > 0 ? undefined : this.#host.space(this);
   }
 
   end(): void {
@@ -142,10 +136,10 @@ export class Http2Stream implements ByteStream {
 
   /** Ends the sending direction with trailers behind what was written. Throws `internal` when a trailer cannot be sent. */
   endWith(trailers: HeaderList | undefined): void {
-    if (this.#closed || this.#local !== 'open') return;
+    if (!this.#sends) return;
     if (trailers) assertSendable(trailers);
     this.#trailersOut = trailers;
-    this.#local = 'ending';
+    this.#state |= ENDING;
     if (this.#pending.length === 0) this.#sendEnd();
   }
 
@@ -156,13 +150,13 @@ export class Http2Stream implements ByteStream {
   }
 
   pause(): void {
-    this.#paused = true;
+    this.#state |= PAUSED;
   }
 
   resume(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
-    if (this.#held.length > 0 || this.#remoteEnded) this.#host.later(() => this.#catchUp());
+    if (!this.#is(PAUSED)) return;
+    this.#state &= ~PAUSED;
+    if (this.#held.length > 0 || this.#is(REMOTE_ENDED)) this.#host.later(() => this.#catchUp());
   }
 
   /** Lets go of the head that came first, once it was understood. */
@@ -171,6 +165,16 @@ export class Http2Stream implements ByteStream {
   }
 
   // --- the session's side ---
+
+  setAnswered(): void {
+    this.#state |= ANSWERED;
+  }
+
+  /** False when the window passes 2^31-1. */
+  growSendWindow(increment: number): boolean {
+    this.sendWindow += increment;
+    return this.sendWindow <= MAX_WINDOW;
+  }
 
   sendHead(headers: HeaderList, endStream: boolean): void {
     this.#host.sendHeaders(this, headers, endStream);
@@ -193,14 +197,14 @@ export class Http2Stream implements ByteStream {
   /** Gives octets back that no reader will see (padding). */
   credit(octets: number): void {
     if (this.#closed) return;
-    const increment = this.#receiveWindow.take(octets, !this.#paused && this.#held.length === 0);
-    if (increment > 0 && !this.#remoteEnded) this.#host.sendWindowUpdate(this, increment);
+    const increment = this.#receiveWindow.take(octets, !this.#is(PAUSED) && this.#held.length === 0);
+    if (increment > 0 && !this.#is(REMOTE_ENDED)) this.#host.sendWindowUpdate(this, increment);
   }
 
   receive(chunk: Uint8Array): void {
     if (this.#closed) return;
     if (this.#bodyLeft !== undefined && (this.#bodyLeft -= chunk.length) < 0) return this.reset(Http2Code.protocolError);
-    if (!this.#handler || this.#paused || this.#held.length > 0) return this.#hold(chunk);
+    if (!this.#handler || this.#is(PAUSED) || this.#held.length > 0) return this.#hold(chunk);
     try {
       return this.#emit(this.#handler, chunk);
     } catch (thrown) {
@@ -209,12 +213,12 @@ export class Http2Stream implements ByteStream {
   }
 
   receiveEnd(trailers?: HeaderList): void {
-    if (this.#closed || this.#remoteEnded) return;
+    if (this.#closed || this.#is(REMOTE_ENDED)) return;
     if (this.#bodyLeft !== undefined && this.#bodyLeft > 0) return this.reset(Http2Code.protocolError);
-    this.#remoteEnded = true;
+    this.#state |= REMOTE_ENDED;
     this.#trailersIn = trailers;
     if (!this.#handler) return this.#maybeClose(false);
-    if (this.#paused || this.#held.length > 0) return undefined;
+    if (this.#is(PAUSED) || this.#held.length > 0) return undefined;
     try {
       return this.#deliverEnd(this.#handler);
     } catch (thrown) {
@@ -224,9 +228,9 @@ export class Http2Stream implements ByteStream {
 
   receiveReset(code: number): void {
     // "Response complete, stop sending" (RFC 9113, section 8.1): what was already received is still read.
-    if (code === Http2Code.noError && this.#remoteEnded) {
+    if (code === Http2Code.noError && this.#is(REMOTE_ENDED)) {
       this.#pending.clear();
-      this.#local = 'ended';
+      this.#state |= LOCAL_ENDED;
       this.#maybeClose(false);
     } else this.terminate({ kind: 'reset', remote: true, code });
   }
@@ -255,14 +259,22 @@ export class Http2Stream implements ByteStream {
       if (sent < piece.length) break;
     }
     if (this.#pending.length > 0) return true;
-    if (this.#local === 'ending') this.#sendEnd();
+    if (this.#is(ENDING) && !this.#is(LOCAL_ENDED)) this.#sendEnd();
     this.#drained();
     return false;
   }
 
+  #is(bit: number): boolean {
+    return (this.#state & bit) !== 0;
+  }
+
+  get #sends(): boolean {
+    return !this.#closed && (this.#state & (ENDING | LOCAL_ENDED)) === 0;
+  }
+
   #drained(): void {
-    if (!this.#wantsDrain || !this.#handler || this.#closed) return;
-    this.#wantsDrain = false;
+    if (!this.#is(WANTS_DRAIN) || !this.#handler || this.#closed) return;
+    this.#state &= ~WANTS_DRAIN;
     try {
       this.#handler.onDrain();
     } catch (thrown) {
@@ -278,7 +290,7 @@ export class Http2Stream implements ByteStream {
   }
 
   #localEnd(): void {
-    this.#local = 'ended';
+    this.#state |= LOCAL_ENDED;
     this.#maybeClose(true);
   }
 
@@ -290,18 +302,18 @@ export class Http2Stream implements ByteStream {
   /** Hands over what came while nobody read. */
   #catchUp(): void {
     const handler = this.#handler;
-    if (!handler || this.#announced) return;
+    if (!handler || this.#is(ANNOUNCED)) return;
     if (this.#closed) return this.#announceLate(handler, this.#closed);
     if (this.#pending.length === 0) this.#drained();
     try {
-      while (!this.#paused && !this.#closed) {
+      while (!this.#is(PAUSED) && !this.#closed) {
         const piece = this.#held.peek(QUANTUM);
         if (!piece) break;
         this.#emit(handler, piece, true);
       }
       // What came before the answer is of the past for as long as the stream lives.
       if (this.#held.length === 0) this.#held = NOTHING;
-      if (this.#remoteEnded && !this.#paused && this.#held.length === 0) this.#deliverEnd(handler);
+      if (this.#is(REMOTE_ENDED) && !this.#is(PAUSED) && this.#held.length === 0) this.#deliverEnd(handler);
     } catch (thrown) {
       this.fail(thrown);
     }
@@ -311,7 +323,7 @@ export class Http2Stream implements ByteStream {
   #emit(handler: Http2Handler, chunk: Uint8Array, queued = false): void {
     let at = 0;
     while (at < chunk.length && !this.#closed) {
-      if (this.#paused) {
+      if (this.#is(PAUSED)) {
         if (!queued) this.#hold(chunk.subarray(at));
         return;
       }
@@ -326,8 +338,8 @@ export class Http2Stream implements ByteStream {
   }
 
   #deliverEnd(handler: Http2Handler): void {
-    if (this.#endDelivered || this.#closed) return;
-    this.#endDelivered = true;
+    if (this.#is(END_DELIVERED) || this.#closed) return;
+    this.#state |= END_DELIVERED;
     if (this.#trailersIn) handler.onTrailers?.(this.#trailersIn);
     if (!this.#closed) handler.onEnd();
     this.#maybeClose(false);
@@ -335,9 +347,9 @@ export class Http2Stream implements ByteStream {
 
   /** Over when both ends were sent and the reader has seen the peer's. */
   #maybeClose(later: boolean): void {
-    if (this.#closed || this.#local !== 'ended' || !this.#remoteEnded) return;
+    if (this.#closed || !this.#is(LOCAL_ENDED) || !this.#is(REMOTE_ENDED)) return;
     // Without a reader there is nobody to wait for once a refused request was answered.
-    if (this.#handler ? this.#endDelivered : this.#held.length === 0) this.#close({ kind: 'ended' }, later);
+    if (this.#handler ? this.#is(END_DELIVERED) : this.#held.length === 0) this.#close({ kind: 'ended' }, later);
   }
 
   #close(reason: CloseReason, later: boolean): void {
@@ -352,8 +364,8 @@ export class Http2Stream implements ByteStream {
 
   /** What the last callback throws can end nothing any more, and the others of the connection are still to be told of theirs. */
   #announce(reason: CloseReason): void {
-    if (this.#announced) return;
-    this.#announced = this.#handler !== undefined;
+    if (this.#is(ANNOUNCED)) return;
+    if (this.#handler) this.#state |= ANNOUNCED;
     try {
       if (this.#handler) this.#handler.onClose(reason);
       else this.onAbandoned?.(reason);
@@ -364,8 +376,8 @@ export class Http2Stream implements ByteStream {
 
   /** The stream was over before it was started. */
   #announceLate(handler: Http2Handler, reason: CloseReason): void {
-    if (reason.kind !== 'ended' || this.#endDelivered) return this.#announce(reason);
-    this.#endDelivered = true;
+    if (reason.kind !== 'ended' || this.#is(END_DELIVERED)) return this.#announce(reason);
+    this.#state |= END_DELIVERED;
     try {
       handler.onEnd();
     } catch (thrown) {

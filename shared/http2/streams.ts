@@ -82,7 +82,7 @@ export class StreamTable {
       if (!room()) return;
       this.#waiting.delete(stream);
       // A set is walked in insertion order, so a stream that goes back in comes after the others.
-      if (stream.pump() && stream.sendWindow.left > 0) this.#waiting.add(stream);
+      if (stream.pump() && stream.sendWindow > 0) this.#waiting.add(stream);
     }
   }
 }

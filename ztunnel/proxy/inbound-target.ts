@@ -31,9 +31,11 @@ export function inboundTarget(
     authority.kind === 'host' ? byName(view, workload, local, authority) : byAddress(view, workload, local, authority.address);
   if (isCapturePort(port, config)) throw new MeshError('self_call', 'attempted recursive call to ourselves');
   const tunnel = workload.applicationTunnel;
+  const to = { ip: local.ip, port: tunnel?.port ?? port };
   return {
-    to: { ip: local.ip, port: tunnel?.port ?? port },
-    asked,
+    to,
+    // One object for both, nearly always: as long as the connection lasts, each has them.
+    asked: asked.ip === to.ip && asked.port === to.port ? to : asked,
     ...(authority.kind === 'host' ? { askedHost: authority.host } : {}),
     proxyHeader: tunnel?.protocol === 'PROXY',
   };

@@ -187,7 +187,8 @@ function placed(
   chosen: Chosen,
   route: (to: HostPort) => Route,
 ): Route | NamedRoute {
-  if (ip !== undefined) return route({ ip, port });
+  const { to } = request;
+  if (ip !== undefined) return route(ip === to.ip && port === to.port ? to : { ip, port });
   return {
     kind: 'named',
     hostname,

@@ -19,6 +19,18 @@ export const HIGH_WATER = 64 * 1024;
 const SMALLEST_READ = 16 * 1024;
 const NOWHERE: HostPort = { ip: '0.0.0.0', port: 0 };
 
+// Bits of a connection's state. A field for each would take eight bytes, and a node has tens of thousands of connections.
+const WATCHED = 1;
+const PAUSED = 2;
+const WANTS_DRAIN = 4;
+/** The peer has ended. */
+const READ_ENDED = 8;
+/** end() was called, and the kernel has not taken everything yet. */
+const ENDING = 16;
+const WRITE_ENDED = 32;
+/** onClose() was called. */
+const TOLD = 64;
+
 export class NativeConn implements Conn, Detachable, Watch, Waiting {
   readonly id: number;
   readonly remote: HostPort;
@@ -27,21 +39,15 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   readonly #loop: Loop;
   readonly #all: IdTable<NativeConn>;
   #handler: StreamHandler | undefined;
-  #watched = false;
+  #state = 0;
   #mask = 0;
   #local: HostPort | undefined;
   /** What the kernel did not take yet; made by the first that it refuses. */
   #pending: Uint8Array[] | undefined;
   #buffered = 0;
-  #wantDrain = false;
-  #paused = false;
-  #readEnded = false;
-  #ending = false;
-  #writeEnded = false;
   /** What a send was told is wrong with the connection, an errno. The kernel says so once: to who reads, that looks like an end. */
   #sendError = 0;
   #closed: CloseReason | undefined;
-  #told = false;
   #original: HostPort | undefined;
 
   /** Takes the descriptor over, and the loop's watch of it when there is one. `all` are the reactor's books. */
@@ -52,7 +58,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     this.remote = remote;
     this.#all = all;
     if (!watch) return;
-    this.#watched = true;
+    this.#state |= WATCHED;
     this.#mask = EPOLL.OUT;
     loop.pass(watch, this);
   }
@@ -88,20 +94,20 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   }
 
   write(chunk: Uint8Array): boolean {
-    if (this.#closed || this.#ending) return true;
+    if (this.#closed || this.#is(ENDING)) return true;
     const sent = this.#waits ? 0 : this.#send(chunk);
     if (sent < chunk.length) {
       (this.#pending ??= []).push(this.#loop.slabs.copy(sent === 0 ? chunk : chunk.subarray(sent)));
       this.#buffered += chunk.length - sent;
       this.#watch();
     }
-    this.#wantDrain ||= this.#buffered >= HIGH_WATER;
-    return !this.#wantDrain;
+    if (this.#buffered >= HIGH_WATER) this.#state |= WANTS_DRAIN;
+    return !this.#is(WANTS_DRAIN);
   }
 
   end(): void {
-    if (this.#closed || this.#ending) return;
-    this.#ending = true;
+    if (this.#closed || this.#is(ENDING)) return;
+    this.#state |= ENDING;
     if (!this.#waits) this.#finishWriting();
   }
 
@@ -112,13 +118,13 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   }
 
   pause(): void {
-    this.#paused = true;
+    this.#state |= PAUSED;
     this.#watch();
   }
 
   resume(): void {
-    this.#paused = false;
-    if (!this.#watched) this.#loop.hungUp.delete(this);
+    this.#state &= ~PAUSED;
+    if (!this.#is(WATCHED)) this.#loop.hungUp.delete(this);
     this.#watch();
   }
 
@@ -130,7 +136,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   /** An end that the peer has told is told again by the kernel to whoever reads next. */
   detach(): DetachedConn {
     this.#closed = { kind: 'ended' };
-    this.#told = true;
+    this.#state |= TOLD;
     this.#unwatch();
     const unsent = Buffer.concat(this.#pending ?? []);
     this.#forget();
@@ -142,7 +148,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     if (mask & EPOLL.ERR) return this.#broken();
     if (mask & EPOLL.OUT) this.#flush();
     if (this.#closed) return undefined;
-    if (mask & EPOLL.IN && !this.#paused) this.#readOn((mask & EPOLL.RDHUP) !== 0);
+    if (mask & EPOLL.IN && !this.#is(PAUSED)) this.#readOn((mask & EPOLL.RDHUP) !== 0);
     else if (mask & EPOLL.HUP) this.#hangUp();
     return undefined;
   }
@@ -156,9 +162,10 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
 
   /** The connection is over, but what came before that, perhaps the reason, is still in the kernel's queue and is read first. */
   #broken(): void {
-    while (!this.#closed && !this.#paused && this.#read() > 0);
+    while (!this.#closed && !this.#is(PAUSED) && this.#read() > 0);
     if (this.#closed) return;
-    if (!this.#paused || this.#readEnded) return this.#fail(this.#sendError || socketError(this.#fd) || ERRNO.ECONNRESET);
+    if (!this.#is(PAUSED) || this.#is(READ_ENDED))
+      return this.#fail(this.#sendError || socketError(this.#fd) || ERRNO.ECONNRESET);
     this.#hangUp();
     return this.#loop.hungUp.add(this);
   }
@@ -181,13 +188,13 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
       const count = this.#read(space);
       if (count <= 0 || (count < space.length && !ending)) return;
       left -= count;
-    } while (left >= SMALLEST_READ && !this.#paused && !this.#closed);
+    } while (left >= SMALLEST_READ && !this.#is(PAUSED) && !this.#closed);
   }
 
   /** Bytes read. */
   #read(space = this.#handler?.buffer?.() ?? this.#loop.scratch): number {
     const handler = this.#handler;
-    if (!handler || this.#readEnded) return 0;
+    if (!handler || this.#is(READ_ENDED)) return 0;
     const count = libc().read(this.#fd, space, space.length);
     if (count > 0) handler.onData(space.subarray(0, count));
     else if (count === 0) this.#nothingMore(handler);
@@ -202,7 +209,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   }
 
   #endOfInput(handler: StreamHandler): void {
-    this.#readEnded = true;
+    this.#state |= READ_ENDED;
     handler.onEnd();
     this.#closeIfEnded();
     // Most connections are over by now, and epoll need not hear of those.
@@ -216,7 +223,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
 
   /** Nothing more will come, which a level-triggered epoll tells a paused reader again and again: watched again when it resumes. */
   #hangUp(): void {
-    if (!this.#paused || this.#readEnded) return;
+    if (!this.#is(PAUSED) || this.#is(READ_ENDED)) return;
     this.#unwatch();
   }
 
@@ -249,12 +256,16 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     }
     this.#pending = undefined;
     this.#watch();
-    if (this.#wantDrain) {
-      this.#wantDrain = false;
-      if (!this.#ending) this.#handler?.onDrain();
+    if (this.#is(WANTS_DRAIN)) {
+      this.#state &= ~WANTS_DRAIN;
+      if (!this.#is(ENDING)) this.#handler?.onDrain();
     }
-    if (this.#ending && !this.#writeEnded && !this.#closed && !this.#waits) this.#finishWriting();
+    if (this.#is(ENDING) && !this.#is(WRITE_ENDED) && !this.#closed && !this.#waits) this.#finishWriting();
     return undefined;
+  }
+
+  #is(bit: number): boolean {
+    return (this.#state & bit) !== 0;
   }
 
   /** Bytes wait for the kernel. */
@@ -263,14 +274,14 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   }
 
   #finishWriting(): void {
-    this.#writeEnded = true;
+    this.#state |= WRITE_ENDED;
     // close(2) sends the FIN when nothing more is to be read.
-    if (!this.#readEnded) libc().shutdown(this.#fd, SHUT_WR);
+    if (!this.#is(READ_ENDED)) libc().shutdown(this.#fd, SHUT_WR);
     this.#closeIfEnded();
   }
 
   #closeIfEnded(): void {
-    if (this.#readEnded && this.#writeEnded) this.#close({ kind: 'ended' });
+    if (this.#is(READ_ENDED) && this.#is(WRITE_ENDED)) this.#close({ kind: 'ended' });
   }
 
   #failUnlessAgain(code: number): void {
@@ -303,13 +314,13 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   }
 
   #unwatch(closing = false): void {
-    if (this.#watched) this.#loop.unwatch(this.#fd, this, closing);
-    this.#watched = false;
+    if (this.#is(WATCHED)) this.#loop.unwatch(this.#fd, this, closing);
+    this.#state &= ~WATCHED;
   }
 
   #tell(): void {
-    if (this.#told || !this.#closed || !this.#handler) return;
-    this.#told = true;
+    if (this.#is(TOLD) || !this.#closed || !this.#handler) return;
+    this.#state |= TOLD;
     try {
       this.#handler.onClose(this.#closed);
     } catch (thrown) {
@@ -320,11 +331,11 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   /** Brings what epoll watches in line with the state. Errors are always watched once the stream was started. */
   #watch(): void {
     if (this.#closed || !this.#handler) return;
-    const reading = this.#paused || this.#readEnded ? 0 : EPOLL.IN | EPOLL.RDHUP;
+    const reading = this.#is(PAUSED) || this.#is(READ_ENDED) ? 0 : EPOLL.IN | EPOLL.RDHUP;
     const mask = reading | (this.#waits ? EPOLL.OUT : 0);
-    if (!this.#watched) this.#loop.watch(this.#fd, mask, this);
+    if (!this.#is(WATCHED)) this.#loop.watch(this.#fd, mask, this);
     else if (mask !== this.#mask) this.#loop.change(this.#fd, this, mask);
-    this.#watched = true;
+    this.#state |= WATCHED;
     this.#mask = mask;
   }
 }

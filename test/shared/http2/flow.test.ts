@@ -17,7 +17,7 @@ const POST: HeaderList = [
 const IGNORE = { onData: () => {}, onEnd: () => {}, onDrain: () => {}, onClose: () => {} };
 
 test('a window grows while its reader keeps up, and is never overrun', (t) => {
-  const window = new ReceiveWindow(100, 400);
+  const window = new ReceiveWindow({ first: 100, limit: 400 });
   t.equal(window.receive(100), true);
   t.equal(window.take(40, true), 0, 'less than half: no update yet');
   t.equal(window.take(60, true), 200, 'doubled to 200');
@@ -32,7 +32,7 @@ test('a window grows while its reader keeps up, and is never overrun', (t) => {
 });
 
 test('a window grows past what sockets hold by themselves only for a reader that has proved to take more', (t) => {
-  const window = new ReceiveWindow(262_144, 4_194_304);
+  const window = new ReceiveWindow({ first: 262_144, limit: 4_194_304 });
   let [left, taken, largest] = [262_144, 0, 0];
   const takeUpTo = (octets: number): void => {
     for (; taken < octets; taken += 131_072) {
@@ -62,7 +62,7 @@ function taken(window: ReceiveWindow, octets: number): number {
 }
 
 const windows = (count: number, growth: WindowGrowth): ReceiveWindow[] =>
-  Array.from({ length: count }, () => new ReceiveWindow(MIB / 4, 4 * MIB, growth));
+  Array.from({ length: count }, () => new ReceiveWindow({ first: MIB / 4, limit: 4 * MIB, growth }));
 const sum = (all: readonly ReceiveWindow[]): number => all.reduce((octets, { size }) => octets + size, 0);
 
 // Each window grew by itself, and none ever shrank: 200 streams whose readers stopped after proving themselves held 800 MB.
