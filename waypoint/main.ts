@@ -6,7 +6,7 @@ import { MeshError } from '#shared/errors.ts';
 import { memoryLimit } from '#shared/lifecycle/memory-watch.ts';
 import { run } from '#shared/lifecycle/run.ts';
 import { keepGarbageYoung } from '#shared/lifecycle/young-garbage.ts';
-import { giveBackMemory } from '#shared/os/footprint.ts';
+import { giveBackMemory, keepMallocTrimmed } from '#shared/os/footprint.ts';
 import { raiseOpenFileLimit } from '#shared/os/rlimit.ts';
 import { Logging } from '#shared/telemetry/log.ts';
 import { writeLines } from '#shared/telemetry/stdout-sink.ts';
@@ -31,6 +31,7 @@ function readConfig(): WaypointConfig {
 
 // For workers too: it holds for threads that are made later.
 keepGarbageYoung();
+keepMallocTrimmed();
 const config = readConfig();
 const threads = new WorkerThreads(WORKER);
 threads.prepare(config.workerThreads);

@@ -6,7 +6,7 @@ import { keepCompiled } from '#shared/lifecycle/compile-cache.ts';
 import { packageRoot } from '#shared/lifecycle/package-root.ts';
 import { run } from '#shared/lifecycle/run.ts';
 import { memoryLimit } from '#shared/lifecycle/memory-watch.ts';
-import { giveBackMemory } from '#shared/os/footprint.ts';
+import { giveBackMemory, keepMallocTrimmed } from '#shared/os/footprint.ts';
 import { raiseOpenFileLimit } from '#shared/os/rlimit.ts';
 import { Logging } from '#shared/telemetry/log.ts';
 import { istioMetadata } from '#shared/xds/node.ts';
@@ -35,6 +35,7 @@ export async function runZtunnel(env: NodeJS.ProcessEnv, args: readonly string[]
     process.stdout.write(command.kind === 'version' ? version() : USAGE);
     return;
   }
+  keepMallocTrimmed();
   const { takeover } = command;
   const logging = new Logging({ format: env['LOG_FORMAT'] === 'json' ? 'json' : 'text' });
   await run({

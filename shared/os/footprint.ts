@@ -8,6 +8,10 @@ import { checked } from './pointer-check.ts';
 /** The smallest that either architecture has. */
 const PAGE = 4096;
 
+/** mallopt(3): how much of the end of a thread's memory may be free before malloc gives it back. */
+const M_TRIM_THRESHOLD = -1;
+const TRIM_THRESHOLD = 256 * 1024;
+
 interface Mapping {
   readonly start: number;
   readonly end: number;
@@ -21,6 +25,15 @@ export function trimMalloc(): void {
   const library = koffi.load(null);
   // Another libc than glibc has no such call and keeps less.
   if (hasSymbol(library, 'malloc_trim')) library.func('int malloc_trim(size_t)')(0);
+}
+
+/**
+ * From now on malloc gives the free end of each thread's memory back by itself. Otherwise it keeps up to twice the largest block that was ever
+ * freed, and malloc_trim() leaves that of all threads but the first: threads of V8's that compiled or collected once keep a megabyte each.
+ */
+export function keepMallocTrimmed(): void {
+  const library = koffi.load(null);
+  if (hasSymbol(library, 'mallopt')) library.func('int mallopt(int, int)')(M_TRIM_THRESHOLD, TRIM_THRESHOLD);
 }
 
 /**

@@ -1,4 +1,7 @@
+import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import t from 'tap';
 import { giveBackMemory, unwrittenMappings } from '#shared/os/footprint.ts';
 
@@ -30,6 +33,15 @@ t.test('a process that gives back goes on with less', async (t) => {
   t.equal('straße'.normalize('NFD').toUpperCase(), 'STRASSE');
   giveBackMemory();
   t.pass('twice does no harm');
+});
+
+t.test('malloc gives back what a thread had for a while, once it was told to', async (t) => {
+  const program = join(import.meta.dirname, '..', '..', 'fixtures', 'malloc-of-threads.ts');
+  const keptKilobytes = async (...args: string[]): Promise<number> =>
+    Number((await promisify(execFile)(process.execPath, [program, ...args])).stdout);
+  const kept = await keptKilobytes();
+  const trimmed = await keptKilobytes('trimmed');
+  t.ok(trimmed < kept - 8000, `${kept} KB without, ${trimmed} KB with it`);
 });
 
 async function fileBytes(): Promise<number> {
