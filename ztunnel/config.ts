@@ -192,7 +192,7 @@ export function loadConfig(environment: Env, sources: ConfigSources = {}): Ztunn
     maxConnections: read.integer('MAX_CONNECTIONS', 0),
     maxMemory: read.bytes('MAX_MEMORY', defaultBudget(sources.memoryLimit)),
     maxHandshakeRate: read.integer('MAX_HANDSHAKE_RATE', 1000),
-    poolMaxStreams: read.integer('POOL_MAX_STREAMS_PER_CONNECTION', 100, { min: 1 }),
+    poolMaxStreams: read.integer('POOL_MAX_STREAMS_PER_CONNECTION', 200, { min: 1 }),
     poolUnusedTimeout: read.duration('POOL_UNUSED_RELEASE_TIMEOUT', 300_000),
     maxTunnelAge: read.duration('MAX_TUNNEL_AGE', 0),
     congestion: congestionSetting(read),

@@ -113,7 +113,7 @@ policies:
       windowSize: Number,
       connectionWindowSize: 16_777_216,
       frameSize: 1_048_576,
-      poolMaxStreamsPerConn: 100,
+      poolMaxStreamsPerConn: 200,
       poolUnusedReleaseTimeout: { secs: 300, nanos: 0 },
       secretTtl: { secs: 86_400, nanos: 0 },
       selfTerminationDeadline: { secs: 1, nanos: 500_000_000 },
