@@ -107,6 +107,8 @@ async function listenPlain(reactor: Reactor, address: HostPort, serving: Serving
       method: 'CONNECT',
       authority: formatHostPort(address),
       headers: [],
+      bytesWait: false,
+      takeBytes: () => undefined,
       accept: () => conn,
       refuse: () => conn.reset(),
       cancel: new CancelScope(),

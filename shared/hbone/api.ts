@@ -80,6 +80,10 @@ export interface IncomingTunnel {
   readonly method: string;
   readonly authority: string;
   readonly headers: HeaderList;
+  /** Bytes have come along with the request, and wait for its answer. */
+  readonly bytesWait: boolean;
+  /** These bytes, after the answer and before the stream was started: the stream then begins behind them. */
+  takeBytes(): Uint8Array | undefined;
   /** Answers 200 with the headers and hands over the stream. */
   accept(headers: HeaderList): ByteStream;
   /** Answers the status with END_STREAM; resets a tunnel that was accepted. */

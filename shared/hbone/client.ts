@@ -170,7 +170,7 @@ export async function dialHbone(
 ): Promise<HboneConnection> {
   const timeout = options.connectTimeout ?? 10_000;
   const certificate = await deps.certificates.get(peer.source);
-  const conn = await deps.reactor.connect({ ...socket, to: peer.to, timeout }).catch((error: unknown) => {
+  const conn = await deps.reactor.connect({ ...socket, to: peer.to, timeout, bytesFollow: true }).catch((error: unknown) => {
     throw connectError(MeshError.from(error, 'connect_failed'), peer.to);
   });
   const tls = await deps.reactor.tlsClient(conn, { certificate, alpn: ['h2'], verifyPeer: acceptOnly(peer.accepted), timeout });

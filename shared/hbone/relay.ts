@@ -148,12 +148,12 @@ class Side implements StreamHandler {
     return stream.detach && !stream.over ? (stream as ByteStream & Detachable) : undefined;
   }
 
-  onData(chunk: Uint8Array): void {
+  onData(chunk: Uint8Array, last?: boolean): void {
     const other = this.#other;
     // The other end is gone for good: what is sent to it now meets a reset, as it would without a proxy.
     if (other.closed) return this.#stream.reset();
     this.passed(chunk.length);
-    if (!other.#stream.write(chunk)) this.#stream.pause();
+    if (!other.#stream.write(chunk, last)) this.#stream.pause();
   }
 
   onEnd(): void {

@@ -90,6 +90,14 @@ class ServerTunnel implements IncomingTunnel {
     return this.#gone;
   }
 
+  get bytesWait(): boolean {
+    return this.#stream.held > 0;
+  }
+
+  takeBytes(): Uint8Array | undefined {
+    return this.#stream.takeHeld();
+  }
+
   accept(headers: HeaderList): ByteStream {
     this.#stream.onAbandoned = undefined;
     this.#stream.respond(200, headers);

@@ -52,6 +52,13 @@ export class ByteQueue {
     if (first.from === first.to) this.#blocks?.shift();
   }
 
+  /** All of them, in one piece. */
+  takeAll(): Uint8Array {
+    const pieces = (this.#blocks ?? []).map(({ bytes, from, to }) => bytes.subarray(from, to));
+    this.clear();
+    return pieces.length === 1 && pieces[0] ? pieces[0] : Buffer.concat(pieces);
+  }
+
   clear(): void {
     this.#blocks = undefined;
     this.#length = 0;

@@ -90,7 +90,7 @@ export class FrameHandler implements FrameSink {
 
   onData(chunk: Uint8Array): void {
     this.#overhead -= chunk.length;
-    this.#stream?.receive(chunk);
+    this.#stream?.receive(chunk, this.#overhead === 0 && (this.#dataFlags & Flag.endStream) !== 0);
   }
 
   onDataEnd(): void {

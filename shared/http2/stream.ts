@@ -1,8 +1,7 @@
 // One stream of a session: a ByteStream with a head in each direction. It owns its windows, what waits for the reader and what waits
 // for the peer's window; the session moves frames.
-import { MeshError } from '../errors.ts';
 import type { ByteStream, CloseReason, StreamHandler } from '../reactor/api.ts';
-import { warnOf } from '../reactor/fault.ts';
+import { faultOfThisProcess, warnOf } from '../reactor/fault.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { Http2Code, MAX_WINDOW } from './frames.ts';
 import type { ReceiveWindow } from './flow.ts';
@@ -130,6 +129,15 @@ export class Http2Stream implements ByteStream {
     return !this.#sends || this.#pending.length > 0 ? undefined : this.#host.space(this);
   }
 
+  /** What came before start(), at once; undefined when there is nothing. */
+  takeHeld(): Uint8Array | undefined {
+    if (this.#held.length === 0 || this.#closed) return undefined;
+    const bytes = this.#held.takeAll();
+    this.#held = NOTHING;
+    this.credit(bytes.length);
+    return bytes;
+  }
+
   end(): void {
     this.endWith(undefined);
   }
@@ -201,12 +209,13 @@ export class Http2Stream implements ByteStream {
     if (increment > 0 && !this.#is(REMOTE_ENDED)) this.#host.sendWindowUpdate(this, increment);
   }
 
-  receive(chunk: Uint8Array): void {
+  /** `last`: the peer's end has come with it. */
+  receive(chunk: Uint8Array, last = false): void {
     if (this.#closed) return;
     if (this.#bodyLeft !== undefined && (this.#bodyLeft -= chunk.length) < 0) return this.reset(Http2Code.protocolError);
     if (!this.#handler || this.#is(PAUSED) || this.#held.length > 0) return this.#hold(chunk);
     try {
-      return this.#emit(this.#handler, chunk);
+      return this.#emit(this.#handler, chunk, false, last && !this.#bodyLeft);
     } catch (thrown) {
       return this.fail(thrown);
     }
@@ -320,7 +329,7 @@ export class Http2Stream implements ByteStream {
   }
 
   /** Gives a chunk to the reader, through its own buffer when it has one. `queued`: the chunk is the head of #held. */
-  #emit(handler: Http2Handler, chunk: Uint8Array, queued = false): void {
+  #emit(handler: Http2Handler, chunk: Uint8Array, queued = false, last = false): void {
     let at = 0;
     while (at < chunk.length && !this.#closed) {
       if (this.#is(PAUSED)) {
@@ -331,8 +340,8 @@ export class Http2Stream implements ByteStream {
       const count = target ? Math.min(target.length, chunk.length - at) : chunk.length;
       if (target) target.set(chunk.subarray(at, at + count));
       if (queued) this.#held.skip(count);
-      handler.onData(target ? target.subarray(0, count) : chunk);
       at += count;
+      handler.onData(target ? target.subarray(0, count) : chunk, last && at === chunk.length);
       this.credit(count);
     }
   }
@@ -385,9 +394,4 @@ export class Http2Stream implements ByteStream {
     }
     return this.#announce(reason);
   }
-}
-
-function faultOfThisProcess(thrown: unknown): MeshError {
-  const message = `closed because of a fault of this process: ${MeshError.from(thrown).message}`;
-  return new MeshError('internal', message, { cause: thrown });
 }

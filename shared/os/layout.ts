@@ -19,7 +19,16 @@ export const SO = {
 } as const;
 export const IP = { TRANSPARENT: 19, BIND_ADDRESS_NO_PORT: 24, ORIGINAL_DST: 80 } as const;
 export const IPV6 = { V6ONLY: 26, TRANSPARENT: 75, ORIGINAL_DST: 80 } as const;
-export const TCP = { NODELAY: 1, KEEPIDLE: 4, KEEPINTVL: 5, KEEPCNT: 6, INFO: 11, CONGESTION: 13, USER_TIMEOUT: 18 } as const;
+export const TCP = {
+  NODELAY: 1,
+  KEEPIDLE: 4,
+  KEEPINTVL: 5,
+  KEEPCNT: 6,
+  INFO: 11,
+  QUICKACK: 12,
+  CONGESTION: 13,
+  USER_TIMEOUT: 18,
+} as const;
 /** Where struct tcp_info has what is read of it; all numbers little-endian, the same on both architectures. */
 export const TCP_INFO = {
   size: 168,
@@ -32,10 +41,18 @@ export const TCP_INFO = {
   retransmits: 100,
   bytesAcknowledged: 120,
   bytesReceived: 128,
+  segmentsReceived: 140,
   unsent: 144,
   rttMin: 148,
 } as const;
-export const MSG = { CTRUNC: 0x8, TRUNC: 0x20, DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x40000000 } as const;
+export const MSG = {
+  CTRUNC: 0x8,
+  TRUNC: 0x20,
+  DONTWAIT: 0x40,
+  NOSIGNAL: 0x4000,
+  MORE: 0x8000,
+  CMSG_CLOEXEC: 0x40000000,
+} as const;
 export const EPOLL = {
   IN: 0x1,
   OUT: 0x4,

@@ -114,6 +114,8 @@ export function clientTcp(options: ConnectOptions, attempt = 0): number {
   const family = familyOf(to.ip);
   const fd = createSocket(SOCK.STREAM, family, options, what);
   return orClose(fd, () => {
+    // Its handshake's ACK waits for the first bytes, 200 ms at most; from then on the kernel acknowledges as it always does.
+    if (options.bytesFollow) setOption(fd, SOL.TCP, TCP.QUICKACK, 0, what);
     if (!from) return fd;
     try {
       makeTransparent(fd, family, 'require', what);

@@ -18,6 +18,7 @@ export interface TcpInfo {
   readonly retransmits: number;
   readonly bytesAcknowledged: bigint;
   readonly bytesReceived: bigint;
+  readonly segmentsReceived: number;
   /** Written by us and not yet sent. */
   readonly unsent: number;
 }
@@ -41,6 +42,7 @@ export function tcpInfo(fd: number): TcpInfo {
     retransmits: bytes.readUInt32LE(TCP_INFO.retransmits),
     bytesAcknowledged: bytes.readBigUInt64LE(TCP_INFO.bytesAcknowledged),
     bytesReceived: bytes.readBigUInt64LE(TCP_INFO.bytesReceived),
+    segmentsReceived: bytes.readUInt32LE(TCP_INFO.segmentsReceived),
     unsent: bytes.readUInt32LE(TCP_INFO.unsent),
   };
 }

@@ -21,7 +21,8 @@ export type CloseReason =
 export interface StreamHandler {
   /** Where the next read should go: then the chunk of the next onData is a prefix of the returned array. Undefined: anywhere. */
   buffer?(): Uint8Array | undefined;
-  onData(chunk: Uint8Array): void;
+  /** `last`: the peer's end has come with it, so that onEnd() follows at once unless the stream is paused. */
+  onData(chunk: Uint8Array, last?: boolean): void;
   /** The peer will send nothing more (FIN, END_STREAM); this side may go on writing. */
   onEnd(): void;
   /** write() may be called again. */
@@ -33,8 +34,8 @@ export interface StreamHandler {
 export interface ByteStream {
   /** Must be called once, before the first event; reading starts with it. */
   start(handler: StreamHandler): void;
-  /** False: hold back until onDrain. The bytes are taken either way. */
-  write(chunk: Uint8Array): boolean;
+  /** False: hold back until onDrain. The bytes are taken either way. `last`: end() follows in the same turn, and may go out with them. */
+  write(chunk: Uint8Array, last?: boolean): boolean;
   /** Ends the sending direction after what was written. */
   end(): void;
   /** Ends both directions at once and tells the peer so (RST; RST_STREAM with `code`, default CANCEL). */
@@ -132,6 +133,8 @@ export interface ConnectOptions extends SocketOptions {
   onUnbound?: ((error: MeshError) => void) | undefined;
   /** Takes the port of `from` from above those that the kernel gives to clients (docs/decisions/0012), when one of so many at random is free. */
   beyondEphemeral?: number;
+  /** The first write() follows at once, so that the end of the handshake may go out with it; the peer knows of no connection before that. */
+  bytesFollow?: boolean;
   /** Milliseconds until `connect_timeout`; default 10,000. */
   timeout?: number;
   /** Gives up, with its reason. */
@@ -169,6 +172,8 @@ export interface Reactor {
   /** Binds and listens before it resolves; a taken port rejects with what holds it (address, namespace). */
   listen(options: ListenOptions, onConn: (conn: Conn) => void): Promise<Listener>;
   connect(options: ConnectOptions): Promise<Conn>;
+  /** The same, and at once when the peer has answered at once, as one on this machine does. Rejects; it never throws. */
+  dial(options: ConnectOptions): Conn | Promise<Conn>;
   /** Goes on with a connection that was let go of, what it had not sent first. Only where streams can be let go of. */
   adopt?(conn: DetachedConn): Conn;
   /** Client handshake over a connected Conn that was not started. */

@@ -18,3 +18,9 @@ export function faultFields(error: MeshError): { error: string; stack: string } 
   const { cause } = error;
   return { error: error.message, stack: (cause instanceof Error ? cause.stack : error.stack) ?? '' };
 }
+
+/** The reason of a stream that ended because code of ours threw. */
+export function faultOfThisProcess(thrown: unknown): MeshError {
+  const message = `closed because of a fault of this process: ${MeshError.from(thrown).message}`;
+  return new MeshError('internal', message, { cause: thrown });
+}

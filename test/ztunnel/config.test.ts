@@ -16,7 +16,8 @@ t.test('defaults are Istio’s', async (t) => {
     originalSource: 'try',
     sameNode: 'relay',
     keepalive: { time: 180_000, interval: 180_000, retries: 9 },
-    poolMaxStreams: 100,
+    // There 100 (docs/decisions/0017).
+    poolMaxStreams: 200,
     drainDeadline: 5000,
     ports: { admin: 15_000, metrics: 15_020, readiness: 15_021 },
   });

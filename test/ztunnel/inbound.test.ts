@@ -1,5 +1,8 @@
 // A peer that speaks HBONE itself, from a pod that is not enrolled: what it gets from port 15008, and what it does not.
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { HeaderList } from '#shared/hbone/api.ts';
@@ -166,3 +169,32 @@ t.test(
     });
   },
 );
+
+t.test('what came along with the request gets to an application that reads slowly, whole and in order', async (t) => {
+  const lab = new MeshLab(t);
+  const node = await lab.node('node-2', { CULVERT_BACKEND: 'native' });
+  await lab.apply(cart, aService('cart'));
+  const server = await lab.captured(cart);
+  for (const name of ['tcp_rmem', 'tcp_wmem']) server.netns.exec('sysctl', '-q', '-w', `net.ipv4.${name}=4096 8192 16384`);
+  const got: Buffer[] = [];
+  const app = Promise.withResolvers<Socket>();
+  await server.serve((socket) => {
+    socket.pause();
+    app.resolve(socket);
+  }, 8080);
+  const session = sessionOver(t, await dialTls(lab.net.pod('stranger', '10.1.0.9'), '10.1.0.3', lab.ca.issue(PEER)));
+  await once(session, 'remoteSettings');
+  // All of it is sent before an answer can come; sockets take a tenth.
+  const bytes = randomBytes(180_000);
+  const stream = session.request({ ':method': 'CONNECT', ':authority': '10.1.0.3:8080' }, { endStream: false });
+  stream.end(bytes);
+  const socket = await app.promise;
+  await sleep(200);
+  socket.on('data', (chunk: Buffer) => void got.push(chunk));
+  socket.resume();
+  await once(socket, 'end');
+  t.ok(Buffer.concat(got).equals(bytes), `${Buffer.concat(got).length} bytes`);
+  socket.end('thanks');
+  t.equal(Buffer.concat(await stream.toArray()).toString(), 'thanks');
+  t.match(await node.line({ direction: 'inbound' }), { bytes_recv: bytes.length, bytes_sent: 6 });
+});

@@ -122,27 +122,28 @@ export class Delivery {
   /**
    * Opens the socket to the application; rejects with `connect_failed`, `connect_timeout`, or the reason of `cancel`. Connection
    * tracking must not take ours for the client's own: `redirected`, each has one to this address in this pod's network; others have when
-   * the pod joins or leaves the mesh meanwhile.
+   * the pod joins or leaves the mesh meanwhile. `bytesFollow`: the first ones are written at once.
    */
-  async connect(to: HostPort, source: HostPort, cancel: CancelSignal, redirected = false): Promise<Conn> {
+  connect(
+    to: HostPort,
+    source: HostPort,
+    cancel: CancelSignal,
+    { redirected = false, bytesFollow = false }: { redirected?: boolean; bytesFollow?: boolean } = {},
+  ): Conn | Promise<Conn> {
     const { reactor } = this.context;
-    const options = { ...this.#socket, to, cancel };
-    try {
-      // The client's port is taken: its own connection to this address has it.
-      return await reactor.connect(
-        this.#spoofs(to, source)
-          ? {
-              ...options,
-              from: { ip: source.ip, port: 0 },
-              beyondEphemeral: redirected ? PORTS_TRIED.redirected : PORTS_TRIED.others,
-              onUnbound: this.#onUnbound,
-            }
-          : options,
-      );
-    } catch (thrown) {
-      const error = MeshError.from(thrown);
-      throw new MeshError(error.code, `connection failed: ${error.message}`, { cause: thrown });
-    }
+    const options = { ...this.#socket, to, cancel, bytesFollow };
+    // The client's port is taken: its own connection to this address has it.
+    const opened = reactor.dial(
+      this.#spoofs(to, source)
+        ? {
+            ...options,
+            from: { ip: source.ip, port: 0 },
+            beyondEphemeral: redirected ? PORTS_TRIED.redirected : PORTS_TRIED.others,
+            onUnbound: this.#onUnbound,
+          }
+        : options,
+    );
+    return opened instanceof Promise ? opened.catch(connectionFailed) : opened;
   }
 
   /** The workload is looked up afresh: its list of policies may have changed. */
@@ -179,6 +180,11 @@ export class Delivery {
   #spoofs(to: HostPort, source: HostPort): boolean {
     return this.pod.transparent && source.ip !== to.ip && source.ip.includes(':') === to.ip.includes(':');
   }
+}
+
+function connectionFailed(thrown: unknown): never {
+  const error = MeshError.from(thrown);
+  throw new MeshError(error.code, `connection failed: ${error.message}`, { cause: thrown });
 }
 
 function policyChanged(): MeshError {

@@ -4,7 +4,7 @@ import type { HeaderList, IncomingTunnel } from '#shared/hbone/api.ts';
 import { parseAuthority } from '#shared/hbone/authority.ts';
 import { serveHbone } from '#shared/hbone/server.ts';
 import { parseSpiffeId } from '#shared/ids.ts';
-import { CancelScope, type CancelSignal } from '#shared/lifecycle/cancel.ts';
+import { CancelScope } from '#shared/lifecycle/cancel.ts';
 import type { CloseReason, Conn, PeerCertificate, TlsConn } from '#shared/reactor/api.ts';
 import { faultFields } from '#shared/reactor/fault.ts';
 import type { Workload } from '../state/model.ts';
@@ -145,11 +145,18 @@ export class Inbound {
     try {
       result = telemetry.open(this.#facts(peer, request), startedAt);
       admission = this.#admit(peer, request);
-      app = await this.#connect(peer, request, admission, tunnel.cancel);
+      // What came along with the request is read by the end of the turn.
+      await Promise.resolve();
+      const opened = this.#connect(peer, request, admission, tunnel);
+      // Without a wait the application has its first bytes before the next one is connected.
+      app = opened instanceof Promise ? await opened : opened;
       const stream = tunnel.accept(this.#answerHeaders(peer));
       answered = true;
       if (request.target.proxyHeader) app.write(proxyHeaderOf(peer, request));
+      const bytes = tunnel.takeBytes();
+      if (bytes) app.write(bytes);
       const delivered = new Delivered(stream, app, { admission, result, stay });
+      if (bytes) delivered.sentBefore(bytes.length);
       delivered.begin();
       this.#context.specimens.keep('tunnel', tunnel, request, delivered);
     } catch (thrown) {
@@ -212,12 +219,18 @@ export class Inbound {
   }
 
   /** An application that speaks PROXY may listen on loopback only; it learns the client's address from the header. */
-  async #connect({ conn }: PeerConnection, { target }: Request, admission: Admission, gone: CancelSignal): Promise<Conn> {
+  #connect({ conn }: PeerConnection, { target }: Request, admission: Admission, tunnel: IncomingTunnel): Conn | Promise<Conn> {
     const { to, proxyHeader: announced } = target;
-    using scope = new CancelScope(admission, gone);
-    if (!announced || !this.#context.config.localhostAppTunnel) return await this.#delivery.connect(to, conn.remote, scope);
+    const first = { bytesFollow: announced || tunnel.bytesWait };
+    const scope = new CancelScope(admission, tunnel.cancel);
     const ip = to.ip.includes(':') ? '::1' : '127.0.0.1';
-    return await this.#delivery.connect({ ip, port: to.port }, { ip, port: 0 }, scope);
+    const opened =
+      announced && this.#context.config.localhostAppTunnel
+        ? this.#delivery.connect({ ip, port: to.port }, { ip, port: 0 }, scope, first)
+        : this.#delivery.connect(to, conn.remote, scope, first);
+    if (opened instanceof Promise) return opened.finally(() => scope[Symbol.dispose]());
+    scope[Symbol.dispose]();
+    return opened;
   }
 
   #answerHeaders({ workload }: PeerConnection): HeaderList {

@@ -50,7 +50,7 @@ export class Passthrough {
         protocol: 'TCP' as const,
       };
       admission = this.#delivery.admit(request);
-      const app = await this.#delivery.connect(to, conn.remote, admission, true);
+      const app = await this.#delivery.connect(to, conn.remote, admission, { redirected: true });
       const delivered = new Delivered(conn, app, { admission, result, stay, book: this.#context.relays });
       delivered.begin();
       this.#context.specimens.keep('plaintext', delivered);

@@ -33,13 +33,13 @@ export class Connector {
     this.#closed = closed;
   }
 
-  /** Rejects with connect_failed, connect_timeout, or the reason of whatever cancels it. */
-  open(options: ConnectOptions): Promise<ConnectedSocket> {
+  /** At once, when the peer has answered at once. Rejects with connect_failed, connect_timeout, or the reason of whatever cancels it. */
+  open(options: ConnectOptions): ConnectedSocket | Promise<ConnectedSocket> {
     const reason = this.#closed.reason ?? options.cancel?.reason;
     if (reason) return Promise.reject(reason);
     const attempt = new Attempt(this.#loop, options, this.#deadlines, this.#closed);
     this.#specimens.keep('attempt', attempt);
-    return attempt.done;
+    return attempt.connected ?? attempt.done;
   }
 }
 
@@ -47,7 +47,8 @@ export class Connector {
 class Attempt implements Watch, CancelListener, Waiting {
   readonly id: number;
   due = 0;
-  readonly done: Promise<ConnectedSocket>;
+  /** Set when it was over at once. */
+  connected: ConnectedSocket | undefined;
   readonly #loop: Loop;
   readonly #options: ConnectOptions;
   readonly #deadlines: Deadlines;
@@ -55,8 +56,8 @@ class Attempt implements Watch, CancelListener, Waiting {
   #fd = -1;
   #watched = false;
   #timer: Timer | undefined;
-  #resolve!: (socket: ConnectedSocket) => void;
-  #reject!: (error: MeshError) => void;
+  #failed: MeshError | undefined;
+  #done: PromiseWithResolvers<ConnectedSocket> | undefined;
 
   constructor(loop: Loop, options: ConnectOptions, deadlines: Deadlines, closed: CancelSignal) {
     this.id = loop.newId();
@@ -64,11 +65,17 @@ class Attempt implements Watch, CancelListener, Waiting {
     this.#options = options;
     this.#deadlines = deadlines;
     this.#closed = closed;
-    this.done = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
+    try {
       this.#start();
-    });
+    } catch (thrown) {
+      this.#failed = MeshError.from(thrown);
+    }
+  }
+
+  get done(): Promise<ConnectedSocket> {
+    if (this.#failed) return Promise.reject(this.#failed);
+    this.#done ??= Promise.withResolvers();
+    return this.#done.promise;
   }
 
   onEvents(): void {
@@ -113,14 +120,18 @@ class Attempt implements Watch, CancelListener, Waiting {
   #finish(code: number): void {
     if (code !== 0) return this.#fail(connectError(this.#what(), code));
     this.#settle();
-    return this.#resolve({ fd: this.#fd, watch: this.#watched ? this : undefined });
+    const connected = { fd: this.#fd, watch: this.#watched ? this : undefined };
+    if (this.#done) return this.#done.resolve(connected);
+    this.connected = connected;
+    return undefined;
   }
 
   #fail(error: MeshError): void {
     this.#settle();
     if (this.#watched) this.#loop.unwatch(this.#fd, this);
     libc().close(this.#fd);
-    this.#reject(error);
+    this.#failed = error;
+    this.#done?.reject(error);
   }
 
   #settle(): void {

@@ -20,6 +20,7 @@ import type {
   TlsOptions,
 } from '../api.ts';
 import { Connector } from './connect.ts';
+import type { ConnectedSocket } from './connect.ts';
 import { NativeListener, type Shedding } from './listener.ts';
 import { threadLoop, type Watch } from './loop.ts';
 import { NativeConn } from './tcp.ts';
@@ -70,8 +71,13 @@ export class NativeReactor implements Reactor {
   }
 
   async connect(options: ConnectOptions): Promise<Conn> {
-    const { fd, watch } = await this.#connector.open(options);
-    return this.#adopt(fd, options.to, watch);
+    return await this.dial(options);
+  }
+
+  dial(options: ConnectOptions): Conn | Promise<Conn> {
+    const opened = this.#connector.open(options);
+    const adopt = ({ fd, watch }: ConnectedSocket): Conn => this.#adopt(fd, options.to, watch);
+    return opened instanceof Promise ? opened.then(adopt) : adopt(opened);
   }
 
   adopt({ fd, remote, unsent }: DetachedConn): Conn {

@@ -93,9 +93,9 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     return this.#watch();
   }
 
-  write(chunk: Uint8Array): boolean {
+  write(chunk: Uint8Array, last = false): boolean {
     if (this.#closed || this.#is(ENDING)) return true;
-    const sent = this.#waits ? 0 : this.#send(chunk);
+    const sent = this.#waits ? 0 : this.#send(chunk, last);
     if (sent < chunk.length) {
       (this.#pending ??= []).push(this.#loop.slabs.copy(sent === 0 ? chunk : chunk.subarray(sent)));
       this.#buffered += chunk.length - sent;
@@ -185,19 +185,22 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     do {
       const free = this.#handler?.buffer?.() ?? this.#loop.scratch;
       const space = free.length > left ? free.subarray(0, left) : free;
-      const count = this.#read(space);
+      const count = this.#read(space, ending);
       if (count <= 0 || (count < space.length && !ending)) return;
       left -= count;
     } while (left >= SMALLEST_READ && !this.#is(PAUSED) && !this.#closed);
   }
 
-  /** Bytes read. */
-  #read(space = this.#handler?.buffer?.() ?? this.#loop.scratch): number {
+  /** Bytes read. `ending`: the peer has ended, so that what does not fill the space is the last. */
+  #read(space = this.#handler?.buffer?.() ?? this.#loop.scratch, ending = false): number {
     const handler = this.#handler;
     if (!handler || this.#is(READ_ENDED)) return 0;
     const count = libc().read(this.#fd, space, space.length);
-    if (count > 0) handler.onData(space.subarray(0, count));
-    else if (count === 0) this.#nothingMore(handler);
+    if (count > 0) {
+      const last = ending && count < space.length;
+      handler.onData(space.subarray(0, count), last);
+      if (last && this.#handler && !this.#closed && !this.#is(PAUSED)) this.#nothingMore(this.#handler);
+    } else if (count === 0) this.#nothingMore(handler);
     else this.#failUnlessAgain(errno());
     return count;
   }
@@ -228,9 +231,11 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   }
 
   /** Bytes that the kernel took, 0 when it is full or the connection is broken: then the next event says so. */
-  #send(chunk: Uint8Array): number {
+  #send(chunk: Uint8Array, last: boolean): number {
     if (chunk.length === 0) return 0;
-    const sent = libc().send(this.#fd, chunk, chunk.length, MSG.DONTWAIT | MSG.NOSIGNAL);
+    // Held for the FIN that follows, which goes out with it: a packet less, and a wake-up of the peer's.
+    const more = last ? MSG.MORE : 0;
+    const sent = libc().send(this.#fd, chunk, chunk.length, MSG.DONTWAIT | MSG.NOSIGNAL | more);
     if (sent >= 0) return sent;
     this.#noteError(errno());
     return 0;

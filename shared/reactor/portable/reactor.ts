@@ -58,6 +58,10 @@ export class PortableReactor implements Reactor {
     return { address, transparent, close };
   }
 
+  dial(options: ConnectOptions): Promise<Conn> {
+    return this.connect(options);
+  }
+
   async connect(options: ConnectOptions): Promise<Conn> {
     const conn = await openTcp(options, this.#closed);
     this.#track(conn, conn.socket);

@@ -201,3 +201,43 @@ test('what throws in onInformational, or in the onEnd of a stream that was start
   t.match(await reason, { kind: 'error', error: { code: 'internal', message: /the test broke it/u } });
   t.equal(peer.closed, undefined);
 });
+
+test('a reader is told which bytes are the last', async (t) => {
+  const peer = new RawPeer();
+  peer.send(OPENING, ...[1, 3, 5].map((id) => peer.headers(id, REQUEST)));
+  await peer.until(() => peer.streams.length === 3);
+  const told: string[] = [];
+  for (const stream of peer.streams)
+    stream.start({
+      ...quiet,
+      onData: (chunk, last) => void told.push(`${stream.id} ${Buffer.from(chunk).toString()} ${String(last)}`),
+      onEnd: () => void told.push(`${stream.id} end`),
+    });
+  peer.send(
+    frame(FrameType.data, 0, 1, Buffer.from('one')),
+    frame(FrameType.data, Flag.endStream, 1, Buffer.from('more')),
+    frame(FrameType.data, 0, 3, Buffer.from('three')),
+    frame(FrameType.data, Flag.endStream, 3, Buffer.alloc(0)),
+    frame(FrameType.data, Flag.endStream | Flag.padded, 5, Buffer.from('\u0002five\0\0')),
+  );
+  await peer.until(() => told.length === 7);
+  t.strictSame(told, ['1 one false', '1 more true', '1 end', '3 three false', '3 end', '5 five false', '5 end']);
+});
+
+test('what came before anybody read is had at once, and the reader goes on behind it', async (t) => {
+  const peer = new RawPeer();
+  peer.send(OPENING, peer.headers(1, REQUEST));
+  await peer.until(() => peer.streams.length === 1);
+  const [stream] = peer.streams;
+  t.equal(stream?.takeHeld(), undefined);
+  for (const text of ['a', 'b'.repeat(20_000), 'c']) peer.send(frame(FrameType.data, 0, 1, Buffer.from(text.slice(0, 16_384))));
+  await peer.until(() => stream?.held === 16_386);
+  t.equal(Buffer.from(stream?.takeHeld() ?? []).toString(), `a${'b'.repeat(16_384)}c`);
+  t.equal(stream?.takeHeld(), undefined);
+  let text = '';
+  let ended = false;
+  stream?.start({ ...quiet, onData: (chunk) => void (text += Buffer.from(chunk).toString()), onEnd: () => void (ended = true) });
+  peer.send(frame(FrameType.data, Flag.endStream, 1, Buffer.from('rest')));
+  await peer.until(() => ended);
+  t.equal(text, 'rest');
+});

@@ -10,7 +10,7 @@ t.setTimeout(180_000);
 
 const MiB = 1 << 20;
 /** What connections may add to the memory of a ztunnel that has none: some thousands of them, with the garbage that they make. */
-const ROOM = 20 * MiB;
+const ROOM = 12 * MiB;
 const MANY = 16_000;
 /** A process gives back what only its start needed when it has been quiet for three looks of 3 s (shared/lifecycle/quiet.ts), ms. */
 const SETTLED = 12_000;
