@@ -30,15 +30,15 @@ export interface OpenTunnel {
   socket: SocketOptions;
   /** Gives up, with its reason. */
   cancel?: CancelSignal;
-  /**
-   * What goes first through the tunnel, if there is any by now: asked for when CONNECT is sent, of a peer that takes it together with that, and
-   * once more for each further connection that is tried. A refusal by status means that nobody got it.
-   */
+  /** What may go through the tunnel before its answer, to a peer that takes it so. A refusal by status means that nobody got it. */
   early?: EarlyData;
 }
 
 export interface EarlyData {
-  take(): Uint8Array | undefined;
+  /** CONNECT was sent: the first bytes follow it, the same ones on each connection that is tried, now or when they come. */
+  sendTo(stream: ByteStream): void;
+  /** The stream was answered, or is over: it gets none from here any more. */
+  leave(): void;
 }
 
 /** The tunnel that goes on from the end of another. */

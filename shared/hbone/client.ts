@@ -100,6 +100,7 @@ export class HboneConnection {
       const settle = (): void => {
         this.#answers.delete(waiting);
         cancel?.delete(waiting);
+        early?.leave();
         // The stream lives on, what waited for its answer need not.
         stream.onAbandoned = undefined;
         stream.onResponse = undefined;
@@ -118,8 +119,7 @@ export class HboneConnection {
       };
       stream.onAbandoned = onAbandoned;
       stream.onResponse = onResponse;
-      const first = this.#session.peer.earlyData ? early?.take() : undefined;
-      if (first) stream.write(first);
+      if (this.#session.peer.earlyData) early?.sendTo(stream);
     });
   }
 

@@ -58,6 +58,12 @@ export interface Conn extends ByteStream {
    * behind that. Undefined when there is nothing yet. Not every backend can.
    */
   readEarly?(limit: number): Uint8Array | undefined;
+  /** Calls back once when readEarly() may find something; nobody is called from start() on, or when there is no listener any more. */
+  whenReadable?(listener: ReadableListener | undefined): void;
+}
+
+export interface ReadableListener {
+  onReadable(): void;
 }
 
 export interface TlsConn extends Conn {

@@ -43,11 +43,15 @@ async function meshOf(t: Test): Promise<Mesh> {
   return { lab, node, client: await lab.captured(web) };
 }
 
-/** Connects and sends in one go, before the ztunnel, which runs in this thread, can accept; reads what comes back until so many bytes or its end. */
-async function exchange(client: TestPod, to: HostPort, text: string, count = text.length): Promise<Endpoint> {
+/**
+ * Connects and sends in one go, before the ztunnel, which runs in this thread, can accept, or while it waits for the answer to CONNECT, `late` ms after that; reads what
+ * comes back until so many bytes or its end.
+ */
+async function exchange(client: TestPod, to: HostPort, text: string, { count = text.length, late = 0 } = {}): Promise<Endpoint> {
   const fd = clientTcp({ to, netns: client.netns.fd });
   const started = startConnect(fd, to);
   if (started !== 0) throw new Error(`connect: errno ${started}`);
+  if (late > 0) await sleep(late);
   const bytes = Buffer.from(text);
   const sent = check(libc().send(fd, bytes, bytes.length, MSG.NOSIGNAL), 'send what comes first', 'send');
   const end = new Endpoint(new Socket({ fd }));
@@ -93,6 +97,11 @@ t.test('to a peer that takes it before its answer', async (t) => {
   long.socket.destroy();
   const line = await node.line({ direction: 'outbound', bytes_sent: 9 });
   t.match(line, { bytes_recv: 9 });
+  const slow = await exchange(client, at, 'as it waits', { late: PATIENCE / 3 });
+  t.equal(early.at(-1), 'as it waits');
+  slow.socket.end(', and later');
+  await slow.until('end');
+  t.equal(slow.bytes, 22, 'each byte once');
   const silent = new Endpoint(client.dial(at));
   await once(silent.socket, 'connect');
   await sleep(2 * PATIENCE);
@@ -106,8 +115,12 @@ t.test('to a peer that does not say so', async (t) => {
   const { lab, client } = await meshOf(t);
   const early: string[] = [];
   await serveHttp2(t, lab.pod(good), lab.ca.issue(good.identity), 'TLSv1.3', { serve: earlyThenEcho(early) });
-  for (const text of ['one', 'two', 'three']) {
-    const end = await exchange(client, { ip: '10.1.0.3', port: 8080 }, text);
+  for (const [text, late] of [
+    ['one', 0],
+    ['two', 0],
+    ['three', PATIENCE / 3],
+  ] as const) {
+    const end = await exchange(client, { ip: '10.1.0.3', port: 8080 }, text, { late });
     t.equal(end.bytes, text.length);
     end.socket.destroy();
   }
@@ -137,36 +150,38 @@ async function badPeer(
   return seen;
 }
 
-t.test('a peer that answers 503 has given it to nobody: another endpoint gets it', async (t) => {
-  const mesh = await meshOf(t);
-  const early: string[] = [];
-  const options = { settings: TAKES_EARLY, serve: earlyThenEcho(early) };
-  await serveHttp2(t, mesh.lab.pod(good), mesh.lab.ca.issue(good.identity), 'TLSv1.3', options);
-  const seen = await badPeer(t, mesh, (stream) => {
-    stream.respond({ ':status': 503 }, { endStream: true });
+for (const late of [0, PATIENCE / 3])
+  t.test(`a peer that answers 503 has given it to nobody: another endpoint gets it (${late} ms)`, async (t) => {
+    const mesh = await meshOf(t);
+    const early: string[] = [];
+    const options = { settings: TAKES_EARLY, serve: earlyThenEcho(early) };
+    await serveHttp2(t, mesh.lab.pod(good), mesh.lab.ca.issue(good.identity), 'TLSv1.3', options);
+    const seen = await badPeer(t, mesh, (stream) => {
+      stream.respond({ ':status': 503 }, { endStream: true });
+    });
+    const end = await exchange(mesh.client, shop, 'order 1', { late });
+    t.same([seen, end.bytes], [['order 1'], 7]);
+    end.socket.end();
+    t.match(await mesh.node.line({ direction: 'outbound', bytes_sent: 7 }), { 'dst.workload': 'good', bytes_recv: 7 });
   });
-  const end = await exchange(mesh.client, shop, 'order 1');
-  t.same([seen, end.bytes], [['order 1'], 7]);
-  end.socket.end();
-  t.match(await mesh.node.line({ direction: 'outbound', bytes_sent: 7 }), { 'dst.workload': 'good', bytes_recv: 7 });
-});
 
 for (const [what, serve] of [
   ['resets the tunnel', (stream: ServerHttp2Stream) => stream.close(2)],
   ['is gone', (stream: ServerHttp2Stream) => stream.session?.destroy()],
   ['breaks TLS', (_stream: ServerHttp2Stream, raw: Socket | undefined) => void raw?.write(Buffer.alloc(1000, 'no record'))],
 ] as const)
-  t.test(`a peer that ${what} without an answer may have given it away: no other endpoint gets it`, async (t) => {
-    const mesh = await meshOf(t);
-    const early: string[] = [];
-    const options = { settings: TAKES_EARLY, serve: earlyThenEcho(early) };
-    await serveHttp2(t, mesh.lab.pod(good), mesh.lab.ca.issue(good.identity), 'TLSv1.3', options);
-    const seen = await badPeer(t, mesh, serve);
-    const end = await exchange(mesh.client, shop, 'order 1', 1);
-    await end.until('closed');
-    t.same([seen, early, end.seen, end.bytes], [['order 1'], [], ['reset', 'closed'], 0]);
-    t.match(await mesh.node.line({ direction: 'outbound', level: 'error' }), { 'dst.workload': 'bad' });
-  });
+  for (const late of [0, PATIENCE / 3])
+    t.test(`a peer that ${what} without an answer may have given it away: no other endpoint gets it (${late} ms)`, async (t) => {
+      const mesh = await meshOf(t);
+      const early: string[] = [];
+      const options = { settings: TAKES_EARLY, serve: earlyThenEcho(early) };
+      await serveHttp2(t, mesh.lab.pod(good), mesh.lab.ca.issue(good.identity), 'TLSv1.3', options);
+      const seen = await badPeer(t, mesh, serve);
+      const end = await exchange(mesh.client, shop, 'order 1', { count: 1, late });
+      await end.until('closed');
+      t.same([seen, early, end.seen, end.bytes], [['order 1'], [], ['reset', 'closed'], 0]);
+      t.match(await mesh.node.line({ direction: 'outbound', level: 'error' }), { 'dst.workload': 'bad' });
+    });
 
 t.test('between two of ours: a refused tunnel, and one after which the application speaks first', async (t) => {
   const { lab, node, client } = await meshOf(t);
@@ -184,7 +199,7 @@ t.test('between two of ours: a refused tunnel, and one after which the applicati
   await first.untilBytes(7);
   await first.until('end');
   first.socket.end();
-  const nobody = await exchange(client, to(9999), 'is anybody there?', 1);
+  const nobody = await exchange(client, to(9999), 'is anybody there?', { count: 1 });
   await nobody.until('closed');
   t.same(nobody.seen, ['reset', 'closed']);
   t.match(await node.line({ direction: 'outbound', level: 'error' }), { error: /503 Service Unavailable/u });

@@ -9,7 +9,7 @@ import { EPOLL, ERRNO, MSG, SHUT_WR } from '../../os/layout.ts';
 import { originalDestination } from '../../os/original-dst.ts';
 import { localAddress, resetOnClose, socketError } from '../../os/socket-factory.ts';
 import { errno, libc } from '../../os/syscalls.ts';
-import type { CloseReason, Conn, Detachable, DetachedConn, StreamHandler } from '../api.ts';
+import type { CloseReason, Conn, Detachable, DetachedConn, ReadableListener, StreamHandler } from '../api.ts';
 import { handlerFault } from '../fault.ts';
 import type { Loop, Watch } from './loop.ts';
 
@@ -49,6 +49,8 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   #sendError = 0;
   #closed: CloseReason | undefined;
   #original: HostPort | undefined;
+  /** Of one that was not started. */
+  #early: ReadableListener | undefined;
 
   /** Takes the descriptor over, and the loop's watch of it when there is one. `all` are the reactor's books. */
   constructor(loop: Loop, fd: number, remote: HostPort, all: IdTable<NativeConn>, watch: Watch | undefined) {
@@ -87,7 +89,13 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     return count > 0 ? Buffer.from(space.subarray(0, count)) : undefined;
   }
 
+  whenReadable(listener: ReadableListener | undefined): void {
+    this.#early = listener;
+    this.#watch();
+  }
+
   start(handler: StreamHandler): void {
+    this.#early = undefined;
     this.#handler = handler;
     if (this.#closed) return this.#loop.defer(() => this.#tell());
     return this.#watch();
@@ -144,7 +152,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   }
 
   onEvents(mask: number): void {
-    if (!this.#handler) return this.#rest();
+    if (!this.#handler) return this.#tellEarly();
     if (mask & EPOLL.ERR) return this.#broken();
     if (mask & EPOLL.OUT) this.#flush();
     if (this.#closed) return undefined;
@@ -219,9 +227,12 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     this.#watch();
   }
 
-  /** Not started yet, so what the connect was watched for is told in every turn: not watched until then. */
-  #rest(): void {
-    this.#unwatch();
+  /** Not started yet. What nobody takes would be told in every turn, what the connect was watched for too: not watched until then. */
+  #tellEarly(): void {
+    const listener = this.#early;
+    this.#early = undefined;
+    if (listener) listener.onReadable();
+    else this.#unwatch();
   }
 
   /** Nothing more will come, which a level-triggered epoll tells a paused reader again and again: watched again when it resumes. */
@@ -335,7 +346,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
 
   /** Brings what epoll watches in line with the state. Errors are always watched once the stream was started. */
   #watch(): void {
-    if (this.#closed || !this.#handler) return;
+    if (this.#closed || !(this.#handler ?? this.#early)) return;
     const reading = this.#is(PAUSED) || this.#is(READ_ENDED) ? 0 : EPOLL.IN | EPOLL.RDHUP;
     const mask = reading | (this.#waits ? EPOLL.OUT : 0);
     if (!this.#is(WATCHED)) this.#loop.watch(this.#fd, mask, this);

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { createReactor } from '#shared/reactor/create.ts';
 import type { Conn } from '#shared/reactor/api.ts';
+import { threadLoop } from '#shared/reactor/native/loop.ts';
 import { tcpPair, useReactor } from './suite/pairs.ts';
 import { createGuard, Recorder } from './suite/recorder.ts';
 
@@ -45,6 +46,56 @@ t.test('an end or a reset that is met there is told to the handler', async (t) =
     await sleep(20);
     t.equal(server.readEarly?.(10), undefined);
     t.equal(server.readEarly?.(10), undefined);
+    const handler = new Recorder(server, guard);
+    handler.start();
+    if (how === 'end') {
+      await handler.ended;
+      server.end();
+      t.same(await handler.closed, { kind: 'ended' });
+    } else t.same(await handler.closed, { kind: 'reset', remote: true });
+  }
+});
+
+t.test('a listener is told once when there is something, and then the thread is left alone until the start', async (t) => {
+  const guard = createGuard();
+  const { client, server } = await tcpPair(useReactor(t, create));
+  client.start(IDLE);
+  let told = 0;
+  const listener = { onReadable: () => void told++ };
+  server.whenReadable?.(listener);
+  await sleep(20);
+  t.equal(told, 0, 'nothing yet');
+  client.write(Buffer.from('hello'));
+  await sleep(20);
+  t.equal(told, 1);
+  const { turns } = threadLoop();
+  await sleep(30);
+  t.ok(threadLoop().turns - turns < 10, 'what nobody takes is not told in each turn');
+  t.equal(await early(server, 100), 'hello');
+
+  server.whenReadable?.(listener);
+  server.whenReadable?.(undefined);
+  client.write(Buffer.from(' world'));
+  client.end();
+  await sleep(20);
+  t.equal(told, 1, 'nobody listens any more');
+  const rest = new Recorder(server, guard);
+  let text = '';
+  rest.onChunk = (chunk) => void (text += Buffer.from(chunk).toString());
+  rest.start();
+  await rest.ended;
+  t.equal(text, ' world');
+  server.end();
+});
+
+t.test('an end or a reset under a listener is told to the handler', async (t) => {
+  for (const how of ['end', 'reset'] as const) {
+    const guard = createGuard();
+    const { client, server } = await tcpPair(useReactor(t, create));
+    client.start(IDLE);
+    server.whenReadable?.({ onReadable: () => void server.readEarly?.(100) });
+    client[how]();
+    await sleep(20);
     const handler = new Recorder(server, guard);
     handler.start();
     if (how === 'end') {
