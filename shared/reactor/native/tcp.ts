@@ -185,7 +185,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
 
   /**
    * A handler that takes little at a time gets more in the same turn, up to what one read may take from the others. `ending`: the peer has
-   * ended, and the end is read in the same turn as the last bytes. So both go on together, and whoever ended first is seen to have: a client
+   * ended, and the end is told in the same turn as the last bytes. So both go on together, and whoever ended first is seen to have: a client
    * that had to end first for want of the other's end would keep its port for a minute (TIME_WAIT), of which it has some 28,000.
    */
   #readOn(ending: boolean): void {
@@ -194,7 +194,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
       const free = this.#handler?.buffer?.() ?? this.#loop.scratch;
       const space = free.length > left ? free.subarray(0, left) : free;
       const count = this.#read(space, ending);
-      if (count <= 0 || (count < space.length && !ending)) return;
+      if (count < space.length) return;
       left -= count;
     } while (left >= SMALLEST_READ && !this.#is(PAUSED) && !this.#closed);
   }
