@@ -76,6 +76,20 @@ t.test('a peer meets a connection with its first bytes, where they were announce
   t.equal(second.segments, first.segments - 1, 'a packet less');
 });
 
+t.test('dial() has a connection on this machine at once, and rejects where connect() does', async (t) => {
+  const reactor = useReactor(t, create);
+  const peer = new Peer(t);
+  const opened = reactor.dial({ to: peer.address });
+  t.notOk(opened instanceof Promise, 'without a promise');
+  const conn = await opened;
+  conn.start(IDLE);
+  conn.write(HELLO);
+  conn.end();
+  t.equal((await peer.receive()).text, 'hello');
+  const nobody = reactor.dial({ to: { ip: '127.0.0.1', port: 1 } });
+  await t.rejects(Promise.resolve(nobody), { code: 'connect_failed' });
+});
+
 t.test('bytes that were announced and do not come hold nobody up for long', async (t) => {
   const reactor = useReactor(t, create);
   const peer = new Peer(t);
