@@ -8,6 +8,29 @@ export interface HostPort {
   readonly port: number;
 }
 
+/** Addresses met of late, by IP. */
+const KNOWN = new Map<string, HostPort[]>();
+const MOST_IPS = 4096;
+/** Of one IP: a pod has its application's port and that of its tunnels. */
+const MOST_PORTS = 8;
+
+/**
+ * One object for all who mean the same address: tens of thousands of open connections go to a few hundred places. Not for clients, whose ports
+ * are never the same.
+ */
+export function knownAddress(ip: string, port: number): HostPort {
+  let ofIp = KNOWN.get(ip);
+  if (!ofIp) {
+    if (KNOWN.size === MOST_IPS) KNOWN.clear();
+    KNOWN.set(ip, (ofIp = []));
+  }
+  for (const known of ofIp) if (known.port === port) return known;
+  if (ofIp.length === MOST_PORTS) ofIp.shift();
+  const address = { ip, port };
+  ofIp.push(address);
+  return address;
+}
+
 /** `1.2.3.4:80`, `[fd00::1]:80` */
 export function formatHostPort(address: HostPort): string {
   return address.ip.includes(':') ? `[${address.ip}]:${address.port}` : `${address.ip}:${address.port}`;

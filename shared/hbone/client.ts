@@ -96,29 +96,32 @@ export class HboneConnection {
         stream.reset();
         reject(error);
       };
-      const waiting = { id: nextId(), due: 0, onCancel: giveUp, onDeadline: () => giveUp(this.#late()) };
       const settle = (): void => {
         this.#answers.delete(waiting);
         cancel?.delete(waiting);
         early?.leave();
         // The stream lives on, what waited for its answer need not.
-        stream.onAbandoned = undefined;
-        stream.onResponse = undefined;
+        stream.opener = undefined;
       };
+      const waiting = {
+        id: nextId(),
+        due: 0,
+        onCancel: giveUp,
+        onDeadline: () => giveUp(this.#late()),
+        onAbandoned: (reason: CloseReason) => {
+          settle();
+          reject(this.#unanswered(reason));
+        },
+        onResponse: (response: HeaderList) => {
+          settle();
+          const refusal = this.#refusal(stream, response);
+          if (refusal) reject(refusal);
+          else resolve({ stream, peer: this.conn.peer, headers: response.slice(1), local: this.conn.local });
+        },
+      };
+      stream.opener = waiting;
       this.#answers.add(waiting);
       cancel?.add(waiting);
-      const onAbandoned = (reason: CloseReason): void => {
-        settle();
-        reject(this.#unanswered(reason));
-      };
-      const onResponse = (response: HeaderList): void => {
-        settle();
-        const refusal = this.#refusal(stream, response);
-        if (refusal) reject(refusal);
-        else resolve({ stream, peer: this.conn.peer, headers: response.slice(1), local: this.conn.local });
-      };
-      stream.onAbandoned = onAbandoned;
-      stream.onResponse = onResponse;
       if (this.#session.peer.earlyData) early?.sendTo(stream);
     });
   }
@@ -136,7 +139,6 @@ export class HboneConnection {
   #refusal(stream: Http2Stream, response: HeaderList): MeshError | undefined {
     const status = header(response, ':status');
     if (status === '200') return undefined;
-    stream.onAbandoned = undefined;
     stream.reset();
     const reason = http.STATUS_CODES[status ?? ''] ?? '';
     const answer = `http status: ${status} ${reason}`.trimEnd();

@@ -63,7 +63,7 @@ export class Relay {
   get done(): Promise<RelayResult> {
     if (!this.#whenDone) {
       this.#whenDone = Promise.withResolvers();
-      const result = this.#result();
+      const result = Relay.#result(this);
       if (result) this.#whenDone.resolve(result);
     }
     return this.#whenDone.promise;
@@ -84,7 +84,7 @@ export class Relay {
 
   /** For its sides: one of the two is over. */
   sideClosed(): void {
-    const result = this.#result();
+    const result = Relay.#result(this);
     if (!result) return;
     this.onOver(result);
     this.#whenDone?.resolve(result);
@@ -93,8 +93,9 @@ export class Relay {
   /** Called once, when both streams are over; never from inside the constructor. */
   protected onOver(_result: RelayResult): void {}
 
-  #result(): RelayResult | undefined {
-    const [down, up] = [this.#down, this.#up];
+  /** Static: an object of a class with private methods takes eight bytes to say so. */
+  static #result(relay: Relay): RelayResult | undefined {
+    const [down, up] = [relay.#down, relay.#up];
     if (!down.closed || !up.closed) return undefined;
     return { sent: down.count, received: up.count, downstream: down.closed, upstream: up.closed };
   }

@@ -8,6 +8,7 @@ import type { BufferPool } from '../http2/output.ts';
 import { Http2Session } from '../http2/session.ts';
 import type { LocalSettings } from '../http2/settings.ts';
 import type { Http2Stream } from '../http2/stream.ts';
+import type { StreamOpener } from '../http2/stream-user.ts';
 import { CancelScope, type CancelSignal } from '../lifecycle/cancel.ts';
 import type { ByteStream, CloseReason, Reactor, TlsConn } from '../reactor/api.ts';
 import { atAge } from './age.ts';
@@ -60,7 +61,7 @@ export function serveHbone(conn: TlsConn, options: ServeOptions, onTunnel: (tunn
   };
 }
 
-class ServerTunnel implements IncomingTunnel {
+class ServerTunnel implements IncomingTunnel, StreamOpener {
   readonly method: string;
   readonly authority: string;
   readonly headers: HeaderList;
@@ -72,10 +73,11 @@ class ServerTunnel implements IncomingTunnel {
     this.method = header(stream.headers, ':method') ?? '';
     this.authority = header(stream.headers, ':authority') ?? '';
     this.headers = stream.headers.filter(([name]) => !name.startsWith(':'));
-    const onAbandoned = (): void => {
-      if (!stream.answered) this.#gone?.cancel(gone());
-    };
-    stream.onAbandoned = onAbandoned;
+    stream.opener = this;
+  }
+
+  onAbandoned(): void {
+    if (!this.#stream.answered) this.#gone?.cancel(gone());
   }
 
   get isConnect(): boolean {
@@ -99,7 +101,7 @@ class ServerTunnel implements IncomingTunnel {
   }
 
   accept(headers: HeaderList): ByteStream {
-    this.#stream.onAbandoned = undefined;
+    this.#stream.opener = undefined;
     this.#stream.respond(200, headers);
     this.#stream.dropHead();
     return this.#stream;

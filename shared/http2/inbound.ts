@@ -186,18 +186,15 @@ export class FrameHandler implements FrameSink {
       if (ends || status === '101') return this.#streamFault(stream, Http2Code.protocolError);
       this.#idle.spend();
       try {
-        return stream.onInformational?.(headers);
+        return stream.opener?.onInformational?.(headers);
       } catch (thrown) {
         return stream.fail(thrown);
       }
     }
-    const { requestMethod } = stream;
-    const bodyless =
-      requestMethod === 'HEAD' || status === '204' || status === '304' || (requestMethod === 'CONNECT' && status < '300');
-    if (!stream.expectBody(headers, bodyless)) return this.#streamFault(stream, Http2Code.protocolError);
+    if (!stream.expectBody(headers, stream.isBodyless(status))) return this.#streamFault(stream, Http2Code.protocolError);
     stream.setAnswered();
     try {
-      stream.onResponse?.(headers, ends);
+      stream.opener?.onResponse?.(headers, ends);
     } catch (thrown) {
       return stream.fail(thrown);
     }

@@ -130,14 +130,14 @@ export class Http2Session {
   }
 
   /**
-   * Client: opens a stream. Set onResponse (and onAbandoned) before the turn ends, start() it when its body is wanted.
+   * Client: opens a stream. Set its opener before the turn ends, start() it when its body is wanted.
    * Throws limit_reached when available is 0, `internal` when a header cannot be sent.
    */
   request(headers: HeaderList, endStream = false): Http2Stream {
     if (this.available === 0) throw new MeshError('limit_reached', 'the HTTP/2 connection takes no more streams now');
     assertSendable(headers);
     const stream = this.#newStream(this.#streams.newId(), NO_HEADERS);
-    stream.requestMethod = header(headers, ':method') ?? '';
+    stream.asks(header(headers, ':method'));
     stream.sendHead(headers, endStream);
     return stream;
   }

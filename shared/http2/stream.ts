@@ -1,17 +1,13 @@
 // One stream of a session: a ByteStream with a head in each direction. It owns its windows, what waits for the reader and what waits
 // for the peer's window; the session moves frames.
-import type { ByteStream, CloseReason, StreamHandler } from '../reactor/api.ts';
+import type { ByteStream, CloseReason } from '../reactor/api.ts';
 import { faultOfThisProcess, warnOf } from '../reactor/fault.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { Http2Code, MAX_WINDOW } from './frames.ts';
 import type { ReceiveWindow } from './flow.ts';
 import { assertSendable, contentLength, type HeaderList } from './headers.ts';
 import type { StreamHost } from './stream-host.ts';
-
-/** A StreamHandler that also wants trailers; they come before onEnd. */
-export interface Http2Handler extends StreamHandler {
-  onTrailers?(trailers: HeaderList): void;
-}
+import type { Http2Handler, StreamOpener } from './stream-user.ts';
 
 /** Most octets handed to a reader in one call, and sent for one stream before others have their turn. */
 const QUANTUM = 65_536;
@@ -33,6 +29,9 @@ const REMOTE_ENDED = 32;
 const END_DELIVERED = 64;
 /** The reader was told that the stream is over. */
 const ANNOUNCED = 128;
+// Client: what was asked, as it decides whether the response has a body.
+const ASKED_HEAD = 256;
+const ASKED_CONNECT = 512;
 
 export class Http2Stream implements ByteStream {
   readonly id: number;
@@ -40,17 +39,7 @@ export class Http2Stream implements ByteStream {
   headers: HeaderList;
   /** What may still be sent; below zero when the peer has shrunk its initial window. */
   sendWindow: number;
-  /**
-   * Called when the stream closes while nobody has started it. A function for it, or for the two below, must not be
-   * written in the assignment (shared/lifecycle/young-garbage.ts).
-   */
-  onAbandoned: ((reason: CloseReason) => void) | undefined;
-  /** Client: the final response head, once. `ended`: nothing follows. */
-  onResponse: ((headers: HeaderList, ended: boolean) => void) | undefined;
-  /** Client: 1xx heads, which come before the response. */
-  onInformational: ((headers: HeaderList) => void) | undefined;
-  /** Client: what was asked, as it decides whether the response has a body. */
-  requestMethod = '';
+  opener: StreamOpener | undefined;
 
   #host: StreamHost;
   #receiveWindow: ReceiveWindow;
@@ -176,6 +165,17 @@ export class Http2Stream implements ByteStream {
 
   setAnswered(): void {
     this.#state |= ANSWERED;
+  }
+
+  /** Client: what the head that goes out asks for. */
+  asks(method: string | undefined): void {
+    if (method === 'HEAD') this.#state |= ASKED_HEAD;
+    else if (method === 'CONNECT') this.#state |= ASKED_CONNECT;
+  }
+
+  /** Client: whether the response has no body, whatever its head says (RFC 9110, section 6.4.1). */
+  isBodyless(status: string): boolean {
+    return this.#is(ASKED_HEAD) || status === '204' || status === '304' || (this.#is(ASKED_CONNECT) && status < '300');
   }
 
   /** False when the window passes 2^31-1. */
@@ -377,7 +377,7 @@ export class Http2Stream implements ByteStream {
     if (this.#handler) this.#state |= ANNOUNCED;
     try {
       if (this.#handler) this.#handler.onClose(reason);
-      else this.onAbandoned?.(reason);
+      else this.opener?.onAbandoned?.(reason);
     } catch (thrown) {
       warnOf(faultOfThisProcess(thrown));
     }

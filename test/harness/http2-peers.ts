@@ -59,8 +59,7 @@ export interface Answer {
 /** The whole response of a stream; rejects when it closes before one. */
 export function answer(stream: Http2Stream): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    stream.onAbandoned = (reason) => reject(new Error(`no response: ${JSON.stringify(reason)}`));
-    stream.onResponse = (head) => {
+    const onResponse = (head: HeaderList): void => {
       const chunks: Buffer[] = [];
       let trailers: HeaderList | undefined;
       stream.start({
@@ -71,6 +70,7 @@ export function answer(stream: Http2Stream): Promise<Answer> {
         onClose: (reason) => resolve({ head, body: Buffer.concat(chunks), trailers, reason }),
       });
     };
+    stream.opener = { onResponse, onAbandoned: (reason) => reject(new Error(`no response: ${JSON.stringify(reason)}`)) };
   });
 }
 

@@ -222,10 +222,10 @@ export class H2Client implements ClientConnection {
     ];
     for (const pair of head.headers.pairs) headers.push(pair);
     const stream = this.#session.request(headers, ended);
-    const onInformational = (headers: HeaderList): void => events.onInformational(responseHead(headers));
-    const onResponse = (headers: HeaderList, last: boolean): void => events.onResponse(responseHead(headers), last);
-    stream.onInformational = onInformational;
-    stream.onResponse = onResponse;
+    stream.opener = {
+      onInformational: (headers) => events.onInformational(responseHead(headers)),
+      onResponse: (headers, last) => events.onResponse(responseHead(headers), last),
+    };
     return new H2Body(stream);
   }
 

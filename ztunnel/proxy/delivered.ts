@@ -6,7 +6,7 @@ import { Carriage } from './carriage.ts';
 import type { Admission } from './delivery.ts';
 import type { HandableRelay, RelayBook, RelayStory } from './relay-book.ts';
 import { admissionStory } from './relay-book.ts';
-import type { Stay } from './stay.ts';
+import type { Stay, Stays } from './stay.ts';
 
 export interface DeliveredParts {
   readonly admission: Admission;
@@ -19,7 +19,7 @@ export interface DeliveredParts {
 export class Delivered extends Carriage implements HandableRelay {
   readonly #admission: Admission;
   readonly #result: ConnectionResult;
-  readonly #stay: Stay;
+  readonly #stays: Stays;
   readonly #book: RelayBook | undefined;
 
   /** Owns all of it. */
@@ -27,7 +27,7 @@ export class Delivered extends Carriage implements HandableRelay {
     super(client, app, result);
     this.#admission = admission;
     this.#result = result;
-    this.#stay = stay;
+    this.#stays = stay.pass();
     this.#book = book;
   }
 
@@ -55,7 +55,7 @@ export class Delivered extends Carriage implements HandableRelay {
     this.#book?.delete(this);
     this.#admission.delete(this);
     this.#admission[Symbol.dispose]();
-    this.#stay[Symbol.dispose]();
+    this.#stays.leave();
     this.#result.end(error);
   }
 }

@@ -1,5 +1,5 @@
 // From the authority of a CONNECT to the port of the pod that answers it. Pure.
-import type { HostPort } from '#shared/address.ts';
+import { knownAddress, type HostPort } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { Authority } from '#shared/hbone/authority.ts';
 import type { Service, Workload } from '../state/model.ts';
@@ -31,7 +31,7 @@ export function inboundTarget(
     authority.kind === 'host' ? byName(view, workload, local, authority) : byAddress(view, workload, local, authority.address);
   if (isCapturePort(port, config)) throw new MeshError('self_call', 'attempted recursive call to ourselves');
   const tunnel = workload.applicationTunnel;
-  const to = { ip: local.ip, port: tunnel?.port ?? port };
+  const to = knownAddress(local.ip, tunnel?.port ?? port);
   return {
     to,
     // One object for both, nearly always: as long as the connection lasts, each has them.

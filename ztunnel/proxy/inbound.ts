@@ -20,7 +20,7 @@ import { tunnelOrigin } from './inbound-tunnel.ts';
 import type { Pod, ProxyContext } from './pod.ts';
 import { workloadOf } from './pod.ts';
 import { proxyHeader } from './proxy-protocol.ts';
-import { Stay } from './stay.ts';
+import { Stays, type Stay } from './stay.ts';
 import { fetchDestination, fetchHost, fetchServices } from '../state/fetch.ts';
 import { networkAddress } from '../state/model.ts';
 import type { Demand } from '../state/on-demand.ts';
@@ -41,11 +41,13 @@ export class Inbound {
   readonly #context: ProxyContext;
   readonly #pod: Pod;
   readonly #delivery: Delivery;
+  readonly #tunnels: Stays;
 
   constructor(context: ProxyContext, pod: Pod) {
     this.#context = context;
     this.#pod = pod;
     this.#delivery = new Delivery(context, pod);
+    this.#tunnels = new Stays(context.limit, pod.drain);
   }
 
   /** Serves an accepted connection to its end; never rejects. Owns the stay. */
@@ -124,12 +126,12 @@ export class Inbound {
 
   /** One tunnel: understand, admit, connect, answer, relay. Nothing answers 200 before the application is connected. */
   async #serveTunnel(peer: PeerConnection, tunnel: IncomingTunnel): Promise<void> {
-    const { telemetry, clock, limit, demand } = this.#context;
+    const { telemetry, clock, demand } = this.#context;
     const startedAt = clock.monotonic();
     let stay: Stay | undefined;
     let request: Request;
     try {
-      stay = Stay.take(limit, 'tunnel', this.#pod.drain);
+      stay = this.#tunnels.take('tunnel');
       if (demand) await this.#fetch(demand, peer, tunnel);
       request = this.#understand(peer, tunnel);
     } catch (thrown) {

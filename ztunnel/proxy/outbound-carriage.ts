@@ -12,7 +12,7 @@ import type { Pod, ProxyContext } from './pod.ts';
 import type { HandableRelay, RelayStory } from './relay-book.ts';
 import { admissionStory } from './relay-book.ts';
 import type { SameNodeEnd } from './same-node.ts';
-import type { Stay } from './stay.ts';
+import type { Stay, Stays } from './stay.ts';
 import type { Route } from './upstream.ts';
 
 export interface OutboundParts {
@@ -38,7 +38,7 @@ export class OutboundCarriage extends Carriage implements TrackedConnection, Han
   readonly #local: SameNodeEnd | undefined;
   readonly #load: EndpointLoad | undefined;
   readonly #result: ConnectionResult;
-  readonly #stay: Stay;
+  readonly #stays: Stays;
 
   /** Owns all of it. */
   constructor(client: ByteStream, upstream: ByteStream, parts: OutboundParts) {
@@ -54,7 +54,7 @@ export class OutboundCarriage extends Carriage implements TrackedConnection, Han
     this.#local = local;
     this.#load = load;
     this.#result = result;
-    this.#stay = stay;
+    this.#stays = stay.pass();
   }
 
   /** Until its end. */
@@ -113,7 +113,7 @@ export class OutboundCarriage extends Carriage implements TrackedConnection, Han
     this.#local?.admission.delete(this);
     this.#local?.[Symbol.dispose]();
     if (this.#load) this.#load.inFlight -= 1;
-    this.#stay[Symbol.dispose]();
+    this.#stays.leave();
     this.#result.end(error);
     this.#local?.result.end(error);
   }

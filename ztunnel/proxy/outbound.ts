@@ -1,6 +1,6 @@
 // Port 15001 of a pod: what its application sends. Finds out whose it is and where it should go, opens the way there, and joins the two.
 import type { HostPort } from '#shared/address.ts';
-import { formatHostPort } from '#shared/address.ts';
+import { formatHostPort, knownAddress } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { WorkloadUid } from '#shared/ids.ts';
 import type { CancelSignal } from '#shared/lifecycle/cancel.ts';
@@ -77,7 +77,8 @@ export class Outbound {
   /** Takes an accepted connection to where it wants to go, and resolves once it is on its way; never rejects. Owns the stay. */
   async serve(conn: Conn, stay: Stay): Promise<void> {
     const startedAt = this.#context.clock.monotonic();
-    const to = conn.originalDestination();
+    const meant = conn.originalDestination();
+    const to = knownAddress(meant.ip, meant.port);
     let client: OutboundClient;
     try {
       if (isLoopback(to.ip) && isCapturePort(to.port, this.#context.config))

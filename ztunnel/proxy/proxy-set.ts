@@ -13,7 +13,7 @@ import { Outbound } from './outbound.ts';
 import { Passthrough } from './passthrough.ts';
 import type { Pod, ProxyContext } from './pod.ts';
 import { podSocket, tunnelSocket } from './pod.ts';
-import { Stay } from './stay.ts';
+import { Stays, type Stay } from './stay.ts';
 
 /** Istio's backlog of in-pod listeners. */
 const BACKLOG = 128;
@@ -42,8 +42,8 @@ export async function startPodProxy(context: ProxyContext, { uid, who, netns, so
   /** True when all are transparent. */
   const listen = async (port: number, entrance: Entrance, serve: Serve): Promise<boolean> => {
     // Tunnels of a peer hold the drain, not the connection that they are in.
-    const drain = entrance === 'hbone' ? undefined : pod.drain;
-    const limited = (conn: Conn): void => serveWithin({ context, entrance, drain, serve }, conn);
+    const stays = new Stays(context.limit, entrance === 'hbone' ? undefined : pod.drain);
+    const limited = (conn: Conn): void => serveWithin({ context, entrance, stays, serve }, conn);
     const options = podListenOptions(context.config, netns, port);
     const given = sockets.get(port) ?? [];
     let transparent = given.length > 0;
@@ -82,12 +82,12 @@ type Serve = (conn: Conn, stay: Stay) => Promise<void>;
 interface Door {
   readonly context: ProxyContext;
   readonly entrance: Entrance;
-  readonly drain: Drain | undefined;
+  readonly stays: Stays;
   readonly serve: Serve;
 }
 
 /** Serves a connection if there is room for one more. What goes wrong with one connection ends that one alone. */
-function serveWithin({ context: { limit, telemetry }, entrance, drain, serve }: Door, conn: Conn): void {
+function serveWithin({ context: { telemetry }, entrance, stays, serve }: Door, conn: Conn): void {
   const refuse = (thrown: unknown): void => {
     const direction = entrance === 'outbound' || entrance === 'socks5' ? 'outbound' : 'inbound';
     telemetry.refusedEarly(conn.remote, conn.local, direction, MeshError.from(thrown));
@@ -95,7 +95,7 @@ function serveWithin({ context: { limit, telemetry }, entrance, drain, serve }: 
   };
   let stay: Stay;
   try {
-    stay = Stay.take(limit, entrance, drain);
+    stay = stays.take(entrance);
   } catch (thrown) {
     return refuse(thrown);
   }

@@ -4,13 +4,12 @@ import type { CancelSignal } from '#shared/lifecycle/cancel.ts';
 import type { Conn, DetachedConn } from '#shared/reactor/api.ts';
 import type { ConnectionResult } from '../telemetry/connection-result.ts';
 import { Carriage } from './carriage.ts';
-import type { ConnectionLimit } from '#shared/lifecycle/connection-limit.ts';
 import type { TrackedConnection } from './connection-tracker.ts';
 import type { Admission } from './delivery.ts';
 import { Delivery } from './delivery.ts';
 import type { Pod, ProxyContext } from './pod.ts';
 import type { AdmissionStory, HandableRelay, HandedRelay, RelayStory } from './relay-book.ts';
-import { Stay } from './stay.ts';
+import { Stays, type Stay } from './stay.ts';
 
 /** Owns the descriptors; resolves once it goes on, never rejects. */
 export async function resumeRelay(
@@ -22,7 +21,7 @@ export async function resumeRelay(
   let stay: Stay | undefined;
   try {
     const pod = podOf(context, story.pod);
-    stay = new Stay(placeOf(context, story.entrance), pod.drain);
+    stay = takeStay(context, story.entrance, pod);
     const admitted = story.admission && (await admit(context, story.admission));
     new Resumed(down, up, { context, pod, story, results, stay, admitted }).begin();
   } catch (thrown) {
@@ -51,6 +50,7 @@ interface Admitted {
 
 class Resumed extends Carriage implements HandableRelay {
   readonly #parts: ResumedParts;
+  readonly #stays: Stays;
   readonly #shown: TrackedConnection | undefined;
   readonly #cancels: readonly CancelSignal[];
 
@@ -61,6 +61,7 @@ class Resumed extends Carriage implements HandableRelay {
     for (const result of others) result.carry(this);
     const { pod, story, admitted } = parts;
     this.#parts = parts;
+    this.#stays = parts.stay.pass();
     this.#shown = story.shown && { ...story.shown, id: this.id, cut: (reason) => this.onCancel(reason) };
     this.#cancels = [pod.drain.cut, ...(admitted ? [admitted.admission] : [])];
   }
@@ -88,12 +89,12 @@ class Resumed extends Carriage implements HandableRelay {
   }
 
   protected override ended(error: MeshError | undefined): void {
-    const { context, admitted, stay, results } = this.#parts;
+    const { context, admitted, results } = this.#parts;
     if (this.#shown) context.tracker.delete(this.#shown);
     context.relays.delete(this);
     for (const cancel of this.#cancels) cancel.delete(this);
     admitted?.held[Symbol.dispose]();
-    stay[Symbol.dispose]();
+    this.#stays.leave();
     for (const result of results) result.end(error);
   }
 }
@@ -109,12 +110,11 @@ function podOf({ pods }: ProxyContext, uid: string): Pod {
 }
 
 /** It is open already, so that it goes on also where there is no room for new ones. */
-function placeOf({ limit }: ProxyContext, entrance: HandedRelay['story']['entrance']): ConnectionLimit | undefined {
+function takeStay({ limit }: ProxyContext, entrance: HandedRelay['story']['entrance'], { drain }: Pod): Stay {
   try {
-    limit.enter(entrance);
-    return limit;
+    return new Stays(limit, drain).take(entrance);
   } catch {
-    return undefined;
+    return new Stays(undefined, drain).take(entrance);
   }
 }
 

@@ -1,7 +1,7 @@
 // Where an outbound connection goes: waypoint, service endpoint, workload, or on as it was. A pure decision on the state at hand, so
 // that each row of the table in docs/life-of-a-connection.md is a line of a test.
 import type { HostPort } from '#shared/address.ts';
-import { formatHostPort } from '#shared/address.ts';
+import { formatHostPort, knownAddress } from '#shared/address.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { SpiffeId, WorkloadUid } from '#shared/ids.ts';
 import { PORT } from '#shared/ports.ts';
@@ -131,7 +131,7 @@ function toEndpoint(view: MeshView, request: RouteRequest, endpoint: Endpoint, s
   return placed(endpoint, request, chosen, (to) => {
     if (workload.protocol === 'TCP') return { kind: 'plain', to, ...chosen };
     const accepted = [...(service?.subjectAltNames ?? []), workload.identity];
-    return { kind: 'hbone', to: { ip: to.ip, port: PORT.hbone }, authority: to, accepted, ...chosen, via: 'workload' };
+    return { kind: 'hbone', to: knownAddress(to.ip, PORT.hbone), authority: to, accepted, ...chosen, via: 'workload' };
   });
 }
 
@@ -188,7 +188,7 @@ function placed(
   route: (to: HostPort) => Route,
 ): Route | NamedRoute {
   const { to } = request;
-  if (ip !== undefined) return route(ip === to.ip && port === to.port ? to : { ip, port });
+  if (ip !== undefined) return route(ip === to.ip && port === to.port ? to : knownAddress(ip, port));
   return {
     kind: 'named',
     hostname,

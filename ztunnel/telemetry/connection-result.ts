@@ -89,7 +89,7 @@ export class ConnectionResult {
   readonly #telemetry: ConnectionTelemetry;
   readonly #facts: ConnectionFacts;
   readonly #cells: TrafficCells;
-  /** Monotonic. */
+  /** Monotonic, and whole: a fraction would be an object of its own. */
   readonly #startedAt: number;
   #counts = NO_BYTES;
   /** Carried before it was handed over to this process. */
@@ -101,7 +101,7 @@ export class ConnectionResult {
     this.#telemetry = telemetry;
     this.#facts = facts;
     this.#cells = telemetry.metrics.cells(facts);
-    this.#startedAt = startedAt;
+    this.#startedAt = Math.floor(startedAt);
     this.#before = before;
     telemetry.metrics.open[facts.reporter].add(1);
   }

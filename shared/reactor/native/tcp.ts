@@ -12,6 +12,7 @@ import { errno, libc } from '../../os/syscalls.ts';
 import type { CloseReason, Conn, Detachable, DetachedConn, ReadableListener, StreamHandler } from '../api.ts';
 import { handlerFault } from '../fault.ts';
 import type { Loop, Watch } from './loop.ts';
+import { Unsent } from './unsent.ts';
 
 /** Bytes held back for the kernel at which write() asks for a pause. */
 export const HIGH_WATER = 64 * 1024;
@@ -30,6 +31,9 @@ const ENDING = 16;
 const WRITE_ENDED = 32;
 /** onClose() was called. */
 const TOLD = 64;
+/** What epoll watches, beside errors. */
+const WATCHES_IN = 128;
+const WATCHES_OUT = 256;
 
 export class NativeConn implements Conn, Detachable, Watch, Waiting {
   readonly id: number;
@@ -40,15 +44,11 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   readonly #all: IdTable<NativeConn>;
   #handler: StreamHandler | undefined;
   #state = 0;
-  #mask = 0;
   #local: HostPort | undefined;
-  /** What the kernel did not take yet; made by the first that it refuses. */
-  #pending: Uint8Array[] | undefined;
-  #buffered = 0;
+  #unsent: Unsent | undefined;
   /** What a send was told is wrong with the connection, an errno. The kernel says so once: to who reads, that looks like an end. */
   #sendError = 0;
   #closed: CloseReason | undefined;
-  #original: HostPort | undefined;
   /** Of one that was not started. */
   #early: ReadableListener | undefined;
 
@@ -60,8 +60,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     this.remote = remote;
     this.#all = all;
     if (!watch) return;
-    this.#state |= WATCHED;
-    this.#mask = EPOLL.OUT;
+    this.#state |= WATCHED | WATCHES_OUT;
     loop.pass(watch, this);
   }
 
@@ -72,12 +71,11 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   }
 
   get buffered(): number {
-    return this.#buffered;
+    return this.#unsent?.length ?? 0;
   }
 
   originalDestination(): HostPort {
-    if (!this.#closed) this.#original ??= originalDestination(this.#fd);
-    return this.#original ?? this.local;
+    return (this.#closed ? undefined : originalDestination(this.#fd)) ?? this.local;
   }
 
   readEarly(limit: number): Uint8Array | undefined {
@@ -105,11 +103,11 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     if (this.#closed || this.#is(ENDING)) return true;
     const sent = this.#waits ? 0 : this.#send(chunk, last);
     if (sent < chunk.length) {
-      (this.#pending ??= []).push(this.#loop.slabs.copy(sent === 0 ? chunk : chunk.subarray(sent)));
-      this.#buffered += chunk.length - sent;
+      this.#unsent ??= new Unsent(this.#loop.slabs);
+      this.#unsent.push(sent === 0 ? chunk : chunk.subarray(sent));
+      if (this.#unsent.length >= HIGH_WATER) this.#state |= WANTS_DRAIN;
       this.#watch();
     }
-    if (this.#buffered >= HIGH_WATER) this.#state |= WANTS_DRAIN;
     return !this.#is(WANTS_DRAIN);
   }
 
@@ -146,7 +144,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     this.#closed = { kind: 'ended' };
     this.#state |= TOLD;
     this.#unwatch();
-    const unsent = Buffer.concat(this.#pending ?? []);
+    const unsent = this.#unsent?.copy() ?? Buffer.alloc(0);
     this.#forget();
     return { fd: this.#fd, remote: this.remote, unsent };
   }
@@ -259,18 +257,13 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   }
 
   #flush(): void {
-    const pending = this.#pending ?? [];
-    for (let chunk = pending[0]; chunk; chunk = pending[0]) {
+    const unsent = this.#unsent;
+    for (let chunk = unsent?.next; chunk; chunk = unsent?.next) {
       const sent = libc().send(this.#fd, chunk, chunk.length, MSG.DONTWAIT | MSG.NOSIGNAL);
       if (sent < 0) return this.#noteError(errno()) ? this.#broken() : undefined;
-      this.#buffered -= sent;
-      if (sent < chunk.length) pending[0] = chunk.subarray(sent);
-      else {
-        pending.shift();
-        this.#loop.slabs.give(chunk);
-      }
+      unsent?.skip(sent);
     }
-    this.#pending = undefined;
+    this.#unsent = undefined;
     this.#watch();
     if (this.#is(WANTS_DRAIN)) {
       this.#state &= ~WANTS_DRAIN;
@@ -286,7 +279,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
 
   /** Bytes wait for the kernel. */
   get #waits(): boolean {
-    return this.#pending !== undefined;
+    return this.#unsent !== undefined;
   }
 
   #finishWriting(): void {
@@ -322,9 +315,8 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   }
 
   #forget(): void {
-    for (const chunk of this.#pending ?? []) this.#loop.slabs.give(chunk);
-    this.#pending = undefined;
-    this.#buffered = 0;
+    this.#unsent?.release();
+    this.#unsent = undefined;
     this.#all.delete(this);
     this.#loop.hungUp.delete(this);
   }
@@ -347,11 +339,12 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   /** Brings what epoll watches in line with the state. Errors are always watched once the stream was started. */
   #watch(): void {
     if (this.#closed || !(this.#handler ?? this.#early)) return;
-    const reading = this.#is(PAUSED) || this.#is(READ_ENDED) ? 0 : EPOLL.IN | EPOLL.RDHUP;
-    const mask = reading | (this.#waits ? EPOLL.OUT : 0);
-    if (!this.#is(WATCHED)) this.#loop.watch(this.#fd, mask, this);
-    else if (mask !== this.#mask) this.#loop.change(this.#fd, this, mask);
-    this.#state |= WATCHED;
-    this.#mask = mask;
+    const wanted = (this.#is(PAUSED) || this.#is(READ_ENDED) ? 0 : WATCHES_IN) | (this.#waits ? WATCHES_OUT : 0);
+    const changes = wanted !== (this.#state & (WATCHES_IN | WATCHES_OUT));
+    if (this.#is(WATCHED) && !changes) return;
+    const mask = (wanted & WATCHES_IN ? EPOLL.IN | EPOLL.RDHUP : 0) | (wanted & WATCHES_OUT ? EPOLL.OUT : 0);
+    if (this.#is(WATCHED)) this.#loop.change(this.#fd, this, mask);
+    else this.#loop.watch(this.#fd, mask, this);
+    this.#state = (this.#state & ~(WATCHES_IN | WATCHES_OUT)) | WATCHED | wanted;
   }
 }

@@ -175,7 +175,7 @@ test('a client: GOAWAY leaves unprocessed streams retryable', async (t) => {
   peer.send(SETTINGS);
   const [first, second] = [peer.session.request(REQUEST), peer.session.request(REQUEST)];
   const gone: unknown[] = [];
-  second.onAbandoned = (reason) => void gone.push(reason);
+  second.opener = { onAbandoned: (reason) => void gone.push(reason) };
   await peer.until(() => peer.find(FrameType.headers, 3) !== undefined);
   peer.send(frame(FrameType.goaway, 0, 0, uint32(1, 0)));
   await peer.until(() => gone.length === 1);

@@ -23,8 +23,7 @@ export function collect(stream: Http2Stream): Promise<{ body: Buffer; trailers: 
 
 function response(stream: Http2Stream): Promise<HeaderList> {
   return new Promise((resolve, reject) => {
-    stream.onResponse = resolve;
-    stream.onAbandoned = (reason) => reject(new Error(JSON.stringify(reason)));
+    stream.opener = { onResponse: resolve, onAbandoned: (reason) => reject(new Error(JSON.stringify(reason))) };
   });
 }
 

@@ -114,11 +114,13 @@ test('5.1: what is under way to a stream that was reset here is ignored, and ans
 test('what throws at an interim head ends its stream, and no other', async (t) => {
   const peer = new RawPeer({ role: 'client' });
   const [first, second] = [peer.session.request(REQUEST), peer.session.request(REQUEST)];
-  first.onInformational = () => {
-    throw new Error('a fault of ours');
+  first.opener = {
+    onInformational: () => {
+      throw new Error('a fault of ours');
+    },
   };
   let answered = false;
-  second.onResponse = () => void (answered = true);
+  second.opener = { onResponse: () => void (answered = true) };
   peer.send(SETTINGS, peer.headers(1, [[':status', '103']]), peer.headers(3, [[':status', '200']]));
   await peer.until(() => answered && peer.reset(1) !== undefined);
   t.equal(peer.reset(1), 'INTERNAL_ERROR');
@@ -195,7 +197,7 @@ test('what throws in onInformational, or in the onEnd of a stream that was start
 
   const peer = new RawPeer({ role: 'client' });
   const stream = peer.session.request(REQUEST);
-  stream.onInformational = fault;
+  stream.opener = { onInformational: fault };
   const reason = new Promise((resolve) => stream.start({ ...quiet, onClose: resolve }));
   peer.send(SETTINGS, peer.headers(1, [[':status', '103']]));
   t.match(await reason, { kind: 'error', error: { code: 'internal', message: /the test broke it/u } });

@@ -40,7 +40,8 @@ test('a refused CONNECT leaves no stream behind, though its client does not end 
   const { session, waypoint } = await connect(t);
   const most = session.available;
   const statuses = new Set<string | undefined>();
-  for (let at = 0; at < most; at += 1) session.request(CONNECT).onResponse = (headers) => void statuses.add(headers[0]?.[1]);
+  for (let at = 0; at < most; at += 1)
+    session.request(CONNECT).opener = { onResponse: (headers) => void statuses.add(headers[0]?.[1]) };
   t.equal(session.available, 0);
   await turns();
   t.same([...statuses], ['405']);

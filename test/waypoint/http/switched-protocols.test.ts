@@ -62,7 +62,7 @@ test('a backend cannot switch the protocol of an HTTP/2 client', async (t) => {
     [':authority', 'a'],
     [':path', '/'],
   ];
-  session.request(path, true).onResponse = (headers) => void (answer = headers);
+  session.request(path, true).opener = { onResponse: (headers) => void (answer = headers) };
   await turns();
   waypoint.backends[0]?.write(Buffer.from(`HTTP/1.1 101 Switching Protocols\r\n${UPGRADE}\r\nabc`));
   await turns();
