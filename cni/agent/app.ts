@@ -45,7 +45,7 @@ export async function startAgent(config: AgentConfig, deps: AgentDeps): Promise<
   // Torn down from the end: first nobody asks any more, then acks that are waited for end, then the work does.
   await using parts = new AsyncDisposableStack();
   const starting = readiness.block('node agent');
-  await preflight(config.podRules);
+  for (const warning of await preflight(config.podRules)) log.warn(warning);
   await mkdir(config.runDir, { recursive: true, mode: 0o750 });
   await mkdir(path.dirname(config.zdsPath), { recursive: true });
 

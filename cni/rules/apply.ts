@@ -12,7 +12,7 @@ import { readSysctl, writeSysctl } from './sysctl.ts';
  * Sockets that the application accepts get the mark of the packet that opened them. So what it sends is routed by its mark from the start; without it
  * `mark_out` marks each packet, and the kernel looks up a route for it a second time (decision 0004).
  */
-const MARKS_ARE_INHERITED = 'ipv4/tcp_fwmark_accept';
+export const MARKS_ARE_INHERITED = 'ipv4/tcp_fwmark_accept';
 
 /** Redirects the pod behind the namespace descriptor, replacing rules of an earlier run, and checks that the kernel took them. */
 export async function applyPodRules(netns: number, options: PodRules): Promise<void> {

@@ -1,5 +1,5 @@
 // Settings of a network namespace: /proc/sys/net shows those of the namespace that the reader is in.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { inNetns } from '#shared/os/netns.ts';
 
 const FOLDER = '/proc/sys/net';
@@ -11,6 +11,19 @@ export function readSysctl(netns: number, name: string): string | undefined {
       return readFileSync(`${FOLDER}/${name}`, 'utf8').trim();
     } catch {
       return undefined;
+    }
+  });
+}
+
+/** Whether the kernel has the setting, and this process may not change it. */
+export function isSysctlReadOnly(netns: number, name: string): boolean {
+  return inNetns(netns, () => {
+    const file = `${FOLDER}/${name}`;
+    try {
+      accessSync(file, constants.W_OK);
+      return false;
+    } catch {
+      return existsSync(file);
     }
   });
 }

@@ -54,11 +54,23 @@ t.test('a missing right', async (t) => {
   t.match(system.output, /CAP_SYS_ADMIN/u);
 });
 
+/** Two listeners that want one port. */
+const TAKEN = { ...env, READY_PORT: '8000', MONITORING_PORT: '8000' };
+
 t.test('a port that is taken', async (t) => {
   const { path: netns } = makeNetns(t);
-  const { status, output } = start(netns, { ...env, READY_PORT: '8000', MONITORING_PORT: '8000' });
+  const { status, output } = start(netns, TAKEN);
   t.equal(status, 1);
   t.match(output, /cannot listen on .*8000/u);
+  t.notMatch(output, /proc.sys/u);
+});
+
+t.test('settings of the kernel that cannot be written are told, and the start goes on', async (t) => {
+  const { path: netns } = makeNetns(t);
+  const readOnly = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"';
+  const { output } = start(netns, TAKEN, ['unshare', '-m', 'sh', '-c', readOnly, 'sh']);
+  t.match(output, /\twarn\t.*proc.sys cannot be written \(net.ipv4.tcp_fwmark_accept\)/u);
+  t.match(output, /cannot listen on .*8000/u, 'as far as without');
 });
 
 t.test('configuration', async (t) => {
