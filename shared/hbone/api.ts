@@ -39,6 +39,8 @@ export interface EarlyData {
   sendTo(stream: ByteStream): void;
   /** The stream was answered, or is over: it gets none from here any more. */
   leave(): void;
+  /** HTTP/2 says that nobody got what was sent: another connection has had none of it. */
+  notProcessed(): void;
 }
 
 /** The tunnel that goes on from the end of another. */

@@ -44,6 +44,8 @@ interface Entry {
   readonly key: string;
   readonly connection: HboneConnection;
   idle: Timer | undefined;
+  /** A tunnel was opened on it. */
+  proved: boolean;
   /** When a tunnel was last put on it, counted in tunnels. */
   used: number;
   aged?: Timer;
@@ -82,20 +84,26 @@ export class ConnectionPool implements HbonePool {
 
   async open(request: OpenTunnel): Promise<Tunnel> {
     const key = poolKey(request.peer);
-    let refusals = 0;
+    const refused = new Set<Entry>();
     for (;;) {
       if (request.cancel?.reason) throw request.cancel.reason;
       if (this.#state !== 'open') throw new MeshError('draining', 'this proxy is shutting down and opens no new tunnels');
-      const entry = this.#pick(key);
+      const entry = this.#pick(key, refused);
       if (!entry) {
         await unlessCancelled(this.#connect(key, request), request.cancel);
         continue;
       }
       try {
         // From the pick to the request nothing else runs, so that nobody else takes the slot.
-        return await this.#use(entry).open(request.authority, request.headers, request.cancel, request.early);
+        const tunnel = await this.#use(entry).open(request.authority, request.headers, request.cancel, request.early);
+        entry.proved = true;
+        return tunnel;
       } catch (error) {
-        if (!(error instanceof NotProcessed) || refusals++ === RETRIES) throw error;
+        if (!(error instanceof NotProcessed)) throw error;
+        request.early?.notProcessed();
+        // A peer that goes away is followed to the next one; one that stays, and takes not even the first tunnel of a connection, takes none.
+        const takesNone = entry.connection.usable && !entry.proved;
+        if (takesNone || refused.add(entry).size > RETRIES) throw error;
       }
     }
   }
@@ -158,11 +166,12 @@ export class ConnectionPool implements HbonePool {
     for (const connection of this.#open) connection.close();
   }
 
-  #pick(key: string): Entry | undefined {
+  /** Not one of those that `refused`, each of which would do so again. */
+  #pick(key: string, refused: ReadonlySet<Entry>): Entry | undefined {
     for (const entry of this.#byKey.get(key) ?? []) {
       const { connection } = entry;
       if (!connection.usable) this.#retire(entry);
-      else if (connection.available > 0 && connection.streams < this.#maxStreams) return entry;
+      else if (connection.available > 0 && connection.streams < this.#maxStreams && !refused.has(entry)) return entry;
     }
     return undefined;
   }
@@ -201,7 +210,7 @@ export class ConnectionPool implements HbonePool {
       this.#open.add(connection);
       if (this.#state === 'closed') connection.close();
       if (this.#state !== 'open') return connection.drain();
-      entry = { key, connection, idle: undefined, used: ++this.#uses };
+      entry = { key, connection, idle: undefined, proved: false, used: ++this.#uses };
       this.#add(entry);
       this.#limitAge(entry);
     } catch (error) {

@@ -111,6 +111,26 @@ t.test('to a peer that takes it before its answer', async (t) => {
   silent.socket.destroy();
 });
 
+t.test('a peer that goes away and has not processed the tunnel: the next connection gets it', async (t) => {
+  const { lab, client } = await meshOf(t);
+  const early: string[] = [];
+  let tunnels = 0;
+  const serve = (stream: ServerHttp2Stream): void => {
+    tunnels++;
+    if (tunnels !== 2) return earlyThenEcho([])(stream);
+    return void stream.once('data', (chunk: Buffer) => {
+      early.push(chunk.toString());
+      stream.session?.goaway(0, 1);
+    });
+  };
+  await serveHttp2(t, lab.pod(good), lab.ca.issue(good.identity), 'TLSv1.3', { settings: TAKES_EARLY, serve });
+  const at = { ip: '10.1.0.3', port: 8080 };
+  (await exchange(client, at, 'warm')).socket.destroy();
+  const end = await exchange(client, at, 'order 1');
+  t.same([early, tunnels, end.bytes], [['order 1'], 3, 7]);
+  end.socket.destroy();
+});
+
 t.test('to a peer that does not say so', async (t) => {
   const { lab, client } = await meshOf(t);
   const early: string[] = [];

@@ -40,6 +40,10 @@ export class FirstBytes implements EarlyData, ReadableListener {
     if (!this.#bytes) this.#conn.whenReadable?.(undefined);
   }
 
+  notProcessed(): void {
+    this.sent = false;
+  }
+
   /** They went on their way. */
   forget(): void {
     this.#bytes = undefined;

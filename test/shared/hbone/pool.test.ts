@@ -1,8 +1,10 @@
 import { test } from 'tap';
 import { FakeClock } from '#shared/clock.ts';
 import type { MeshError } from '#shared/errors.ts';
+import type { ByteStream } from '#shared/reactor/api.ts';
 import { echo, mesh, read, until } from '../../harness/hbone.ts';
 
+const nothing = (): void => undefined;
 const soon = (ms = 50): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 test('a connection without tunnels is released after the idle time, one with tunnels is not', async (t) => {
@@ -66,6 +68,37 @@ test('the limit of the peer holds: more tunnels go on another connection', async
   const more = await Promise.all([1, 2, 3, 4].map(() => pool.open(request)));
   t.equal(pool.size, 2);
   for (const { stream } of [first, ...more]) stream.reset();
+});
+
+test('a connection that refuses a tunnel is not asked again for that one: another takes it', async (t) => {
+  const held: ByteStream[] = [];
+  const { pool, request } = await mesh(
+    t,
+    (tunnel) => {
+      const stream = tunnel.accept([]);
+      held.push(stream);
+      stream.pause();
+      stream.start({ onData: nothing, onEnd: nothing, onDrain: nothing, onClose: nothing });
+      stream.end();
+    },
+    { serve: { maxStreams: 1 } },
+  );
+  // For the client they are over, and the server keeps them for a reader that stands still: two are all it keeps.
+  for (const wanted of [1, 2, 3]) {
+    const { stream } = await pool.open(request);
+    const over = read(stream);
+    stream.write(Buffer.alloc(10));
+    stream.end();
+    t.same((await over).reason, { kind: 'ended' });
+    await until(() => pool.streams === 0 && held.length === wanted);
+  }
+  t.equal(pool.size, 2);
+});
+
+test('a peer that takes no tunnel at all is dialled once for each', async (t) => {
+  const { pool, request } = await mesh(t, () => t.fail('it was taken'), { serve: { maxStreams: 0 } });
+  await t.rejects(pool.open(request), { message: /did not take the tunnel/u });
+  t.equal(pool.size, 1);
 });
 
 test('events, drain and close', async (t) => {
