@@ -110,9 +110,11 @@ class ServerTunnel implements IncomingTunnel, StreamOpener {
   refuse(status: number, headers: HeaderList = []): void {
     // Behind an answer there is only the end.
     if (this.#stream.answered) return this.#stream.reset(Http2Code.internalError);
+    // What came along with the request has no reader, and would keep the stream open.
+    this.#stream.takeHeld();
     this.#stream.respond(status, headers, true);
     // The answer is complete, so what the peer may still send is of no use (RFC 9113, section 8.1).
-    return this.#stream.remoteEnded ? undefined : this.#stream.reset(Http2Code.noError);
+    return this.#stream.reset(Http2Code.noError);
   }
 }
 

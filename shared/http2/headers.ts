@@ -17,6 +17,8 @@ const REQUEST_PSEUDO = new Set([':method', ':scheme', ':authority', ':path', ':p
 const RESPONSE_PSEUDO = new Set([':status']);
 const NO_PSEUDO: ReadonlySet<string> = new Set();
 /** They concern one HTTP/1.1 connection and mean nothing here. */
+/** They would change how a message is framed or routed, where trailers become those of HTTP/1.1 (RFC 9110, section 6.5.1). */
+const NOT_BEHIND_A_BODY = new Set(['content-length', 'host', 'te', 'trailer']);
 const CONNECTION_SPECIFIC = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade']);
 
 // These run for every field of every request, where a loop over codes is several times faster than a regular expression.
@@ -80,6 +82,7 @@ export function responseFault(headers: HeaderList): string | undefined {
 
 /** What is wrong with received trailers, or undefined. */
 export function trailerFault(headers: HeaderList): string | undefined {
+  for (const [name] of headers) if (NOT_BEHIND_A_BODY.has(name)) return `${name} in the trailers`;
   return listFault(headers, NO_PSEUDO);
 }
 
@@ -114,14 +117,15 @@ export function assertSendable(headers: HeaderList): void {
 }
 
 /**
- * The announced body length: a number of octets, undefined when not announced, or 'bad' when it is no length or two differ.
+ * The announced body length: a number of octets, undefined when not announced, or 'bad' when it is no length or stands there twice, which
+ * HTTP/1.1 would not understand.
  */
 export function contentLength(headers: HeaderList): number | undefined | 'bad' {
   let length: number | undefined;
   for (const [name, value] of headers) {
     if (name !== 'content-length') continue;
     if (!/^\d{1,15}$/u.test(value)) return 'bad';
-    if (length !== undefined && length !== Number(value)) return 'bad';
+    if (length !== undefined) return 'bad';
     length = Number(value);
   }
   return length;

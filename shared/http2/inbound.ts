@@ -154,7 +154,7 @@ export class FrameHandler implements FrameSink {
     // Unlike a PING, so many requests may be meant: as many heads may be on their way to a slow reader as it may have streams.
     if (this.#backlogged) this.#context.holdBack();
     if (!this.#context.takesStreams() || (this.refuseAbove !== undefined && streamId > this.refuseAbove)) return;
-    if (streams.size >= (settings.maxStreams ?? 0)) {
+    if (isFull(streams, settings.maxStreams ?? 0)) {
       streams.past.resetHere(streamId);
       return this.#resetClosed(streamId, Http2Code.refusedStream);
     }
@@ -165,10 +165,10 @@ export class FrameHandler implements FrameSink {
       return stream.reset(Http2Code.noError);
     }
     const skipBody = header(headers, ':method') === 'CONNECT';
-    if (requestFault(headers) !== undefined || !stream.expectBody(headers, skipBody)) {
+    const ends = this.#block.endStream;
+    if (requestFault(headers) !== undefined || !stream.expectBody(headers, skipBody, ends)) {
       return this.#streamFault(stream, Http2Code.protocolError);
     }
-    const ends = this.#block.endStream;
     if (ends) stream.receiveEnd();
     if (stream.closed) return;
     try {
@@ -191,7 +191,7 @@ export class FrameHandler implements FrameSink {
         return stream.fail(thrown);
       }
     }
-    if (!stream.expectBody(headers, stream.isBodyless(status))) return this.#streamFault(stream, Http2Code.protocolError);
+    if (!stream.expectBody(headers, stream.isBodyless(status), ends)) return this.#streamFault(stream, Http2Code.protocolError);
     stream.setAnswered();
     try {
       stream.opener?.onResponse?.(headers, ends);
@@ -318,4 +318,13 @@ function protocolFault(message: string): ConnectionFault {
 
 function sizeFault(frame: string): ConnectionFault {
   return new ConnectionFault(Http2Code.frameSizeError, `${frame} of a wrong size`);
+}
+
+/**
+ * Streams that both sides have ended do not count (RFC 9113, section 5.1.2), however slow their readers are; but what those have not taken
+ * fills memory, so that there are as many of them at most.
+ */
+function isFull(streams: StreamTable, most: number): boolean {
+  if (streams.size < most) return false;
+  return streams.size >= 2 * most || streams.all().filter((stream) => !stream.complete).length >= most;
 }

@@ -10,6 +10,7 @@ import { codeName, ConnectionFault, DEFAULT_WINDOW, encodeSettings, Flag, FrameT
 import { assertSendable, header, type HeaderList } from './headers.ts';
 import { HpackEncoder } from './hpack/encoder.ts';
 import { FrameHandler } from './inbound.ts';
+import { resetWhenDone } from './leaving.ts';
 import { DEFAULT_LIMITS, type Http2Limits } from './limits.ts';
 import { BufferPool, Output } from './output.ts';
 import { DEFAULT_SETTINGS, type LocalSettings, PeerSettings, settingList } from './settings.ts';
@@ -26,6 +27,8 @@ export interface Http2Options {
   defer?: (task: () => void) => void;
   /** Shared by the sessions of a thread. */
   buffers?: BufferPool;
+  /** Client: the peer is not told who this side is, and cannot refuse it for that. */
+  anonymous?: boolean;
   /** Server: a request came. Start it, or respond and end it; it counts until both ends are over. */
   onStream?(stream: Http2Stream): void;
   /** A stream ended, or the peer's SETTINGS or GOAWAY changed what can be opened. */
@@ -36,8 +39,8 @@ export interface Http2Options {
 
 /** Streams that a client opens before the peer said how many it takes. */
 const ASSUMED_STREAMS = 100;
-/** Milliseconds that the peer has to close after this side did, and to answer the PING of a graceful GOAWAY. */
-const LINGER = 2000;
+/** Milliseconds that the peer has to answer the PING of a graceful GOAWAY. */
+const PING_TIMEOUT = 2000;
 /** The highest stream id, in the first GOAWAY of a graceful shutdown: "no new streams soon" (RFC 9113, section 6.8). */
 const ANY_STREAM = 2 ** 31 - 1;
 
@@ -168,7 +171,7 @@ export class Http2Session {
       this.#closeWhenIdle();
     };
     this.ping(settle);
-    this.#timer = this.#options.clock.after(LINGER, settle);
+    this.#timer = this.#options.clock.after(PING_TIMEOUT, settle);
   }
 
   /** Says GOAWAY and closes at once; open streams end with `error`, or are reset when there is none. */
@@ -176,6 +179,7 @@ export class Http2Session {
     if (this.#state === 'closing' || this.#state === 'closed') return;
     if (!error) for (const stream of this.#streams.all()) stream.reset();
     this.#goaway(Http2Code.noError, this.#streams.lastPeer, error?.message ?? '');
+    this.#endStreams(error ? { kind: 'error', error } : { kind: 'ended' });
     this.#finish(error ? { kind: 'error', error } : { kind: 'ended' });
   }
 
@@ -230,12 +234,14 @@ export class Http2Session {
 
   /** The peer ended the connection: in order when no stream is open. */
   #lost(error: MeshError): void {
+    this.#letGo();
     this.#finish(this.#streams.size === 0 || this.#state === 'draining' ? { kind: 'ended' } : { kind: 'error', error });
   }
 
   /** A server that leaves before it said anything has usually not liked who the client is. */
   #gone(what: string): MeshError {
     if (this.peer.received || this.role === 'server') return new MeshError('reset', what);
+    if (this.#options.anonymous) return new MeshError('reset', `${what} before its first frame`);
     return new MeshError('protocol_error', `${what} before its first frame: it may have refused this identity`);
   }
 
@@ -269,9 +275,11 @@ export class Http2Session {
     if (this.#state === 'closing' || this.#state === 'closed') return;
     this.#state = 'closing';
     this.#timer?.cancel();
-    this.#output.flush();
+    // Also what waits for the peer to read on: nothing will tell when it does.
+    this.#output.unblock();
     this.#transport.end();
-    this.#timer = this.#options.clock.after(LINGER, () => this.#transport.reset());
+    this.#timer = resetWhenDone(this.#options.clock, this.#transport, reason.kind === 'ended');
+    this.#letGo();
     this.#endStreams(reason);
     this.#later(() => this.#options.onClose?.(reason));
   }
@@ -282,8 +290,14 @@ export class Http2Session {
     this.#state = 'closed';
     this.#pings = [];
     if (!open) return;
+    this.#letGo();
     this.#endStreams(reason);
     this.#options.onClose?.(reason);
+  }
+
+  /** What came whole is its reader's, however long that takes: it needs no connection any more. */
+  #letGo(): void {
+    for (const stream of this.#streams.all()) if (stream.complete) this.#streams.remove(stream);
   }
 
   #endStreams(reason: CloseReason): void {
@@ -352,7 +366,9 @@ export class Http2Session {
       },
       sendHeaders: (stream, headers, endStream) => output.headers(stream.id, this.#encoder.encode(headers), endStream, frame()),
       sendEnd: (stream) => output.endStream(stream.id),
-      sendReset: (stream, code) => output.numberFrame(FrameType.rstStream, stream.id, code),
+      sendReset: (stream, code) => {
+        if (this.#state === 'open' || this.#state === 'draining') output.numberFrame(FrameType.rstStream, stream.id, code);
+      },
       sendWindowUpdate: (stream, increment) => output.numberFrame(FrameType.windowUpdate, stream.id, increment),
       space: (stream) => {
         const octets = limit(stream);

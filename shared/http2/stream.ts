@@ -7,6 +7,18 @@ import { Http2Code, MAX_WINDOW } from './frames.ts';
 import type { ReceiveWindow } from './flow.ts';
 import { assertSendable, contentLength, type HeaderList } from './headers.ts';
 import type { StreamHost } from './stream-host.ts';
+import {
+  PAUSED,
+  WANTS_DRAIN,
+  ANSWERED,
+  ENDING,
+  LOCAL_ENDED,
+  REMOTE_ENDED,
+  END_DELIVERED,
+  ANNOUNCED,
+  ASKED_HEAD,
+  ASKED_CONNECT,
+} from './stream-state.ts';
 import type { Http2Handler, StreamOpener } from './stream-user.ts';
 
 /** Most octets handed to a reader in one call, and sent for one stream before others have their turn. */
@@ -15,23 +27,6 @@ const QUANTUM = 65_536;
 /** Of streams for which nothing ever waited, most of all; never pushed to. */
 const NOTHING = new ByteQueue();
 export const NO_HEADERS: HeaderList = [];
-
-// Bits of a stream's state. A field for each would take eight bytes, and a node has tens of thousands of streams.
-const PAUSED = 1;
-const WANTS_DRAIN = 2;
-/** A head went out (server) or the response came in (client). */
-const ANSWERED = 4;
-/** Nothing more is written; the end is sent behind what waits for a window. */
-const ENDING = 8;
-const LOCAL_ENDED = 16;
-const REMOTE_ENDED = 32;
-/** The reader has seen the peer's end. */
-const END_DELIVERED = 64;
-/** The reader was told that the stream is over. */
-const ANNOUNCED = 128;
-// Client: what was asked, as it decides whether the response has a body.
-const ASKED_HEAD = 256;
-const ASKED_CONNECT = 512;
 
 export class Http2Stream implements ByteStream {
   readonly id: number;
@@ -82,6 +77,11 @@ export class Http2Stream implements ByteStream {
 
   get remoteEnded(): boolean {
     return this.#is(REMOTE_ENDED);
+  }
+
+  /** Both sides have said all; the reader may still have to take some of it. */
+  get complete(): boolean {
+    return this.#is(LOCAL_ENDED) && this.#is(REMOTE_ENDED);
   }
 
   // --- the user's side ---
@@ -189,12 +189,12 @@ export class Http2Stream implements ByteStream {
     if (endStream) this.#localEnd();
   }
 
-  /** The body that the head announces is checked against what comes; `skip` for HEAD, CONNECT and their like. */
-  expectBody(headers: HeaderList, skip: boolean): boolean {
+  /** The body that the head announces is checked against what comes; `skip` for HEAD, CONNECT and their like. `ends`: nothing comes. */
+  expectBody(headers: HeaderList, skip: boolean, ends: boolean): boolean {
     const length = contentLength(headers);
     if (length === 'bad') return false;
     this.#bodyLeft = skip ? undefined : length;
-    return true;
+    return !ends || !this.#bodyLeft;
   }
 
   /** A DATA frame begins: false when it overruns the window. */
@@ -241,6 +241,8 @@ export class Http2Stream implements ByteStream {
       this.#pending.clear();
       this.#state |= LOCAL_ENDED;
       this.#maybeClose(false);
+      // Who waits for room need not.
+      if (!this.#closed) this.#host.later(() => this.#catchUp());
     } else this.terminate({ kind: 'reset', remote: true, code });
   }
 

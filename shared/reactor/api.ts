@@ -45,6 +45,8 @@ export interface ByteStream {
   resume(): void;
   /** Bytes accepted by write() that have not left this process yet. */
   readonly buffered: number;
+  /** The same, with those that the peer has not acknowledged yet; undefined where nobody knows. Costs a system call. */
+  readonly unacknowledged?: number | undefined;
 }
 
 export interface Conn extends ByteStream {

@@ -193,6 +193,7 @@ export class H2Client implements ClientConnection {
   constructor(stream: ByteStream, deps: H2Deps, onChange: () => void) {
     this.#session = new Http2Session(stream, {
       role: 'client',
+      anonymous: true,
       clock: deps.clock,
       defer: deps.defer,
       onChange,

@@ -9,6 +9,7 @@ import { EPOLL, ERRNO, MSG, SHUT_WR } from '../../os/layout.ts';
 import { originalDestination } from '../../os/original-dst.ts';
 import { localAddress, resetOnClose, socketError } from '../../os/socket-factory.ts';
 import { errno, libc } from '../../os/syscalls.ts';
+import { tcpInfo } from '../../os/tcp-info.ts';
 import type { CloseReason, Conn, Detachable, DetachedConn, ReadableListener, StreamHandler } from '../api.ts';
 import { handlerFault } from '../fault.ts';
 import type { Loop, Watch } from './loop.ts';
@@ -72,6 +73,13 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
 
   get buffered(): number {
     return this.#unsent?.length ?? 0;
+  }
+
+  /** Segments count as full ones. */
+  get unacknowledged(): number {
+    if (this.#closed) return 0;
+    const { unsent, unacknowledged, segmentSize } = tcpInfo(this.#fd);
+    return this.buffered + unsent + unacknowledged * segmentSize;
   }
 
   originalDestination(): HostPort {

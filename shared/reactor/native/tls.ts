@@ -88,6 +88,11 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
     return this.#plainSize + this.#transport.buffered;
   }
 
+  get unacknowledged(): number | undefined {
+    const below = this.#transport.unacknowledged;
+    return below === undefined ? undefined : this.#plainSize + below;
+  }
+
   start(handler: StreamHandler): void {
     this.#handler = handler;
     this.#schedulePump();

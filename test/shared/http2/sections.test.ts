@@ -143,6 +143,21 @@ test('5.1.2: a stream over the limit is refused, and another takes its place lat
   t.equal(peer.closed, undefined);
 });
 
+test('5.1.2: a stream that both sides have ended does not count, but no more of them than that wait for their readers', async (t) => {
+  const peer = new RawPeer({ settings: { maxStreams: 2 } });
+  peer.send(OPENING);
+  for (const id of [1, 3, 5, 7, 9]) {
+    peer.send(peer.headers(id, REQUEST), frame(FrameType.data, Flag.endStream, id, Buffer.alloc(10)));
+    await peer.until(() => peer.streams.at(-1)?.id === id || peer.reset(id) !== undefined);
+    const stream = peer.streams.find((one) => one.id === id);
+    stream?.pause();
+    stream?.start(quiet);
+    stream?.respond(200, [], true);
+  }
+  t.equal(peer.streams.length, 4);
+  t.equal(peer.reset(9), 'REFUSED_STREAM');
+});
+
 test('5.3: priorities mean nothing, also of a stream that depends on itself', async (t) => {
   const peer = new RawPeer();
   const block = peer.headers(1, REQUEST).subarray(9);
@@ -268,7 +283,43 @@ const ANSWERS: [what: string, code: string, send: (peer: RawPeer) => Uint8Array[
       frame(FrameType.data, 0, 1, Buffer.alloc(4)),
     ],
   ],
+  [
+    '8.1.1: two lengths, though of one value',
+    'PROTOCOL_ERROR',
+    (p) => [
+      p.headers(1, [
+        [':status', '200'],
+        ['content-length', '5'],
+        ['content-length', '5'],
+      ]),
+    ],
+  ],
+  ...['content-length', 'host', 'te', 'trailer'].map((name): (typeof ANSWERS)[number] => [
+    `8.1: ${name} in trailers`,
+    'PROTOCOL_ERROR',
+    (p) => [p.headers(1, [[':status', '200']]), p.headers(1, [[name, name === 'te' ? 'trailers' : '5']], ENDED)],
+  ]),
 ];
+
+test('client: 8.1.1: a head that announces a body and ends the stream is no answer', async (t) => {
+  const peer = new RawPeer({ role: 'client' });
+  peer.send(SETTINGS);
+  const stream = peer.session.request(REQUEST);
+  let answers = 0;
+  const reason = new Promise((resolve) => {
+    stream.opener = { onResponse: () => (answers += 1), onAbandoned: resolve };
+  });
+  await peer.until(() => peer.find(FrameType.headers, 1) !== undefined);
+  const head = [
+    [':status', '200'],
+    ['content-length', '5'],
+  ] as const;
+  peer.send(peer.headers(1, head, ENDED));
+  t.match(await reason, { kind: 'reset', remote: false });
+  t.equal(answers, 0, 'an HTTP/1.1 client would wait for a body that never comes, and take the next answer for it');
+  await peer.until(() => peer.reset(1) !== undefined);
+  t.equal(peer.reset(1), 'PROTOCOL_ERROR');
+});
 
 for (const [what, code, send] of ANSWERS)
   test(`client: ${what}`, async (t) => {

@@ -279,3 +279,21 @@ function hurry(t: Test, ms: number): void {
     Object.assign(loop, { hungUp });
   });
 }
+
+t.test('what the peer has not acknowledged yet is known, down to the kernel', async (t) => {
+  const reactor = useReactor(t, create);
+  const { client, server } = await tcpPair(reactor);
+  const quiet = { onData: () => undefined, onEnd: () => undefined, onDrain: () => undefined, onClose: () => undefined };
+  client.start(quiet);
+  t.equal(client.unacknowledged, 0);
+  // More than both kernels hold.
+  const piece = new Uint8Array(1_000_000);
+  for (let i = 0; i < 64 && client.buffered === 0; i += 1) client.write(piece);
+  await sleep(50);
+  const { unacknowledged = 0 } = client;
+  t.ok(unacknowledged > client.buffered, `${unacknowledged} bytes, ${client.buffered} of them here`);
+  server.start(quiet);
+  const deadline = Date.now() + 5000;
+  while (client.unacknowledged !== 0 && Date.now() < deadline) await sleep(5);
+  t.equal(client.unacknowledged, 0);
+});

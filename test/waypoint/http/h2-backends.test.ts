@@ -1,0 +1,50 @@
+// Backends that speak HTTP/2 and go away, or lie about their body, under a client that speaks HTTP/1.1.
+import { test } from 'tap';
+import { systemClock } from '#shared/clock.ts';
+import { Http2Session } from '#shared/http2/session.ts';
+import type { Http2Stream } from '#shared/http2/stream.ts';
+import { memoryWaypoint, TextReader, turns } from '../../harness/memory-waypoint.ts';
+
+const nothing = (): void => undefined;
+const quiet = { onData: nothing, onEnd: nothing, onDrain: nothing, onClose: nothing };
+
+test('one that closes, however and whenever, is a 503 that says so', async (t) => {
+  for (const first of ['before its SETTINGS', 'with a request'])
+    for (const way of ['end', 'reset'] as const) {
+      const waypoint = memoryWaypoint({ backendHttp2: true });
+      const client = waypoint.connect();
+      const reader = new TextReader();
+      client.start(reader);
+      client.write(Buffer.from('GET /a HTTP/1.1\r\nhost: a\r\n\r\n'));
+      await turns();
+      const [backend] = waypoint.backends;
+      if (first === 'with a request' && backend)
+        void new Http2Session(backend, { role: 'server', clock: systemClock, onStream: (stream) => stream.start(quiet) });
+      await turns();
+      backend?.[way]();
+      await turns();
+      t.match(reader.text, /^HTTP\/1\.1 503/u, `${way} ${first}`);
+      t.match(waypoint.records, [{ status: 503, flag: 'UC' }], `${way} ${first}`);
+    }
+});
+
+test('one that announces a body and ends: the next answer is not taken for it', async (t) => {
+  const waypoint = memoryWaypoint({ backendHttp2: true });
+  const client = waypoint.connect();
+  const reader = new TextReader();
+  client.start(reader);
+  client.write(Buffer.from('GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\n'));
+  await turns();
+  const [backend] = waypoint.backends;
+  if (!backend) throw new Error('no backend was asked');
+  const onStream = (stream: Http2Stream): void => {
+    stream.start(quiet);
+    const lies = stream.headers.some(([, value]) => value === '/1');
+    stream.respond(200, [['content-length', lies ? '60' : '0']], true);
+  };
+  const session = new Http2Session(backend, { role: 'server', clock: systemClock, onStream });
+  t.teardown(() => session.close());
+  await turns();
+  await turns();
+  t.match(reader.text, /^HTTP\/1\.1 502 [^]*HTTP\/1\.1 200 /u);
+});
