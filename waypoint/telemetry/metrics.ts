@@ -27,6 +27,12 @@ const BUCKETS = [
   0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000,
 ];
 
+/** What Istio's telemetry says of a `grpc-status` that is none. */
+const INVALID_GRPC_STATUS = '-1';
+const MAX_GRPC_STATUS = 16;
+/** Label sets that are kept for one client: a backend chooses status codes, and what a family keeps has a limit of its own. */
+const MAX_KNOWN = 64;
+
 /** The cells of one label set, and what chose it. */
 interface RequestCells {
   readonly record: Pick<TrafficRecord, 'status' | 'flag' | 'service' | 'workload' | 'upstreamIdentity'>;
@@ -87,7 +93,7 @@ export class TrafficMetrics {
     let client = this.#cells.get(record.client);
     if (!client) this.#cells.set(record.client, (client = { last: undefined, byKey: new Map() }));
     const isGrpc = record.head?.headers.get('content-type')?.startsWith('application/grpc') ?? false;
-    const grpcStatus = isGrpc ? (record.grpcStatus ?? 'unknown') : '';
+    const grpcStatus = isGrpc ? grpcStatusLabel(record.grpcStatus) : '';
     if (client.last && sameLabels(client.last, record, grpcStatus)) return client.last;
     const { status, flag, service, workload, upstreamIdentity } = record;
     const key = `${status} ${flag} ${grpcStatus} ${service?.host} ${workload} ${upstreamIdentity}`;
@@ -102,11 +108,19 @@ export class TrafficMetrics {
         requestBytes: this.#requestBytes.cell(...values),
         responseBytes: this.#responseBytes.cell(...values),
       };
-      client.byKey.set(key, cells);
+      // Beyond it the labels are put together anew: that costs time, and no memory.
+      if (client.byKey.size < MAX_KNOWN) client.byKey.set(key, cells);
     }
     client.last = cells;
     return cells;
   }
+}
+
+/** A backend chooses the text, of any length: what is no status is one label. */
+export function grpcStatusLabel(status: string | undefined): string {
+  if (status === undefined) return 'unknown';
+  const code = /^\d+$/u.test(status) ? Number(status) : Infinity;
+  return code <= MAX_GRPC_STATUS ? String(code) : INVALID_GRPC_STATUS;
 }
 
 function sameLabels(
