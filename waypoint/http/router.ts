@@ -118,8 +118,10 @@ interface TransferOptions {
   readonly clock: Clock;
 }
 
-/** 1xx heads of one answer, which go on whether the client reads them or not: without a limit a backend could fill our memory. */
+/** 1xx heads of one answer, and the octets of all of them: they go on whether the client reads or not, and wait in our memory. */
 const MAX_INTERIM = 100;
+/** Room for the largest head that is taken (shared/http1/strictness.ts). */
+const MAX_INTERIM_OCTETS = 65_536;
 
 /** One request on one connection, until both directions are over. As a handler it is the backend's side. */
 class Transfer implements ResponseEvents, BodyHandler {
@@ -130,6 +132,7 @@ class Transfer implements ResponseEvents, BodyHandler {
   #client: ClientMessage | undefined;
   #responded = false;
   #interim = 0;
+  #interimOctets = 0;
   #finished = false;
   #started = 0;
   #timer: Timer | undefined;
@@ -167,7 +170,8 @@ class Transfer implements ResponseEvents, BodyHandler {
   onInformational(head: ResponseHead): void {
     if (head.status === 100 || this.#finished) return;
     this.#interim += 1;
-    if (this.#interim > MAX_INTERIM) {
+    this.#interimOctets += octetsOf(head);
+    if (this.#interim > MAX_INTERIM || this.#interimOctets > MAX_INTERIM_OCTETS) {
       this.#client?.reset();
       return this.#finish(reply.upstreamProtocol());
     }
@@ -322,6 +326,13 @@ class RequestBody implements BodyHandler {
   onClose(reason: CloseReason): void {
     this.#transfer.onClientGone(reason);
   }
+}
+
+/** Of the fields as HTTP/1.1 writes them. */
+function octetsOf({ headers }: ResponseHead): number {
+  let octets = 0;
+  for (const [name, value] of headers.pairs) octets += name.length + value.length + 4;
+  return octets;
 }
 
 function goneReply(reason: CloseReason): LocalReply {
