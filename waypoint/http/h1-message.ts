@@ -17,6 +17,10 @@ export interface MessageHost {
   readonly reader: RequestReader;
   /** Behind its answer the connection ends. */
   readonly lastRequest: boolean;
+  /** The client has sent its last octet. */
+  readonly ended: boolean;
+  /** Gives away what came behind the message. */
+  takeRest(): Uint8Array | undefined;
   onDone(): void;
 }
 
@@ -121,8 +125,13 @@ export class H1ServerMessage implements ServerMessage {
     writer.flush();
     reader.becomeTunnel();
     this.requestEnded = false;
-    this.#tunnel = new UpgradedStream(stream);
-    return this.#tunnel;
+    const tunnel = new UpgradedStream(stream);
+    this.#tunnel = tunnel;
+    // Clients may speak the new protocol before they hear that it was taken.
+    const early = this.#host.takeRest();
+    if (early) tunnel.receive(early);
+    if (this.#host.ended) tunnel.receiveEnd();
+    return tunnel;
   }
 
   // --- the connection's side ---

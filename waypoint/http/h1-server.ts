@@ -30,6 +30,7 @@ export class H1Server implements MessageHost, Expiring {
   readonly writer: MessageWriter;
   readonly id = nextId();
   deadline = Infinity;
+  ended = false;
   readonly #deps: H1Deps;
   readonly #onRequest: (message: ServerMessage) => void;
   readonly #onClose: () => void;
@@ -37,7 +38,6 @@ export class H1Server implements MessageHost, Expiring {
   /** What came behind the current message. */
   #rest: Uint8Array | undefined;
   #reading = false;
-  #ended = false;
   #closed = false;
   #draining = false;
   /** The last answer is out: what still comes is no request and is dropped. */
@@ -83,6 +83,12 @@ export class H1Server implements MessageHost, Expiring {
 
   get lastRequest(): boolean {
     return this.#draining;
+  }
+
+  takeRest(): Uint8Array | undefined {
+    const rest = this.#rest;
+    this.#rest = undefined;
+    return rest;
   }
 
   close(): void {
@@ -140,9 +146,9 @@ export class H1Server implements MessageHost, Expiring {
   onDone(): void {
     const message = this.#current;
     if (!message?.done || this.#reading || this.#closed) return;
-    if (this.writer.blocked && message.keepAlive && !this.#ended) return;
+    if (this.writer.blocked && message.keepAlive && !this.ended) return;
     this.#current = undefined;
-    if (!message.keepAlive || this.#ended) {
+    if (!message.keepAlive || this.ended) {
       if (!message.requestEnded) message.lost({ kind: 'reset', remote: false });
       return this.#leave();
     }
@@ -153,15 +159,14 @@ export class H1Server implements MessageHost, Expiring {
   }
 
   #readRest(): void {
-    const rest = this.#rest;
-    if (!rest || this.#closed) return;
-    this.#rest = undefined;
+    const rest = this.#closed ? undefined : this.takeRest();
+    if (!rest) return;
     this.stream.resume();
     this.#read(rest);
   }
 
   #onEnd(): void {
-    this.#ended = true;
+    this.ended = true;
     const message = this.#current;
     if (!message) return this.stream.end();
     if (message.requestEnded) return;
