@@ -1,20 +1,18 @@
-// The last filter: picks the backend, gets a connection to it and joins request and response, with back-pressure both ways.
-import { MeshError } from '#shared/errors.ts';
-import type { Clock, Timer } from '#shared/clock.ts';
-import { Http2Code } from '#shared/http2/frames.ts';
-import { header } from '#shared/http2/headers.ts';
-import { relay } from '#shared/hbone/relay.ts';
-import type { Specimens } from '#shared/lifecycle/specimens.ts';
+// The last filter: picks the backend, makes the head that it gets, and hands request and connection to a transfer.
 import type { HostPort } from '#shared/address.ts';
-import type { ByteStream, CloseReason } from '#shared/reactor/api.ts';
+import type { Clock } from '#shared/clock.ts';
+import type { Specimens } from '#shared/lifecycle/specimens.ts';
 import type { Cluster, Endpoint } from '../cluster/cluster.ts';
-import { applyEdits, type ClusterShare, pickShare, type Route, type RouteAction } from '../route/table.ts';
+import { applyEdits, type ClusterShare, pickShare, type Route } from '../route/table.ts';
 import type { TrafficRecord } from '../telemetry/record.ts';
 import type { ExchangeContext } from './exchange.ts';
 import { stripHopByHop, upgradeOf } from './hop-by-hop.ts';
-import type { BodyHandler, ClientConnection, ClientMessage, ResponseEvents, ServerMessage } from './message.ts';
-import { type HeaderPair, Headers, pathOnly, type RequestHead, type ResponseHead } from './request.ts';
-import { connectReply, type LocalReply, reply } from './reply.ts';
+import type { ClientConnection, ServerMessage } from './message.ts';
+import { reply } from './reply.ts';
+import { Headers, pathOnly, type RequestHead } from './request.ts';
+import { type Forward, type Outcome, Transfer } from './transfer.ts';
+
+export type { Outcome };
 
 /** A cluster with its endpoints. */
 export interface LiveCluster {
@@ -22,12 +20,6 @@ export interface LiveCluster {
   pick(): Endpoint | undefined;
   /** Connections of one key may serve each other's requests. */
   connectionKey(endpoint: Endpoint, destination: HostPort): string;
-}
-
-/** Told once how a request ended. */
-export interface Outcome {
-  /** Undefined: the client has its answer, or is gone. Else the answer to give. */
-  onOutcome(local: LocalReply | undefined): void;
 }
 
 export interface RouterDeps {
@@ -39,8 +31,6 @@ export interface RouterDeps {
   /** A connection for one request, when one is at hand; else a promise that rejects with a MeshError. */
   connect(cluster: LiveCluster, endpoint: Endpoint, context: ExchangeContext): ClientConnection | Promise<ClientConnection>;
 }
-
-type Forward = Extract<RouteAction, { kind: 'forward' }>;
 
 export class Router {
   readonly #deps: RouterDeps;
@@ -107,239 +97,4 @@ function requestHead(
   }
   if (action.rewriteHost !== undefined) head.authority = action.rewriteHost;
   return head;
-}
-
-interface TransferOptions {
-  readonly action: Forward;
-  readonly share: ClusterShare;
-  readonly route: Route;
-  readonly record: TrafficRecord;
-  readonly endpoint: Endpoint;
-  readonly clock: Clock;
-}
-
-/** 1xx heads of one answer, and the octets of all of them: they go on whether the client reads or not, and wait in our memory. */
-const MAX_INTERIM = 100;
-/** Room for the largest head that is taken (shared/http1/strictness.ts). */
-const MAX_INTERIM_OCTETS = 65_536;
-
-/** One request on one connection, until both directions are over. As a handler it is the backend's side. */
-class Transfer implements ResponseEvents, BodyHandler {
-  readonly #message: ServerMessage;
-  readonly #head: RequestHead;
-  readonly #options: TransferOptions;
-  readonly #outcome: Outcome;
-  #client: ClientMessage | undefined;
-  #responded = false;
-  #interim = 0;
-  #interimOctets = 0;
-  #finished = false;
-  #started = 0;
-  #timer: Timer | undefined;
-
-  constructor(message: ServerMessage, head: RequestHead, options: TransferOptions, outcome: Outcome) {
-    this.#message = message;
-    this.#head = head;
-    this.#options = options;
-    this.#outcome = outcome;
-    options.endpoint.active += 1;
-  }
-
-  start(connection: ClientConnection): void {
-    const { action, clock, record } = this.#options;
-    this.#started = clock.monotonic();
-    let client: ClientMessage;
-    try {
-      client = connection.request(this.#head, this.#message.ended, this);
-    } catch (error) {
-      return this.fail(error);
-    }
-    this.#client = client;
-    if (action.timeout > 0) this.#timer = clock.after(action.timeout, () => this.#onTimeout());
-    client.start(this);
-    this.#message.start(new RequestBody(this.#message, client, record, this));
-  }
-
-  /** No connection could be had, or it did not take the request. */
-  fail(error: unknown): void {
-    const fault = MeshError.from(error, 'connect_failed');
-    this.#options.record.transportFailure = fault.message;
-    this.#finish(connectReply(fault));
-  }
-
-  onInformational(head: ResponseHead): void {
-    if (head.status === 100 || this.#finished) return;
-    this.#interim += 1;
-    this.#interimOctets += octetsOf(head);
-    if (this.#interim > MAX_INTERIM || this.#interimOctets > MAX_INTERIM_OCTETS) {
-      this.#client?.reset();
-      return this.#finish(reply.upstreamProtocol());
-    }
-    stripHopByHop(head.headers);
-    head.headers.remove('content-length');
-    this.#message.inform(head);
-  }
-
-  onResponse(head: ResponseHead, ended: boolean): void {
-    if (this.#finished) return;
-    const { record } = this.#options;
-    this.#responded = true;
-    record.serviceTime = this.#options.clock.monotonic() - this.#started;
-    record.status = head.status;
-    record.details = 'via_upstream';
-    record.grpcStatus = head.headers.get('grpc-status');
-    stripHopByHop(head.headers);
-    // Of no body there is no length to tell (RFC 9110, section 8.6).
-    if (head.status === 204) head.headers.remove('content-length');
-    this.#editResponse(head);
-    head.headers.set('x-envoy-upstream-service-time', String(Math.round(record.serviceTime)));
-    this.#message.respond(head, ended);
-    if (ended) this.#finish(undefined);
-  }
-
-  onUpgrade(head: ResponseHead, upstream: ByteStream): void {
-    const { record } = this.#options;
-    this.#responded = true;
-    record.serviceTime = this.#options.clock.monotonic() - this.#started;
-    record.status = head.status;
-    record.details = 'via_upstream';
-    this.#editResponse(head);
-    const downstream = this.#message.upgrade?.(head);
-    if (!downstream) return upstream.reset();
-    const joined = relay(downstream, upstream);
-    void joined.done.then(({ sent, received }) => {
-      record.received += sent;
-      record.sent += received;
-      this.#finish(undefined);
-    });
-  }
-
-  #editResponse(head: ResponseHead): void {
-    const { share, route } = this.#options;
-    applyEdits(head.headers, share.edits.response);
-    applyEdits(head.headers, route.edits.response);
-  }
-
-  // --- from the backend to the client ---
-
-  onData(chunk: Uint8Array): void {
-    this.#options.record.sent += chunk.length;
-    if (!this.#message.write(chunk)) this.#client?.pause();
-  }
-
-  onTrailers(trailers: readonly HeaderPair[]): void {
-    if (this.#finished) return;
-    const { record } = this.#options;
-    record.grpcStatus = header(trailers, 'grpc-status') ?? record.grpcStatus;
-    this.#message.end(trailers);
-    this.#finish(undefined);
-  }
-
-  onEnd(): void {
-    if (this.#finished) return;
-    this.#message.end();
-    this.#finish(undefined);
-  }
-
-  onDrain(): void {
-    this.#message.resume();
-  }
-
-  onClose(reason: CloseReason): void {
-    if (this.#finished) return;
-    const local = goneReply(reason);
-    const { record } = this.#options;
-    if (reason.kind === 'error') record.transportFailure = reason.error.message;
-    if (!this.#responded) return this.#finish(local);
-    record.flag = local.flag;
-    this.#message.reset();
-    this.#finish(undefined);
-  }
-
-  onClientGone(reason: CloseReason): void {
-    if (reason.kind === 'ended') return;
-    // Also behind the answer: the rest of the request will not come.
-    this.#client?.reset();
-    if (this.#finished) return;
-    const { record } = this.#options;
-    record.flag = 'DC';
-    record.details = 'downstream_remote_disconnect';
-    this.#finish(undefined);
-  }
-
-  #onTimeout(): void {
-    if (this.#finished) return;
-    this.#client?.reset();
-    if (!this.#responded) return this.#finish(reply.timeout());
-    this.#options.record.flag = 'UT';
-    this.#message.reset();
-    this.#finish(undefined);
-  }
-
-  #finish(local: LocalReply | undefined): void {
-    if (this.#finished) return;
-    this.#finished = true;
-    this.#timer?.cancel();
-    // What the client still sends is perhaps of no use, but it must not wait for a backend that has stopped reading.
-    this.#message.resume();
-    this.#options.endpoint.active -= 1;
-    this.#outcome.onOutcome(local);
-  }
-}
-
-/** The other way: what the client sends goes to the backend. */
-class RequestBody implements BodyHandler {
-  readonly #message: ServerMessage;
-  readonly #client: ClientMessage;
-  readonly #record: TrafficRecord;
-  readonly #transfer: Transfer;
-  #ended: boolean;
-
-  constructor(message: ServerMessage, client: ClientMessage, record: TrafficRecord, transfer: Transfer) {
-    this.#message = message;
-    this.#client = client;
-    this.#record = record;
-    this.#transfer = transfer;
-    this.#ended = message.ended;
-  }
-
-  onData(chunk: Uint8Array): void {
-    this.#record.received += chunk.length;
-    if (!this.#client.write(chunk)) this.#message.pause();
-  }
-
-  onTrailers(trailers: readonly HeaderPair[]): void {
-    this.#ended = true;
-    this.#client.end(trailers);
-  }
-
-  onEnd(): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.#client.end();
-  }
-
-  onDrain(): void {
-    this.#client.resume();
-  }
-
-  onClose(reason: CloseReason): void {
-    this.#transfer.onClientGone(reason);
-  }
-}
-
-/** Of the fields as HTTP/1.1 writes them. */
-function octetsOf({ headers }: ResponseHead): number {
-  let octets = 0;
-  for (const [name, value] of headers.pairs) octets += name.length + value.length + 4;
-  return octets;
-}
-
-function goneReply(reason: CloseReason): LocalReply {
-  if (reason.kind === 'error' && reason.error.code === 'protocol_error') return reply.upstreamProtocol();
-  if (reason.kind !== 'reset' || reason.code === undefined) return reply.upstreamClosed();
-  if (reason.remote) return reply.upstreamReset();
-  // Our HTTP/2 ends a stream by itself for a fault of the peer only; else somebody has closed the connection.
-  if (reason.code !== Http2Code.cancel) return reply.upstreamProtocol();
-  return reply.upstreamClosed();
 }
