@@ -42,9 +42,12 @@ export class Transfer implements ResponseEvents, BodyHandler {
   readonly #options: TransferOptions;
   readonly #outcome: Outcome;
   #client: ClientMessage | undefined;
+  #body: RequestBody | undefined;
   #responded = false;
   #interim = 0;
   #interimOctets = 0;
+  /** All of the answer is with the client's connection. */
+  #answered = false;
   #finished = false;
   #started = 0;
   #timer: Timer | undefined;
@@ -69,7 +72,8 @@ export class Transfer implements ResponseEvents, BodyHandler {
     this.#client = client;
     if (action.timeout > 0) this.#timer = clock.after(action.timeout, () => this.#onTimeout());
     client.start(this);
-    this.#message.start(new RequestBody(this.#message, client, record, this));
+    this.#body = new RequestBody(this.#message, client, record, this);
+    this.#message.start(this.#body);
   }
 
   /** No connection could be had, or it did not take the request. */
@@ -105,6 +109,7 @@ export class Transfer implements ResponseEvents, BodyHandler {
     if (head.status === 204) head.headers.remove('content-length');
     this.#editResponse(head);
     head.headers.set('x-envoy-upstream-service-time', String(Math.round(record.serviceTime)));
+    this.#answered = ended;
     this.#message.respond(head, ended);
     if (ended) this.#finish(undefined);
   }
@@ -143,12 +148,14 @@ export class Transfer implements ResponseEvents, BodyHandler {
     if (this.#finished) return;
     const { record } = this.#options;
     record.grpcStatus = header(trailers, 'grpc-status') ?? record.grpcStatus;
+    this.#answered = true;
     this.#message.end(trailers);
     this.#finish(undefined);
   }
 
   onEnd(): void {
     if (this.#finished) return;
+    this.#answered = true;
     this.#message.end();
     this.#finish(undefined);
   }
@@ -169,10 +176,8 @@ export class Transfer implements ResponseEvents, BodyHandler {
   }
 
   onClientGone(reason: CloseReason): void {
-    if (reason.kind === 'ended') return;
-    // Also behind the answer: the rest of the request will not come.
+    if (reason.kind === 'ended' || this.#answered || this.#finished) return;
     this.#client?.reset();
-    if (this.#finished) return;
     const { record } = this.#options;
     record.flag = 'DC';
     record.details = 'downstream_remote_disconnect';
@@ -192,7 +197,8 @@ export class Transfer implements ResponseEvents, BodyHandler {
     if (this.#finished) return;
     this.#finished = true;
     this.#timer?.cancel();
-    // What the client still sends is perhaps of no use, but it must not wait for a backend that has stopped reading.
+    // The rest of the request is of no use, and neither end may wait for the other to take it: Envoy lets go of the backend, too.
+    if (this.#body?.stop() === false) this.#client?.reset();
     this.#message.resume();
     this.#options.endpoint.active -= 1;
     this.#outcome.onOutcome(local);
@@ -206,6 +212,7 @@ class RequestBody implements BodyHandler {
   readonly #record: TrafficRecord;
   readonly #transfer: Transfer;
   #ended: boolean;
+  #stopped = false;
 
   constructor(message: ServerMessage, client: ClientMessage, record: TrafficRecord, transfer: Transfer) {
     this.#message = message;
@@ -215,20 +222,27 @@ class RequestBody implements BodyHandler {
     this.#ended = message.ended;
   }
 
+  /** The answer is over: what the client still sends is dropped. False: the request was not complete. */
+  stop(): boolean {
+    this.#stopped = true;
+    return this.#ended;
+  }
+
   onData(chunk: Uint8Array): void {
+    if (this.#stopped) return;
     this.#record.received += chunk.length;
     if (!this.#client.write(chunk)) this.#message.pause();
   }
 
   onTrailers(trailers: readonly HeaderPair[]): void {
     this.#ended = true;
-    this.#client.end(trailers);
+    if (!this.#stopped) this.#client.end(trailers);
   }
 
   onEnd(): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#client.end();
+    if (!this.#stopped) this.#client.end();
   }
 
   onDrain(): void {
