@@ -39,6 +39,8 @@ interface Options {
   readonly refuses?: () => boolean;
   /** What every request is answered with, in place of the backend's answer. */
   readonly direct?: { readonly status: number; readonly body: string };
+  /** Milliseconds of the route; default none. */
+  readonly timeout?: number;
 }
 
 const HTTP1_BUFFER = 8192;
@@ -55,7 +57,7 @@ const CLUSTER: Cluster = {
   service: undefined,
 };
 
-const tableOf = (direct: Options['direct']): RouteTable => ({
+const tableOf = ({ direct, timeout = 0 }: Options): RouteTable => ({
   name: 'r',
   hosts: [
     {
@@ -74,7 +76,7 @@ const tableOf = (direct: Options['direct']): RouteTable => ({
                 totalWeight: 1,
                 rewritePath: undefined,
                 rewriteHost: undefined,
-                timeout: 0,
+                timeout,
                 clusterNotFound: 500,
               },
         },
@@ -102,7 +104,7 @@ const CONTEXT: ExchangeContext = {
 export function memoryWaypoint(options: Options = {}): MemoryWaypoint {
   const { clientHttp2 = false, backendHttp2 = false, highWater = 16_384, dialTurns = 0, refuses } = options;
   const clock = new FakeClock();
-  const table = tableOf(options.direct);
+  const table = tableOf(options);
   const defer = (task: () => void): void => void setImmediate(task);
   const deps = { clock, defer, expiry: new Expiry(clock), buffers: new BufferPool(HTTP1_BUFFER, 4) };
   const pool = new ConnectionPool(deps);

@@ -71,6 +71,10 @@ export class H1Client implements ClientConnection {
     return message;
   }
 
+  returnUnused(): void {
+    if (this.available > 0) this.#onChange();
+  }
+
   close(): void {
     this.#usable = false;
     this.#stream.end();

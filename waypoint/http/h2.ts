@@ -230,6 +230,9 @@ export class H2Client implements ClientConnection {
     return new H2Body(stream);
   }
 
+  /** Others share it from the start, and once the backend has sent its SETTINGS its idle time is counted. */
+  returnUnused(): void {}
+
   close(): void {
     this.#session.close();
   }

@@ -56,5 +56,7 @@ export interface ClientConnection {
   readonly usable: boolean;
   /** Throws when it does not take the request; those under way on it are not concerned. */
   request(head: RequestHead, ended: boolean, events: ResponseEvents): ClientMessage;
+  /** It was made for a request that is not sent after all: another one may have it. */
+  returnUnused(): void;
   close(): void;
 }

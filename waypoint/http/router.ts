@@ -66,6 +66,7 @@ export class Router {
     specimens.keep(cluster.config.http2 ? 'to HTTP/2' : 'to HTTP/1.1', transfer);
     const connection = this.#deps.connect(cluster, endpoint, context);
     if (!(connection instanceof Promise)) return transfer.start(connection);
+    transfer.wait();
     connection.then(
       (opened) => transfer.start(opened),
       (error: unknown) => transfer.fail(error),

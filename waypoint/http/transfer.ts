@@ -41,8 +41,8 @@ export class Transfer implements ResponseEvents, BodyHandler {
   readonly #head: RequestHead;
   readonly #options: TransferOptions;
   readonly #outcome: Outcome;
+  readonly #body: RequestBody;
   #client: ClientMessage | undefined;
-  #body: RequestBody | undefined;
   #responded = false;
   #interim = 0;
   #interimOctets = 0;
@@ -58,11 +58,19 @@ export class Transfer implements ResponseEvents, BodyHandler {
     this.#options = options;
     this.#outcome = outcome;
     options.endpoint.active += 1;
+    this.#body = new RequestBody(message, options.record, this);
+    if (message.ended) this.requestComplete();
+  }
+
+  /** A connection is on its way: the client's body, its end or its leaving may come first. */
+  wait(): void {
+    this.#body.wait();
   }
 
   start(connection: ClientConnection): void {
-    const { action, clock, record } = this.#options;
-    this.#started = clock.monotonic();
+    // Too late, or nobody waits any more.
+    if (this.#finished) return connection.returnUnused();
+    this.#started = this.#options.clock.monotonic();
     let client: ClientMessage;
     try {
       client = connection.request(this.#head, this.#message.ended, this);
@@ -70,17 +78,22 @@ export class Transfer implements ResponseEvents, BodyHandler {
       return this.fail(error);
     }
     this.#client = client;
-    if (action.timeout > 0) this.#timer = clock.after(action.timeout, () => this.#onTimeout());
     client.start(this);
-    this.#body = new RequestBody(this.#message, client, record, this);
-    this.#message.start(this.#body);
+    this.#body.sendTo(client);
   }
 
   /** No connection could be had, or it did not take the request. */
   fail(error: unknown): void {
+    if (this.#finished) return;
     const fault = MeshError.from(error, 'connect_failed');
     this.#options.record.transportFailure = fault.message;
     this.#finish(connectReply(fault));
+  }
+
+  /** As in Envoy the route's time is that from the end of the request to the end of the answer: connecting counts, an upload does not. */
+  requestComplete(): void {
+    const { action, clock } = this.#options;
+    if (action.timeout > 0 && !this.#finished) this.#timer = clock.after(action.timeout, () => this.#onTimeout());
   }
 
   onInformational(head: ResponseHead): void {
@@ -115,8 +128,11 @@ export class Transfer implements ResponseEvents, BodyHandler {
   }
 
   onUpgrade(head: ResponseHead, upstream: ByteStream): void {
+    if (this.#finished) return upstream.reset();
     const { record } = this.#options;
     this.#responded = true;
+    // The tunnel is no answer that must be over in time.
+    this.#timer?.cancel();
     record.serviceTime = this.#options.clock.monotonic() - this.#started;
     record.status = head.status;
     record.details = 'via_upstream';
@@ -198,59 +214,102 @@ export class Transfer implements ResponseEvents, BodyHandler {
     this.#finished = true;
     this.#timer?.cancel();
     // The rest of the request is of no use, and neither end may wait for the other to take it: Envoy lets go of the backend, too.
-    if (this.#body?.stop() === false) this.#client?.reset();
+    if (!this.#body.stop()) this.#client?.reset();
     this.#message.resume();
     this.#options.endpoint.active -= 1;
     this.#outcome.onOutcome(local);
   }
 }
 
+/** Octets of a request that are taken in before there is a connection for it; more of it waits at the client. */
+const MAX_EARLY = 65_536;
+
+/** What came of a body before there was a connection. */
+interface EarlyBody {
+  readonly chunks: Uint8Array[];
+  octets: number;
+  trailers: readonly HeaderPair[] | undefined;
+}
+
 /** The other way: what the client sends goes to the backend. */
 class RequestBody implements BodyHandler {
   readonly #message: ServerMessage;
-  readonly #client: ClientMessage;
   readonly #record: TrafficRecord;
   readonly #transfer: Transfer;
+  #client: ClientMessage | undefined;
+  #early: EarlyBody | undefined;
   #ended: boolean;
   #stopped = false;
 
-  constructor(message: ServerMessage, client: ClientMessage, record: TrafficRecord, transfer: Transfer) {
+  constructor(message: ServerMessage, record: TrafficRecord, transfer: Transfer) {
     this.#message = message;
-    this.#client = client;
     this.#record = record;
     this.#transfer = transfer;
     this.#ended = message.ended;
   }
 
+  /** Before there is a connection. */
+  wait(): void {
+    this.#early = { chunks: [], octets: 0, trailers: undefined };
+    this.#message.start(this);
+  }
+
+  sendTo(client: ClientMessage): void {
+    this.#client = client;
+    const early = this.#early;
+    if (!early) return this.#message.start(this);
+    this.#early = undefined;
+    let more = true;
+    for (const chunk of early.chunks) more = client.write(chunk);
+    if (this.#ended && !this.#message.ended) client.end(early.trailers);
+    else if (more) this.#message.resume();
+  }
+
   /** The answer is over: what the client still sends is dropped. False: the request was not complete. */
   stop(): boolean {
     this.#stopped = true;
+    this.#early = undefined;
     return this.#ended;
   }
 
   onData(chunk: Uint8Array): void {
     if (this.#stopped) return;
     this.#record.received += chunk.length;
-    if (!this.#client.write(chunk)) this.#message.pause();
+    const more = this.#client ? this.#client.write(chunk) : this.#hold(chunk);
+    if (!more) this.#message.pause();
   }
 
   onTrailers(trailers: readonly HeaderPair[]): void {
-    this.#ended = true;
-    if (!this.#stopped) this.#client.end(trailers);
+    this.#end(trailers);
   }
 
   onEnd(): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    if (!this.#stopped) this.#client.end();
+    this.#end(undefined);
   }
 
   onDrain(): void {
-    this.#client.resume();
+    this.#client?.resume();
   }
 
   onClose(reason: CloseReason): void {
     this.#transfer.onClientGone(reason);
+  }
+
+  #end(trailers: readonly HeaderPair[] | undefined): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    if (this.#stopped) return;
+    if (this.#early) this.#early.trailers = trailers;
+    this.#client?.end(trailers);
+    this.#transfer.requestComplete();
+  }
+
+  #hold(chunk: Uint8Array): boolean {
+    const early = this.#early;
+    if (!early) return true;
+    early.chunks.push(Uint8Array.from(chunk));
+    early.octets += chunk.length;
+    return early.octets < MAX_EARLY;
   }
 }
 
