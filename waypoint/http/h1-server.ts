@@ -103,13 +103,11 @@ export class H1Server implements MessageHost, Expiring {
       this.stream.pause();
       return;
     }
-    const idle = this.reader.idle;
     this.#read(chunk);
-    // Part of a head.
-    if (idle && !this.#current && !this.reader.idle && !this.#over) this.#deps.expiry.set(this, HEAD_TIMEOUT_MS);
   }
 
   #read(chunk: Uint8Array): void {
+    const { idle } = this.reader;
     this.#reading = true;
     try {
       const stopped = this.reader.push(chunk);
@@ -123,6 +121,8 @@ export class H1Server implements MessageHost, Expiring {
       this.#reading = false;
     }
     this.onDone();
+    // Part of a head.
+    if (idle && !this.#current && !this.reader.idle && !this.#over) this.#deps.expiry.set(this, HEAD_TIMEOUT_MS);
   }
 
   #onHead(head: WireHead, framing: BodyFraming): void {
