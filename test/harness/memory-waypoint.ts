@@ -12,7 +12,7 @@ import { H1Server } from '../../waypoint/http/h1-server.ts';
 import { H2Server } from '../../waypoint/http/h2.ts';
 import { Router } from '../../waypoint/http/router.ts';
 import { NO_EDITS, type RouteTable } from '../../waypoint/route/table.ts';
-import type { TrafficRecord } from '../../waypoint/telemetry/record.ts';
+import { refusedRecord, type TrafficRecord } from '../../waypoint/telemetry/record.ts';
 import { type MemoryStream, streamPair } from './stream-pair.ts';
 
 interface MemoryWaypoint {
@@ -148,8 +148,10 @@ export function memoryWaypoint(options: Options = {}): MemoryWaypoint {
     connect: () => {
       const [client, own] = streamPair({ highWater });
       const onRequest: ConstructorParameters<typeof H1Server>[2] = (message) => serveExchange(message, CONTEXT, exchange);
+      const onRefused = (status: number): void =>
+        void records.push(refusedRecord(CONTEXT.connection, CONTEXT.client, status, clock.now()));
       if (clientHttp2) void new H2Server(own, deps, onRequest, () => undefined);
-      else void new H1Server(own, deps, onRequest, () => undefined);
+      else void new H1Server(own, deps, onRequest, () => undefined, onRefused);
       return client;
     },
   };

@@ -34,6 +34,7 @@ export class H1Server implements MessageHost, Expiring {
   readonly #deps: H1Deps;
   readonly #onRequest: (message: ServerMessage) => void;
   readonly #onClose: () => void;
+  readonly #onRefused: (status: number) => void;
   #current: H1ServerMessage | undefined;
   /** What came behind the current message. */
   #rest: Uint8Array | undefined;
@@ -43,11 +44,19 @@ export class H1Server implements MessageHost, Expiring {
   /** The last answer is out: what still comes is no request and is dropped. */
   #over = false;
 
-  constructor(stream: ByteStream, deps: H1Deps, onRequest: (message: ServerMessage) => void, onClose: () => void) {
+  /** `onRefused` hears how a head that could not be understood was answered: it is no request. */
+  constructor(
+    stream: ByteStream,
+    deps: H1Deps,
+    onRequest: (message: ServerMessage) => void,
+    onClose: () => void,
+    onRefused: (status: number) => void = () => undefined,
+  ) {
     this.stream = stream;
     this.#deps = deps;
     this.#onRequest = onRequest;
     this.#onClose = onClose;
+    this.#onRefused = onRefused;
     this.writer = new MessageWriter(stream, deps);
     this.reader = new RequestReader({
       onHead: (head, framing) => this.#onHead(head, framing),
@@ -190,7 +199,8 @@ export class H1Server implements MessageHost, Expiring {
     const fault = error instanceof Http1Fault ? error : new Http1Fault(500, MeshError.from(error).message);
     const message = this.#current;
     if (message?.responded) return this.stream.reset();
-    message?.lost({ kind: 'error', error: fault });
+    if (message) message.lost({ kind: 'error', error: fault });
+    else this.#onRefused(fault.status);
     this.#current = undefined;
     this.writer.response(fault.status, CLOSING, { kind: 'none' });
     this.#leave();

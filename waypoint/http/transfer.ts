@@ -2,12 +2,13 @@
 import type { Clock, Timer } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
 import { relay } from '#shared/hbone/relay.ts';
+import { Http1Fault } from '#shared/http1/strictness.ts';
 import { Http2Code } from '#shared/http2/frames.ts';
 import { header } from '#shared/http2/headers.ts';
 import type { ByteStream, CloseReason } from '#shared/reactor/api.ts';
 import type { Endpoint } from '../cluster/cluster.ts';
 import { applyEdits, type ClusterShare, type Route, type RouteAction } from '../route/table.ts';
-import type { TrafficRecord } from '../telemetry/record.ts';
+import { CODEC_ERROR, type TrafficRecord } from '../telemetry/record.ts';
 import { stripHopByHop } from './hop-by-hop.ts';
 import type { BodyHandler, ClientConnection, ClientMessage, ResponseEvents, ServerMessage } from './message.ts';
 import { connectReply, type LocalReply, reply } from './reply.ts';
@@ -195,8 +196,11 @@ export class Transfer implements ResponseEvents, BodyHandler {
     if (reason.kind === 'ended' || this.#answered || this.#finished) return;
     this.#client?.reset();
     const { record } = this.#options;
-    record.flag = 'DC';
-    record.details = 'downstream_remote_disconnect';
+    // The client's connection itself answers what is wrong with a body.
+    const refused = reason.kind === 'error' && reason.error instanceof Http1Fault && !this.#responded;
+    if (refused) record.status = reason.error.status;
+    record.flag = refused ? CODEC_ERROR.flag : 'DC';
+    record.details = refused ? CODEC_ERROR.details : 'downstream_remote_disconnect';
     this.#finish(undefined);
   }
 

@@ -14,6 +14,7 @@ import { H1Server } from '../http/h1-server.ts';
 import { H2Server } from '../http/h2.ts';
 import type { ServerMessage } from '../http/message.ts';
 import type { ConnectionInfo } from '../http/request.ts';
+import { refusedRecord } from '../telemetry/record.ts';
 import { type Detected, DetectingStream } from './detect.ts';
 import { type Chain, findChain, type HttpChain, type Listener } from './listener.ts';
 import { serveTcp, type TcpDeps } from './tcp.ts';
@@ -148,8 +149,15 @@ function serveHttp(
     if (chain?.kind === 'http') serveExchange(message, contextOf(chain), deps.exchange);
     else message.reset();
   };
+  const onRefused = (status: number): void => {
+    const chain = lookUp();
+    const record = refusedRecord(context.connection, context.client, status, deps.clock.now());
+    if (chain?.kind === 'http') deps.exchange.record(record, chain);
+  };
   const forget = (): void => void deps.http.delete(server);
   const server: Drainable =
-    detected === 'http2' ? new H2Server(stream, deps, onRequest, forget) : new H1Server(stream, deps, onRequest, forget);
+    detected === 'http2'
+      ? new H2Server(stream, deps, onRequest, forget)
+      : new H1Server(stream, deps, onRequest, forget, onRefused);
   deps.http.add(server);
 }

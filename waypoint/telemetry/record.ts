@@ -1,7 +1,7 @@
 // What is known of a request or connection when it is over: the one object that the access log and the metrics are made from.
 import type { Baggage } from '#shared/hbone/baggage.ts';
 import type { ServiceName } from '../cluster/cluster.ts';
-import type { ConnectionInfo, RequestHead } from '../http/request.ts';
+import { type ConnectionInfo, Headers, type RequestHead } from '../http/request.ts';
 
 export interface TrafficRecord {
   /** Milliseconds since the epoch. */
@@ -64,4 +64,13 @@ export function newRecord(
     routeName: '-',
     grpcStatus: undefined,
   };
+}
+
+/** Response flag and details of a fault in HTTP itself, as Envoy has them. */
+export const CODEC_ERROR = { flag: 'DPE', details: 'http1.codec_error' } as const;
+
+/** Of what came as HTTP/1.1 and could not be understood. */
+export function refusedRecord(connection: ConnectionInfo, client: Baggage, status: number, at: number): TrafficRecord {
+  const head: RequestHead = { method: '', path: '', authority: '', scheme: 'http', protocol: 'HTTP/1.1', headers: new Headers() };
+  return { ...newRecord(connection, client, head, at), status, ...CODEC_ERROR };
 }
