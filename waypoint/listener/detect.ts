@@ -57,7 +57,7 @@ export class DetectingStream implements ByteStream {
         onData: (chunk) => this.#onData(chunk),
         onEnd: () => {
           this.#ended = true;
-          if (this.#handler && this.#held.length === 0) this.#handler.onEnd();
+          if (this.#handler) this.#announceEnd(this.#handler);
           this.#decide?.('other');
         },
         onDrain: () => this.#handler?.onDrain(),
