@@ -60,6 +60,9 @@ export class H1Client implements ClientConnection {
     const length = ended ? undefined : head.headers.get('content-length');
     const framing: BodyFraming = ended ? NO_BODY : length === undefined ? CHUNKED : { kind: 'length', length: Number(length) };
     if (framing === CHUNKED) head.headers.append('transfer-encoding', 'chunked');
+    // Some servers want to hear that a method that may have a body has none (RFC 9110, section 8.6).
+    else if (ended && !BODILESS.has(head.method) && !head.headers.has('content-length'))
+      head.headers.append('content-length', '0');
     this.#reader.expect(head.method);
     try {
       this.#writer.request(head.method, head.path, head.authority, head.headers.pairs, framing);
@@ -181,6 +184,8 @@ export class H1Client implements ClientConnection {
 
 const NO_BODY: BodyFraming = { kind: 'none' };
 const CHUNKED: BodyFraming = { kind: 'chunked' };
+/** Of which no server expects a body: Envoy's list, but for CONNECT, which is not sent. */
+const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'TRACE']);
 
 class H1ClientMessage implements ClientMessage {
   readonly events: ResponseEvents;
