@@ -23,6 +23,8 @@ export interface H1Deps {
 const HEAD_TIMEOUT_MS = 60_000;
 /** Milliseconds that a client has to close behind the last answer once all of it has left: Envoy's default delayed_close_timeout. */
 const CLOSE_TIMEOUT_MS = 1000;
+/** Milliseconds that a client may take none of the last answer: as long as an Envoy lets a stream be idle. */
+const UNREAD_TIMEOUT_MS = 300_000;
 
 export class H1Server implements MessageHost, Expiring {
   readonly stream: ByteStream;
@@ -43,6 +45,8 @@ export class H1Server implements MessageHost, Expiring {
   #draining = false;
   /** The last answer is out: what still comes is no request and is dropped. */
   #over = false;
+  /** Octets of the last answer that the client has not taken, and since how many looks it took none. */
+  #unread: { readonly octets: number; looks: number } | undefined;
 
   /** `onRefused` hears how a head that could not be understood was answered: it is no request. */
   constructor(
@@ -76,9 +80,13 @@ export class H1Server implements MessageHost, Expiring {
   /** No request came in time, or not all of its head; or the client did not close behind the last answer. */
   onDeadline(): void {
     if (!this.#over) return this.stream.reset();
-    if (this.stream.buffered > 0) return this.#deps.expiry.set(this, CLOSE_TIMEOUT_MS);
-    // The answer stays good (RFC 9113, section 8.1).
-    return this.stream.reset(Http2Code.noError);
+    const { buffered } = this.stream;
+    // All of the answer has left, and stays good (RFC 9113, section 8.1).
+    if (buffered === 0) return this.stream.reset(Http2Code.noError);
+    if (this.#unread?.octets !== buffered) this.#unread = { octets: buffered, looks: 0 };
+    this.#unread.looks += 1;
+    if (this.#unread.looks * CLOSE_TIMEOUT_MS > UNREAD_TIMEOUT_MS) return this.stream.reset();
+    return this.#deps.expiry.set(this, CLOSE_TIMEOUT_MS);
   }
 
   /** The request under way, or the next one, is the last: its answer says so. */

@@ -1,10 +1,11 @@
 // Clients that do not read what they get: what waits for them in the waypoint stays small.
 import { test } from 'tap';
-import { systemClock } from '#shared/clock.ts';
+import { FakeClock, systemClock } from '#shared/clock.ts';
 import { MessageWriter } from '#shared/http1/serializer.ts';
 import { BufferPool } from '#shared/http2/output.ts';
 import { Expiry } from '../../../waypoint/expiry.ts';
 import { H1Server } from '../../../waypoint/http/h1-server.ts';
+import type { ServerMessage } from '../../../waypoint/http/message.ts';
 import { Headers } from '../../../waypoint/http/request.ts';
 import { HandStream } from '../../harness/hand-stream.ts';
 
@@ -59,4 +60,38 @@ test('small pieces hold their writer back as large ones do', async (t) => {
   for (const task of tasks.splice(0)) task();
   writer.drained();
   t.equal(writer.write(Buffer.alloc(10)), true, 'the client has read them');
+});
+
+/** A stream of whose octets the test says how many are still there. */
+class Held extends HandStream {
+  left = 0;
+  resets = 0;
+
+  override get buffered(): number {
+    return this.left;
+  }
+
+  override reset(): void {
+    this.resets += 1;
+  }
+}
+
+test('a client that takes none of its last answer for minutes is ended, and one that takes some is not', async (t) => {
+  const clock = new FakeClock();
+  const stream = new Held(1);
+  const deps = {
+    expiry: new Expiry(clock),
+    buffers: new BufferPool(4096, 4),
+    defer: (task: () => void) => void setImmediate(task),
+  };
+  const onRequest = (message: ServerMessage): void =>
+    message.respond({ status: 200, headers: new Headers([['content-length', '0']]) }, true);
+  void new H1Server(stream, deps, onRequest, () => undefined);
+  stream.handler.onData(Buffer.from('GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n'));
+  for (stream.left = 1000; stream.left > 997; stream.left -= 1) clock.advance(250_000);
+  t.equal(stream.resets, 0, 'an octet in four minutes will do');
+  clock.advance(290_000);
+  t.equal(stream.resets, 0);
+  clock.advance(20_000);
+  t.equal(stream.resets, 1);
 });
