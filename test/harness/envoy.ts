@@ -38,9 +38,8 @@ export function runEnvoy(bootstrap: Bootstrap, level = 'warning'): RunningEnvoy 
   const folder = mkdtempSync(path.join(tmpdir(), 'culvert-envoy-'));
   const file = path.join(folder, 'bootstrap.pb');
   writeFileSync(file, toBinary(BootstrapSchema, bootstrap));
-  const child = spawn(binary, ['-c', file, '-l', level, '--concurrency', '1', '--use-dynamic-base-id'], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const args = ['-c', file, '-l', level, '--concurrency', '1', '--use-dynamic-base-id', '--file-flush-interval-msec', '50'];
+  const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   const collect = (chunk: Buffer): void => void (output += chunk.toString());
   child.stdout.on('data', collect);
