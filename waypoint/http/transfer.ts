@@ -50,7 +50,8 @@ export class Transfer implements ResponseEvents, BodyHandler {
   /** All of the answer is with the client's connection. */
   #answered = false;
   #finished = false;
-  #started = 0;
+  /** When the request was complete. */
+  #complete: number | undefined;
   #timer: Timer | undefined;
 
   constructor(message: ServerMessage, head: RequestHead, options: TransferOptions, outcome: Outcome) {
@@ -71,7 +72,6 @@ export class Transfer implements ResponseEvents, BodyHandler {
   start(connection: ClientConnection): void {
     // Too late, or nobody waits any more.
     if (this.#finished) return connection.returnUnused();
-    this.#started = this.#options.clock.monotonic();
     let client: ClientMessage;
     try {
       client = connection.request(this.#head, this.#message.ended, this);
@@ -94,6 +94,7 @@ export class Transfer implements ResponseEvents, BodyHandler {
   /** As in Envoy the route's time is that from the end of the request to the end of the answer: connecting counts, an upload does not. */
   requestComplete(): void {
     const { action, clock } = this.#options;
+    this.#complete = clock.monotonic();
     if (action.timeout > 0 && !this.#finished) this.#timer = clock.after(action.timeout, () => this.#onTimeout());
   }
 
@@ -114,7 +115,7 @@ export class Transfer implements ResponseEvents, BodyHandler {
     if (this.#finished) return;
     const { record } = this.#options;
     this.#responded = true;
-    record.serviceTime = this.#options.clock.monotonic() - this.#started;
+    record.serviceTime = this.#complete === undefined ? undefined : this.#options.clock.monotonic() - this.#complete;
     record.status = head.status;
     record.details = 'via_upstream';
     record.grpcStatus = head.headers.get('grpc-status');
@@ -122,7 +123,8 @@ export class Transfer implements ResponseEvents, BodyHandler {
     // Of no body there is no length to tell (RFC 9110, section 8.6).
     if (head.status === 204) head.headers.remove('content-length');
     this.#editResponse(head);
-    head.headers.set('x-envoy-upstream-service-time', String(Math.round(record.serviceTime)));
+    if (record.serviceTime !== undefined)
+      head.headers.set('x-envoy-upstream-service-time', String(Math.round(record.serviceTime)));
     this.#answered = ended;
     this.#message.respond(head, ended);
     if (ended) this.#finish(undefined);
@@ -134,7 +136,6 @@ export class Transfer implements ResponseEvents, BodyHandler {
     this.#responded = true;
     // The tunnel is no answer that must be over in time.
     this.#timer?.cancel();
-    record.serviceTime = this.#options.clock.monotonic() - this.#started;
     record.status = head.status;
     record.details = 'via_upstream';
     this.#editResponse(head);

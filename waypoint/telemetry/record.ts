@@ -28,7 +28,7 @@ export interface TrafficRecord {
   /** SPIFFE ID of the endpoint, when it was reached through a tunnel. */
   upstreamIdentity: string | undefined;
   upstreamHost: string;
-  /** Milliseconds until the response head came; undefined without one. */
+  /** Milliseconds from the end of the request to the response head; undefined where that came first, or not. */
   serviceTime: number | undefined;
   transportFailure: string;
   routeName: string;

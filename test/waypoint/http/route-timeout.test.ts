@@ -54,6 +54,21 @@ test('connecting takes from the time of a route', async (t) => {
     }
 });
 
+test('the time of the backend begins with the end of the request, and is not told of an answer that comes before', async (t) => {
+  for (const early of [false, true]) {
+    const waypoint = memoryWaypoint();
+    const { send, reader } = clientOf(waypoint);
+    await send(`${POST}123`);
+    waypoint.clock.advance(1000);
+    if (!early) await send('45');
+    waypoint.clock.advance(20);
+    waypoint.backends[0]?.write(Buffer.from(OK));
+    await turns();
+    t.equal(/x-envoy-upstream-service-time: (\d+)\r\n/u.exec(reader.text)?.[1], early ? undefined : '20');
+    t.equal(waypoint.records[0]?.serviceTime, early ? undefined : 20);
+  }
+});
+
 test('an upgraded connection has no time', async (t) => {
   const waypoint = memoryWaypoint({ timeout: TIMEOUT });
   const { send, reader } = clientOf(waypoint);
