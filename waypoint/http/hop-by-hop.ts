@@ -1,6 +1,6 @@
 // Headers that concern one connection and must not be passed on (RFC 9110 7.6.1).
 import { optionsOf } from '#shared/http1/head.ts';
-import type { Headers } from './request.ts';
+import type { HeaderPair, Headers } from './request.ts';
 
 const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade', 'http2-settings']);
 
@@ -10,6 +10,11 @@ export function stripHopByHop(headers: Headers): void {
   if (named === undefined || named === 'keep-alive' || named === 'close') return headers.drop(isHopByHop);
   const names = optionsOf(named);
   headers.drop((name, value) => isHopByHop(name, value) || names.includes(name));
+}
+
+/** Trailers that may be passed on; HTTP/2 takes none of the others. */
+export function endToEnd(trailers: readonly HeaderPair[]): readonly HeaderPair[] {
+  return trailers.filter(([name, value]) => !isHopByHop(name, value));
 }
 
 function isHopByHop(name: string, value: string): boolean {

@@ -9,7 +9,7 @@ import type { ByteStream, CloseReason } from '#shared/reactor/api.ts';
 import type { Endpoint } from '../cluster/cluster.ts';
 import { applyEdits, type ClusterShare, type Route, type RouteAction } from '../route/table.ts';
 import { CODEC_ERROR, type TrafficRecord } from '../telemetry/record.ts';
-import { stripHopByHop } from './hop-by-hop.ts';
+import { endToEnd, stripHopByHop } from './hop-by-hop.ts';
 import type { BodyHandler, ClientConnection, ClientMessage, ResponseEvents, ServerMessage } from './message.ts';
 import { connectReply, type LocalReply, reply } from './reply.ts';
 import type { HeaderPair, RequestHead, ResponseHead } from './request.ts';
@@ -167,7 +167,7 @@ export class Transfer implements ResponseEvents, BodyHandler {
     const { record } = this.#options;
     record.grpcStatus = header(trailers, 'grpc-status') ?? record.grpcStatus;
     this.#answered = true;
-    this.#message.end(trailers);
+    this.#message.end(endToEnd(trailers));
     this.#finish(undefined);
   }
 
@@ -285,7 +285,7 @@ class RequestBody implements BodyHandler {
   }
 
   onTrailers(trailers: readonly HeaderPair[]): void {
-    this.#end(trailers);
+    this.#end(endToEnd(trailers));
   }
 
   onEnd(): void {

@@ -1,4 +1,4 @@
-// Backends that speak HTTP/2 and go away, or lie about their body, under a client that speaks HTTP/1.1.
+// Backends that speak HTTP/2 and go away, or lie about their body, under a client that speaks HTTP/1.1; and the other way round.
 import { test } from 'tap';
 import { systemClock } from '#shared/clock.ts';
 import { Http2Session } from '#shared/http2/session.ts';
@@ -47,4 +47,25 @@ test('one that announces a body and ends: the next answer is not taken for it', 
   await turns();
   await turns();
   t.match(reader.text, /^HTTP\/1\.1 502 [^]*HTTP\/1\.1 200 /u);
+});
+
+test('trailers of one connection are not those of the next: a client that speaks HTTP/2 would refuse them', async (t) => {
+  const waypoint = memoryWaypoint({ clientHttp2: true });
+  const session = new Http2Session(waypoint.connect(), { role: 'client', clock: systemClock });
+  t.teardown(() => session.close());
+  await turns();
+  const head = Object.entries({ ':method': 'GET', ':scheme': 'http', ':authority': 'a', ':path': '/' });
+  const stream = session.request(head, true);
+  const [bodies, trailers, ends]: [string[], unknown[], string[]] = [[], [], []];
+  stream.start({
+    ...quiet,
+    onData: (chunk) => void bodies.push(Buffer.from(chunk).toString()),
+    onTrailers: (list) => void trailers.push(...list),
+    onClose: ({ kind }) => void ends.push(kind),
+  });
+  await turns();
+  const answer = 'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nkeep-alive: x\r\nsum: 1\r\n\r\n';
+  waypoint.backends[0]?.write(Buffer.from(answer));
+  await turns();
+  t.same([bodies, trailers, ends], [['abc'], [['sum', '1']], ['ended']]);
 });
