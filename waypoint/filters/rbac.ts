@@ -13,7 +13,7 @@ import {
 import type { CidrRange } from '#shared/gen/envoy/config/core/v3/address_pb.ts';
 import { FilterStateMatcherSchema } from '#shared/gen/envoy/type/matcher/v3/filter_state_pb.ts';
 import { ipToBytes } from '#shared/address.ts';
-import { type ConnectionInfo, lookupHeader, pathOnly, type RequestHead } from '../http/request.ts';
+import { type ConnectionInfo, pathOnly, type RequestHead } from '../http/request.ts';
 import { headerTest, stringTest } from '../xds/string-match.ts';
 import { only, type Path } from '../xds/strict.ts';
 import { allOf, anyOf, type Condition, type HeadTest, not, ofHead } from './condition.ts';
@@ -108,7 +108,7 @@ function readPermission(permission: Permission, path: Path): Condition {
     case 'any':
       return () => true;
     case 'header':
-      return onHeaders(headerTest(rule.value, path.at('header')));
+      return ofHead(headerTest(rule.value, path.at('header')));
     case 'urlPath':
       return onPath(stringTest(rule.value.rule.value, path.at('url_path.path')));
     case 'destinationIp': {
@@ -138,7 +138,7 @@ function readPrincipal(principal: Principal, path: Path): Condition {
     case 'any':
       return () => true;
     case 'header':
-      return onHeaders(headerTest(identifier.value, path.at('header')));
+      return ofHead(headerTest(identifier.value, path.at('header')));
     case 'urlPath':
       return onPath(stringTest(identifier.value.rule.value, path.at('url_path.path')));
     // Without trusted hops the address of the client is the address of the connection.
@@ -157,10 +157,6 @@ function readPrincipal(principal: Principal, path: Path): Condition {
     default:
       return path.refuse('is empty');
   }
-}
-
-function onHeaders(test: ReturnType<typeof headerTest>): Condition {
-  return ofHead((head) => test((name) => lookupHeader(head, name)));
 }
 
 function onPath(test: (value: string) => boolean): Condition {

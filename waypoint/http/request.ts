@@ -27,6 +27,17 @@ export class Headers {
     return false;
   }
 
+  /** Whether one of its values passes; undefined when there is none. Values are never joined: who sends one twice must not hide it. */
+  some(name: string, test: (value: string) => boolean): boolean | undefined {
+    let found: false | undefined;
+    for (const pair of this.pairs) {
+      if (pair[0] !== name) continue;
+      if (test(pair[1])) return true;
+      found = false;
+    }
+    return found;
+  }
+
   append(name: string, value: string): void {
     this.pairs.push([name, value]);
   }
@@ -78,20 +89,20 @@ export interface ResponseHead {
   readonly headers: Headers;
 }
 
-/** A header by name, pseudo headers included. */
-export function lookupHeader(head: RequestHead, name: string): string | undefined {
+/** Headers.some() by name, pseudo headers included. */
+export function someValue(head: RequestHead, name: string, test: (value: string) => boolean): boolean | undefined {
   switch (name) {
     case ':method':
-      return head.method;
+      return test(head.method);
     case ':path':
-      return head.path;
+      return test(head.path);
     case ':authority':
     case 'host':
-      return head.authority;
+      return test(head.authority);
     case ':scheme':
-      return head.scheme;
+      return test(head.scheme);
     default:
-      return head.headers.get(name);
+      return head.headers.some(name, test);
   }
 }
 

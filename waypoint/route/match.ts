@@ -5,7 +5,7 @@ import {
   type RouteMatch,
   RouteMatchSchema,
 } from '#shared/gen/envoy/config/route/v3/route_components_pb.ts';
-import { lookupHeader, pathOnly, type RequestHead } from '../http/request.ts';
+import { pathOnly, type RequestHead } from '../http/request.ts';
 import { headerTest, stringTest } from '../xds/string-match.ts';
 import { fullMatch, only, type Path } from '../xds/strict.ts';
 
@@ -17,10 +17,7 @@ export function requestTest(match: RouteMatch | undefined, path: Path): RequestT
   if (!match) return path.refuse('is missing');
   only(RouteMatchSchema, match, path, SUPPORTED);
   const tests: RequestTest[] = [pathTest(match, path)];
-  for (const [index, matcher] of match.headers.entries()) {
-    const test = headerTest(matcher, path.at('headers', index));
-    tests.push((head) => test((name) => lookupHeader(head, name)));
-  }
+  for (const [index, matcher] of match.headers.entries()) tests.push(headerTest(matcher, path.at('headers', index)));
   if (match.queryParameters.length > 0) tests.push(queryTest(match.queryParameters, path));
   const [only1] = tests;
   return only1 && tests.length === 1 ? only1 : (head) => tests.every((test) => test(head));

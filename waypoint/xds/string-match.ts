@@ -1,12 +1,11 @@
 // Envoy's string and header matchers as functions.
 import { type HeaderMatcher, HeaderMatcherSchema } from '#shared/gen/envoy/config/route/v3/route_components_pb.ts';
 import { type StringMatcher, StringMatcherSchema } from '#shared/gen/envoy/type/matcher/v3/string_pb.ts';
+import { type RequestHead, someValue } from '../http/request.ts';
 import { fullMatch, only, type Path } from './strict.ts';
 
 export type StringTest = (value: string) => boolean;
-/** What a header test sees; pseudo headers included. Undefined when there is no such header. */
-export type HeaderLookup = (name: string) => string | undefined;
-export type HeaderTest = (lookup: HeaderLookup) => boolean;
+export type HeaderTest = (head: RequestHead) => boolean;
 
 export function stringTest(matcher: StringMatcher | undefined, path: Path): StringTest {
   if (!matcher) return path.refuse('is missing');
@@ -37,7 +36,12 @@ function plainTest(kind: 'exact' | 'prefix' | 'suffix' | 'contains', wanted: str
   }
 }
 
-/** A header that is missing matches no value test, and an inverted one unless it says otherwise (as in Envoy). */
+const always = (): boolean => true;
+
+/**
+ * As in Envoy: one value that matches is enough, and the inverse is the opposite of that. A header that is missing matches no value test,
+ * and an inverted one unless it says otherwise.
+ */
 export function headerTest(matcher: HeaderMatcher, path: Path): HeaderTest {
   only(HeaderMatcherSchema, matcher, path, [
     'name',
@@ -50,12 +54,9 @@ export function headerTest(matcher: HeaderMatcher, path: Path): HeaderTest {
   const { headerMatchSpecifier: specifier, invertMatch, treatMissingHeaderAsEmpty } = matcher;
   if (specifier.case === 'stringMatch') {
     const test = stringTest(specifier.value, path.at('string_match'));
-    return (lookup) => {
-      const value = lookup(name) ?? (treatMissingHeaderAsEmpty ? '' : undefined);
-      if (value === undefined) return invertMatch;
-      return test(value) !== invertMatch;
-    };
+    const missing = treatMissingHeaderAsEmpty && test('');
+    return (head) => (someValue(head, name, test) ?? missing) !== invertMatch;
   }
   const wanted = specifier.case === 'presentMatch' ? specifier.value : true;
-  return (lookup) => ((lookup(name) !== undefined) === wanted) !== invertMatch;
+  return (head) => ((someValue(head, name, always) !== undefined) === wanted) !== invertMatch;
 }

@@ -15,7 +15,7 @@ interface Request {
   method?: string;
   path?: string;
   host?: string;
-  headers?: Record<string, string>;
+  headers?: Record<string, string | string[]>;
 }
 
 /** Whether the policies let the request through, and what translation had to report. */
@@ -31,7 +31,7 @@ function verdict(policies: AuthorizationPolicy[], request: Request, layer: 'http
     headers = {},
   } = request;
   const connection = { peer, local: '', remote: { ip, port: 1 }, destination: { ip: '10.96.0.1', port } };
-  const list = new Headers(Object.entries(headers).map(([name, value]) => [name, value]));
+  const list = new Headers(Object.entries(headers).flatMap(([name, values]) => [values].flat().map((value) => [name, value])));
   const head =
     layer === 'tcp' ? undefined : { method, path, authority: host, scheme: 'http', protocol: 'HTTP/1.1' as const, headers: list };
   return checks.every((check) => check({ connection, head }).allowed);
@@ -91,6 +91,37 @@ test('each field, what it allows and what not', async (t) => {
     t.equal(verdict(allow(rule), request), allowed, `ALLOW ${name}`);
     t.equal(verdict(deny(rule), request), !allowed, `DENY ${name}`);
   }
+});
+
+test('a policy on a header sees each of its values, however often it is sent', async (t) => {
+  const when = (...values: string[]): PolicyRule => ({ when: [{ key: 'request.headers[x-token]', values }] });
+  const unless = (...notValues: string[]): PolicyRule => ({ when: [{ key: 'request.headers[x-token]', notValues }] });
+  const cases: [PolicyRule, string[], boolean][] = [
+    [when('no'), ['no', 'yes'], true],
+    [when('no'), ['yes', 'no'], true],
+    [when('no'), ['no', 'no'], true],
+    [when('no'), ['', 'no'], true],
+    [when('no'), ['yes', 'yes'], false],
+    [when('no'), ['yes,no'], false],
+    [when('yes,no'), ['yes', 'no'], false],
+    [when('yes,no'), ['yes,no'], true],
+    [when('no*'), ['yes', 'nothing'], true],
+    [when('*no'), ['not so: no', 'yes'], true],
+    [when('*'), ['', ''], true],
+    [unless('no'), ['no', 'yes'], false],
+    [unless('no'), ['yes', 'no'], false],
+    [unless('no'), ['no', 'no'], false],
+    [unless('no'), ['yes', 'yes'], true],
+    [unless('*'), ['yes', 'yes'], false],
+    [unless('no'), [], true],
+  ];
+  for (const [rule, values, matches] of cases) {
+    const what = `${JSON.stringify(rule.when)} ${JSON.stringify(values)}`;
+    t.equal(verdict(allow(rule), { headers: { 'x-token': values } }), matches, `ALLOW ${what}`);
+    t.equal(verdict(deny(rule), { headers: { 'x-token': values } }), !matches, `DENY ${what}`);
+  }
+  const cookie: PolicyRule = { when: [{ key: 'request.headers[cookie]', values: ['a=1'] }] };
+  t.equal(verdict(deny(cookie), { headers: { cookie: ['b=2', 'a=1'] } }), false, 'cookies in several fields');
 });
 
 test('DENY comes before ALLOW, any ALLOW is enough, none denies', async (t) => {

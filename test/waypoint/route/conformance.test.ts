@@ -8,12 +8,15 @@ import { applyEdits, findRoute, pickShare, type Route, type RouteAction } from '
 import { readRouteTable } from '../../../waypoint/xds/routes.ts';
 import { aRoute, service } from '../../controlplane/translate/envoy/mesh.ts';
 
-type Case = [request: Partial<{ path: string; method: string; headers: Record<string, string> }>, expected: string | undefined];
+type Case = [
+  request: Partial<{ path: string; method: string; headers: Record<string, string | string[]> }>,
+  expected: string | undefined,
+];
 
 const to = (name: string, ...matches: HTTPRouteMatch[]): HTTPRouteRule => ({ matches, backendRefs: [{ name, port: 8080 }] });
 
 function head({ path = '/', method = 'GET', headers = {} }: Case[0]): RequestHead {
-  const list = new Headers(Object.entries(headers).map(([name, value]) => [name, value]));
+  const list = new Headers(Object.entries(headers).flatMap(([name, values]) => [values].flat().map((value) => [name, value])));
   return { method, path, authority: 'echo', scheme: 'http', protocol: 'HTTP/1.1', headers: list };
 }
 
@@ -50,6 +53,15 @@ test('MeshHTTPRouteMatching', async (t) => {
     [{ path: '/foo/v2/example' }, 'v1'],
   ];
   for (const [request, expected] of cases) t.equal(backendOf(find(rules, request)), expected, JSON.stringify(request));
+});
+
+test('a route by a header matches any of its values', async (t) => {
+  const rules = [to('v2', { headers: [{ name: 'version', value: 'two' }] }), to('v1')];
+  const chosen = (...version: string[]): string | undefined => backendOf(find(rules, { headers: { version } }));
+  t.equal(chosen('one', 'two'), 'v2');
+  t.equal(chosen('two', 'one'), 'v2');
+  t.equal(chosen('one', 'one'), 'v1');
+  t.equal(chosen('one,two'), 'v1');
 });
 
 test('MeshHTTPRouteQueryParamMatching', async (t) => {
