@@ -43,6 +43,27 @@ test('path normalisation', async (t) => {
   );
 });
 
+test('a dot segment with parameters does not get around a policy on paths', async (t) => {
+  const cases: [string, string][] = [
+    ['/public/..;/private', '/private'],
+    ['/public/..;a=b;c/private', '/private'],
+    ['/a/%2e%2e;/b', '/b'],
+    ['/a/.%2E;x/b', '/b'],
+    ['/a/.;/b', '/a/b'],
+    ['/a/..;', '/'],
+    ['/a/.;', '/a/'],
+    ['/a/b/..;/..;x/c?d=/..;', '/c?d=/..;'],
+    ['/..;/x', '/x'],
+    ['/a;x/b', '/a;x/b'],
+    ['/a;x/../b', '/b'],
+    ['/a/;/b', '/a/;/b'],
+    ['/a/...;/b', '/a/...;/b'],
+    ['/a/..x;/b', '/a/..x;/b'],
+    ['/a/..%3b/b', '/a/..%3B/b'],
+  ];
+  for (const [path, expected] of cases) t.equal(normalizePath(path), expected, path);
+});
+
 test('what waits in the kernel when the detection timeout falls due is read first: a process that was held up is no silent client', async (t) => {
   const clock = new FakeClock();
   let handler: StreamHandler | undefined;

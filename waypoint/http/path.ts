@@ -34,9 +34,16 @@ function removeDots(path: string): string {
   const kept: string[] = [];
   for (const [index, segment] of segments.entries()) {
     const isLast = index === segments.length - 1;
-    if (segment === '..') kept.pop();
-    else if (segment !== '.') kept.push(segment);
-    if (isLast && (segment === '..' || segment === '.')) kept.push('');
+    const name = withoutParameters(segment);
+    if (name === '..') kept.pop();
+    else if (name !== '.') kept.push(segment);
+    if (isLast && (name === '..' || name === '.')) kept.push('');
   }
   return `/${kept.join('/')}`;
+}
+
+/** Servers that know parameters of a segment take `..;x` for `..` (RFC 3986, section 3.3). */
+function withoutParameters(segment: string): string {
+  const end = segment.indexOf(';');
+  return end === -1 ? segment : segment.slice(0, end);
 }
