@@ -20,12 +20,12 @@ function isNormal(plain: string): boolean {
   return !plain.includes('%') && !plain.includes('/.') && !plain.includes('\\');
 }
 
-/** `%41` is `A`; other escapes stay, in upper case. */
+/** `%41` is `A`; other escapes stay as they came: routes and policies are written for Envoy, which leaves their case alone. */
 function decodeUnreserved(plain: string): string | undefined {
   if (/%(?![0-9A-Fa-f]{2})/u.test(plain) || /%00/u.test(plain)) return undefined;
   return plain.replaceAll(/%[0-9A-Fa-f]{2}/gu, (escape) => {
     const character = String.fromCharCode(Number.parseInt(escape.slice(1), 16));
-    return UNRESERVED.test(character) ? character : escape.toUpperCase();
+    return UNRESERVED.test(character) ? character : escape;
   });
 }
 
