@@ -64,11 +64,14 @@ export function isToken(text: string): boolean {
 
 const SLASH = 0x2f;
 
-/** A request target: visible ASCII, and of the form that its method calls for (RFC 9112, section 3.2). */
+/**
+ * A request target: visible ASCII, and of the form that its method calls for (RFC 9112, section 3.2). A fragment behind a path is for the
+ * user to refuse, with an answer and a log line of its own; of an absolute target users take the path alone, so it is refused here.
+ */
 export function isTarget(method: string, target: string): boolean {
   if (!consistsOf(TARGET, target)) return false;
   if (method === 'CONNECT') return /^[^/?#@]+:\d+$/u.test(target);
-  return target.charCodeAt(0) === SLASH || target === '*' || /^[A-Za-z][A-Za-z0-9+.-]*:\/\/[^/?#]+/u.test(target);
+  return target.charCodeAt(0) === SLASH || target === '*' || /^[A-Za-z][A-Za-z0-9+.-]*:\/\/[^/?#]+[^#]*$/u.test(target);
 }
 
 /** `name`, `name:port`, `[v6]:port`, or empty. */

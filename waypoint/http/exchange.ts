@@ -107,6 +107,8 @@ function prepare(message: ServerMessage, chain: HttpChain, deps: ExchangeDeps): 
   const { head } = message;
   // HTTP/2 allows octets in these that a request line cannot hold; of HTTP/1.1 the scanner has checked them.
   if (head.protocol === 'HTTP/2' && (!isTarget(head.method, head.path) || !isHost(head.authority))) return reply.badRequest();
+  // A fragment belongs into no request: policy would see the path before it, the backend perhaps all.
+  if (head.path.includes('#')) return reply.badPath();
   if (chain.normalizePath) {
     const path = normalizePath(head.path);
     if (path === undefined) return reply.badPath();

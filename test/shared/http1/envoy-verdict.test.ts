@@ -23,6 +23,7 @@ const CORPUS: [what: string, text: string, stricter?: string][] = [
   ['chunk size with zeros', `${CHUNKED}0003\r\nabc\r\n0\r\n\r\n`],
   ['trailers', `${CHUNKED}0\r\nX: y\r\n\r\n`],
   ['absolute target', 'GET http://a/b HTTP/1.1\r\nHost: a\r\n\r\n'],
+  ['absolute target with a fragment', 'GET http://a/b#c HTTP/1.1\r\nHost: a\r\n\r\n'],
   ['OPTIONS *', 'OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n'],
   ['empty line first', `\r\n${GET}\r\n`],
   ['CL and TE', `${POST}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`],
