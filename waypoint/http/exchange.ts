@@ -6,6 +6,7 @@ import type { Clock } from '#shared/clock.ts';
 import type { HttpChain } from '../listener/listener.ts';
 import { applyEdits, findRoute, type Route, type RouteTable } from '../route/table.ts';
 import { newRecord, type TrafficRecord } from '../telemetry/record.ts';
+import { dropForged } from './client-headers.ts';
 import { upgradeOf } from './hop-by-hop.ts';
 import type { ServerMessage } from './message.ts';
 import { normalizePath } from './path.ts';
@@ -114,6 +115,7 @@ function prepare(message: ServerMessage, chain: HttpChain, deps: ExchangeDeps): 
     if (path === undefined) return reply.badPath();
     head.path = path;
   }
+  dropForged(head.headers);
   const upgrade = upgradeOf(head.headers);
   if (upgrade !== undefined && upgrade !== 'h2c' && !(upgrade === 'websocket' && chain.websocket && message.upgrade))
     return reply.upgradeRefused();

@@ -32,6 +32,7 @@ function resources(ip: string): EnvoyResources {
       when('d-suffix', '*no'),
       when('d-present', '*'),
       when('cookie', 'a=1'),
+      when('x-envoy-retry-on', 'd-forged'),
       { when: [{ key: 'request.headers[d-need]', notValues: ['yes'] }], to: [{ operation: { paths: ['/public'] } }] },
     ],
   });
