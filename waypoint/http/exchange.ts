@@ -7,6 +7,7 @@ import type { HttpChain } from '../listener/listener.ts';
 import { applyEdits, findRoute, type Route, type RouteTable } from '../route/table.ts';
 import { newRecord, type TrafficRecord } from '../telemetry/record.ts';
 import { dropForged } from './client-headers.ts';
+import { isGrpc, trailersOnly } from './grpc-reply.ts';
 import { upgradeOf } from './hop-by-hop.ts';
 import type { ServerMessage } from './message.ts';
 import { normalizePath } from './path.ts';
@@ -14,6 +15,7 @@ import { type ConnectionInfo, Headers } from './request.ts';
 import { type LocalReply, reply } from './reply.ts';
 import type { Outcome, Router } from './router.ts';
 
+const OK = 200;
 const NO_CONTENT = 204;
 
 export interface ExchangeDeps {
@@ -146,20 +148,26 @@ function localAnswer({ action }: Route, { head }: ServerMessage): LocalReply | u
 
 /** Sends an answer of our own. What the client still sends of its body is read and dropped by the codec. */
 function answer(message: ServerMessage, local: LocalReply, record: TrafficRecord, clock: Clock, route?: Route): void {
+  const grpc = isGrpc(message.head.headers);
+  const status = grpc ? OK : local.status;
   // RFC 9110, sections 8.6 and 15.3.5: 204 has neither.
-  const empty = local.status === NO_CONTENT;
+  const empty = grpc || status === NO_CONTENT;
   const body = Buffer.from(empty ? '' : local.body);
   const headers = new Headers(empty ? [] : [['content-length', String(body.length)]]);
   if (body.length > 0) headers.append('content-type', 'text/plain');
   for (const [name, value] of local.headers ?? []) headers.append(name, value);
   headers.append('date', new Date(clock.now()).toUTCString());
   if (route) applyEdits(headers, route.edits.response);
-  record.status = local.status;
+  if (grpc) {
+    for (const [name, value] of trailersOnly(local)) headers.set(name, value);
+    record.grpcStatus = headers.get('grpc-status');
+  }
+  record.status = status;
   record.flag = local.flag;
   record.details = local.details;
   record.sent = message.head.method === 'HEAD' ? 0 : body.length;
   const bare = body.length === 0 || message.head.method === 'HEAD';
-  message.respond({ status: local.status, headers }, bare);
+  message.respond({ status, headers }, bare);
   if (!bare) {
     message.write(body);
     message.end();

@@ -19,6 +19,8 @@ const PATIENCE = 3000;
 
 function resources(ip: string): EnvoyResources {
   const echo = aService({ name: 'echo', vip: VIP });
+  const dead = aService({ name: 'dead', vip: '10.96.0.2' });
+  const empty = aService({ name: 'empty', vip: '10.96.0.3' });
   const when = (name: string, value: string): PolicyRule => ({
     when: [{ key: `request.headers[${name}]`, values: [value] }],
   });
@@ -39,28 +41,46 @@ function resources(ip: string): EnvoyResources {
   const backendRefs = [{ name: 'echo', port: 80 }];
   const rules = [
     {
-      matches: [{ headers: [{ name: 'r', value: 'two' }] }],
+      matches: [{ headers: [{ name: 'r', value: 'two' }] }, { path: { value: '/two' } }],
       filters: [{ type: 'RequestRedirect' as const, requestRedirect: { hostname: 'two' } }],
+    },
+    { matches: [{ path: { value: '/hangs' } }], backendRefs, timeouts: { request: '100ms' } },
+    { matches: [{ path: { value: '/empty' } }], backendRefs: [{ name: 'empty', port: 80 }] },
+    { matches: [{ path: { value: '/dead' } }], backendRefs: [{ name: 'dead', port: 80 }] },
+    { matches: [{ path: { value: '/nobody' } }], backendRefs: [{ name: 'nobody', port: 80 }] },
+    {
+      matches: [{ path: { value: '/edited' } }],
+      filters: [
+        {
+          type: 'ResponseHeaderModifier' as const,
+          responseHeaderModifier: { set: [{ name: 'grpc-edited', value: 'x' }], remove: ['date'] },
+        },
+      ],
+      backendRefs: [{ name: 'empty', port: 80 }],
     },
     { matches: [{ path: { value: '/public' } }, { path: { value: '/private' } }, { path: { value: '/x' } }], backendRefs },
   ];
   const mesh = aMesh({
-    services: [echo],
-    workloads: [aWorkload({ name: 'echo-0', ip, service: echo })],
+    services: [echo, dead, empty],
+    workloads: [
+      aWorkload({ name: 'echo-0', ip, service: echo }),
+      aWorkload({ name: 'dead-0', ip: ownAddress(), service: dead, hbone: false }),
+    ],
     routes: [aRoute('r', [service('echo')], rules)],
     policies: [deny],
   });
   return waypointResources(mesh, aScope({ services: [echo] }));
 }
 
-/** Answers each request with its head. */
+/** Answers each request with its head, and one for `/hangs` never. */
 async function startBackend(ip: string): Promise<Disposable> {
   const server = createServer((socket) => {
     let text = '';
     socket.on('error', () => undefined);
     socket.on('data', (chunk) => {
       text += chunk.toString('latin1');
-      if (text.includes('\r\n\r\n')) socket.end(`HTTP/1.1 200 OK\r\ncontent-length: ${text.length}\r\n\r\n${text}`);
+      if (text.includes('\r\n\r\n') && !text.includes(' /hangs '))
+        socket.end(`HTTP/1.1 200 OK\r\ncontent-length: ${text.length}\r\n\r\n${text}`);
     });
   });
   await new Promise<void>((resolve) => server.listen(8080, ip, resolve));
