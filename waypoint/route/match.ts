@@ -58,14 +58,26 @@ function queryTest(matchers: readonly QueryParameterMatcher[], path: Path): Requ
     const { name, queryParameterMatchSpecifier: specifier } = matcher;
     if (specifier.case === 'stringMatch') {
       const test = stringTest(specifier.value, at.at('string_match'));
-      return { name, test: (value: string | null) => value !== null && test(value) };
+      return { name, test: (value: string | undefined) => value !== undefined && test(value) };
     }
     const wanted = specifier.case === 'presentMatch' ? specifier.value : true;
-    return { name, test: (value: string | null) => (value !== null) === wanted };
+    return { name, test: (value: string | undefined) => (value !== undefined) === wanted };
   });
   return (head) => {
-    const start = head.path.indexOf('?');
-    const query = new URLSearchParams(start === -1 ? '' : head.path.slice(start));
+    const query = queryOf(head.path);
     return tests.every(({ name, test }) => test(query.get(name)));
   };
+}
+
+/** Parameters as they came, escapes and all, as Envoy compares them; of several the first counts. */
+function queryOf(path: string): Map<string, string> {
+  const parameters = new Map<string, string>();
+  const start = path.indexOf('?');
+  if (start === -1) return parameters;
+  for (const part of path.slice(start + 1).split('&')) {
+    const end = part.indexOf('=');
+    const name = end === -1 ? part : part.slice(0, end);
+    if (!parameters.has(name)) parameters.set(name, end === -1 ? '' : part.slice(end + 1));
+  }
+  return parameters;
 }

@@ -41,7 +41,11 @@ function resources(ip: string): EnvoyResources {
   const backendRefs = [{ name: 'echo', port: 80 }];
   const rules = [
     {
-      matches: [{ headers: [{ name: 'r', value: 'two' }] }, { path: { value: '/two' } }],
+      matches: [
+        { headers: [{ name: 'r', value: 'two' }] },
+        { path: { value: '/two' } },
+        { queryParams: [{ name: 'q', value: 'two' }] },
+      ],
       filters: [{ type: 'RequestRedirect' as const, requestRedirect: { hostname: 'two' } }],
     },
     { matches: [{ path: { value: '/hangs' } }], backendRefs, timeouts: { request: '100ms' } },

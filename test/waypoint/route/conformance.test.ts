@@ -64,6 +64,21 @@ test('a route by a header matches any of its values', async (t) => {
   t.equal(chosen('one,two'), 'v1');
 });
 
+test('a query parameter is compared as it was sent', async (t) => {
+  const rules = [
+    to('v2', { queryParams: [{ name: 'q', value: 'a b' }] }, { queryParams: [{ name: 'q', value: 'a%20b' }] }),
+    to('v1'),
+  ];
+  const chosen = (query: string): string | undefined => backendOf(find(rules, { path: `/?${query}` }));
+  t.equal(chosen('q=a%20b'), 'v2');
+  t.equal(chosen('x&q=a%20b&q=c'), 'v2');
+  t.equal(chosen('q=c&q=a%20b'), 'v1', 'the first counts');
+  t.equal(chosen('q=a+b'), 'v1');
+  t.equal(chosen('q=a%20%62'), 'v1');
+  t.equal(chosen('%71=a%20b'), 'v1');
+  t.equal(chosen('Q=a%20b'), 'v1');
+});
+
 test('MeshHTTPRouteQueryParamMatching', async (t) => {
   const animal = (value: string): HTTPRouteMatch['queryParams'] => [{ name: 'animal', value }];
   const rules = [
