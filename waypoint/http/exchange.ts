@@ -8,7 +8,7 @@ import { applyEdits, findRoute, type Route, type RouteTable } from '../route/tab
 import { newRecord, type TrafficRecord } from '../telemetry/record.ts';
 import { dropForged } from './client-headers.ts';
 import { isGrpc, trailersOnly } from './grpc-reply.ts';
-import { upgradeOf } from './hop-by-hop.ts';
+import { dropNamed, upgradeOf } from './hop-by-hop.ts';
 import type { ServerMessage } from './message.ts';
 import { normalizePath } from './path.ts';
 import { type ConnectionInfo, Headers } from './request.ts';
@@ -117,6 +117,7 @@ function prepare(message: ServerMessage, chain: HttpChain, deps: ExchangeDeps): 
     if (path === undefined) return reply.badPath();
     head.path = path;
   }
+  if (!dropNamed(head.headers)) return reply.badRequest();
   dropForged(head.headers);
   const upgrade = upgradeOf(head.headers);
   if (upgrade !== undefined && upgrade !== 'h2c' && !(upgrade === 'websocket' && chain.websocket && message.upgrade))
