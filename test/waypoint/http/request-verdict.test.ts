@@ -1,5 +1,5 @@
 // Odd requests, through our waypoint and through a real Envoy with the same configuration: both must give the same answer, and the backend
-// must see the same of them.
+// must see the same of them. Where we differ, the corpus says why (docs/decisions/0021-odd-responses.md).
 import { createServer } from 'node:net';
 import { test } from 'tap';
 import { spiffeId } from '#shared/ids.ts';
@@ -34,6 +34,7 @@ function resources(ip: string): EnvoyResources {
       when('d-suffix', '*no'),
       when('d-present', '*'),
       when('cookie', 'a=1'),
+      when('user-agent', 'no'),
       when('x-envoy-retry-on', 'd-forged'),
       { when: [{ key: 'request.headers[d-need]', notValues: ['yes'] }], to: [{ operation: { paths: ['/public'] } }] },
     ],
