@@ -68,7 +68,7 @@ class Attempt implements Watch, CancelListener, Waiting {
     try {
       this.#start();
     } catch (thrown) {
-      this.#failed = MeshError.from(thrown);
+      this.#fail(MeshError.from(thrown));
     }
   }
 
@@ -113,7 +113,7 @@ class Attempt implements Watch, CancelListener, Waiting {
     this.#fd = clientTcp(this.#options, attempt);
     const started = startConnect(this.#fd, this.#options.to);
     if (started !== ERRNO.EADDRNOTAVAIL || !mayHaveAnotherPort(this.#options, attempt)) return started;
-    libc().close(this.#fd);
+    this.#closeFd();
     return this.#startConnect(attempt + 1);
   }
 
@@ -129,9 +129,15 @@ class Attempt implements Watch, CancelListener, Waiting {
   #fail(error: MeshError): void {
     this.#settle();
     if (this.#watched) this.#loop.unwatch(this.#fd, this);
-    libc().close(this.#fd);
+    this.#closeFd();
     this.#failed = error;
     this.#done?.reject(error);
+  }
+
+  /** There is none when the socket could not be made. */
+  #closeFd(): void {
+    if (this.#fd >= 0) libc().close(this.#fd);
+    this.#fd = -1;
   }
 
   #settle(): void {

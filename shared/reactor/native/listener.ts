@@ -43,7 +43,12 @@ export class NativeListener implements Listener, Watch {
     this.#onAccept = onAccept;
     this.#shedding = shedding;
     this.id = loop.newId();
-    loop.watch(fd, EPOLL.IN, this);
+    try {
+      loop.watch(fd, EPOLL.IN, this);
+    } catch (thrown) {
+      libc().close(fd);
+      throw thrown;
+    }
   }
 
   onEvents(): void {

@@ -67,8 +67,13 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
     const timeout = options.timeout ?? DEFAULT_TIMEOUT;
     conn.#options = options;
     conn.#timer = setTimeout(() => conn.#refuse(`not complete after ${timeout} ms`), timeout);
-    transport.start(conn);
-    conn.#shakeHands();
+    // The kernel may have no room to watch one more descriptor.
+    try {
+      transport.start(conn);
+      conn.#shakeHands();
+    } catch (thrown) {
+      conn.#refuse(MeshError.from(thrown).message, thrown);
+    }
     return conn.#established.promise;
   }
 

@@ -97,7 +97,7 @@ export function socketSuite(t: Test, create: ReactorFactory): void {
 }
 
 /** An address where nobody answers, in a namespace that drops every SYN. */
-function silentPeer(t: Test, label: string): { fd: number; to: { ip: string; port: number } } {
+export function silentPeer(t: Test, label: string): { fd: number; to: { ip: string; port: number } } {
   const netns = createNetns(t, label);
   netns.nft('table inet quiet { chain in { type filter hook input priority 0; tcp dport 9 drop; }\n}');
   return { fd: netns.fd, to: { ip: '127.0.0.1', port: 9 } };
