@@ -39,7 +39,7 @@ export class SslSession {
 
   /** Hands in ciphertext from the peer, which must stay as it is until keep(). */
   feed(chunk: Uint8Array): void {
-    if (this.#freed || chunk.length === 0) return;
+    if (this.#over || chunk.length === 0) return;
     this.#input = this.#unread === 0 ? chunk : Buffer.concat([this.#input.subarray(this.#at), chunk]);
     this.#at = 0;
   }
@@ -134,6 +134,11 @@ export class SslSession {
     this.#ssl.SSL_free(this.pointer);
   }
 
+  /** What comes now is for nobody: behind the end of TLS a peer may still send whatever it likes, for as long as it likes. */
+  get #over(): boolean {
+    return this.#freed || this.#ended || this.#failed !== undefined;
+  }
+
   get #unread(): number {
     return this.#input.length - this.#at;
   }
@@ -168,6 +173,8 @@ export class SslSession {
     const reason = this.#reason();
     if (ended) this.#ended = true;
     else this.#failed = reason;
+    this.#input = NONE;
+    this.#at = 0;
     return 0;
   }
 

@@ -2,54 +2,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { MeshError } from '#shared/errors.ts';
-import type { Conn, StreamHandler, TlsOptions } from '#shared/reactor/api.ts';
+import type { Conn, TlsOptions } from '#shared/reactor/api.ts';
 import { createReactor } from '#shared/reactor/create.ts';
-import { SslContexts } from '#shared/tls/openssl-context.ts';
-import type { SslSession } from '#shared/tls/openssl-session.ts';
+import { HandClient, quiet } from '../../harness/hand-client.ts';
 import { countSessions } from '../../harness/ssl-sessions.ts';
 import { tcpPair, tlsOptions } from './suite/pairs.ts';
 
 const ROUNDS = 20;
 const create = () => createReactor({ backend: 'native' });
-const quiet: StreamHandler = {
-  onData: () => undefined,
-  onEnd: () => undefined,
-  onDrain: () => undefined,
-  onClose: () => undefined,
-};
-
-/** A client that is nothing but a session and a socket: it can end at any byte of the handshake. */
-class HandClient {
-  readonly conn: Conn;
-  readonly session: SslSession;
-
-  constructor(conn: Conn, { certificate, alpn }: TlsOptions) {
-    this.conn = conn;
-    this.session = new SslContexts({}).get(certificate, alpn).client();
-  }
-
-  /** Sends its first flight, and then nothing. */
-  hello(): void {
-    this.session.handshake();
-    this.conn.write(this.session.take());
-  }
-
-  /** Sends its second flight and its end in one packet. */
-  finishAndEnd(): void {
-    this.conn.start({
-      ...quiet,
-      onData: (chunk) => {
-        this.session.feed(chunk);
-        const done = this.session.handshake();
-        this.session.keep();
-        if (!done) return;
-        this.conn.write(this.session.take());
-        this.conn.end();
-      },
-    });
-    this.hello();
-  }
-}
 
 /** How handshakes end for want of a peer, each with what remains of the server's or the client's side. */
 const ENDS: Record<
@@ -71,7 +31,7 @@ const ENDS: Record<
   },
   'a refused certificate, and the end in the same read': async ({ client, server }, pair) => {
     const hand = new HandClient(pair.client, client);
-    hand.finishAndEnd();
+    hand.finish(() => hand.conn.end());
     const verifyPeer = (): void => {
       throw new MeshError('policy_denied', 'not today');
     };

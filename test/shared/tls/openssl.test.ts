@@ -26,6 +26,10 @@ function pair(contexts = new SslContexts({})): { client: SslSession; server: Ssl
   return { client: context.client(), server: context.server() };
 }
 
+function mirrored(bytes: Buffer): Buffer {
+  return Buffer.from(bytes).reverse();
+}
+
 /** Shakes hands as far as it goes; true when both are done. */
 function shake(client: SslSession, server: SslSession, change?: (bytes: Buffer) => Buffer): boolean {
   const done = { client: false, server: false };
@@ -88,6 +92,27 @@ t.test('more ciphertext than there was room for makes room', async (t) => {
   client.write(Buffer.from('x'));
   t.ok(client.take().length < 100, 'from the start again');
   for (const session of [client, server]) session.free();
+});
+
+t.test('what comes behind the end, or behind a broken record, is dropped', async (t) => {
+  for (const breaks of [false, true]) {
+    const { client, server } = pair();
+    t.ok(shake(client, server));
+    const [space, junk] = [Buffer.alloc(100), Buffer.alloc(1 << 20)];
+    if (breaks) send(client, server, () => client.write(Buffer.from('x')), mirrored);
+    else send(client, server, () => client.closeNotify());
+    const read = (): number => server.read(space);
+    const isOver = (): void => void (breaks ? t.throws(read, { code: 'tls_failure' }) : t.equal(read(), -1));
+    isOver();
+    const before = process.memoryUsage().arrayBuffers;
+    for (let i = 0; i < 16; i++) {
+      server.feed(junk);
+      server.keep();
+    }
+    t.ok(process.memoryUsage().arrayBuffers - before < junk.length, 'nothing is copied');
+    isOver();
+    for (const session of [client, server]) session.free();
+  }
 });
 
 // Nothing ever changed the keys, and AES-GCM is safe for some 400 GB of a direction.

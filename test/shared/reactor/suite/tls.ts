@@ -7,7 +7,9 @@ import { runInNewContext } from 'node:vm';
 import type { Test } from 'tap';
 import { MeshError } from '#shared/errors.ts';
 import type { Conn, Reactor, TlsConn, TlsOptions } from '#shared/reactor/api.ts';
+import { createReactor } from '#shared/reactor/create.ts';
 import { verifyServer, verifyTrustDomain } from '#shared/tls/verify.ts';
+import { HandClient } from '../../../harness/hand-client.ts';
 import { createTestCa } from '../../../harness/test-ca.ts';
 import { LOOPBACK, OnlyStream, tcpPair, tlsOptions, tlsPair, useReactor, type ReactorFactory } from './pairs.ts';
 import { createGuard, Recorder } from './recorder.ts';
@@ -184,6 +186,7 @@ export function tlsSuite(t: Test, create: ReactorFactory): void {
   });
 
   ticketTests(t, create);
+  behindTheEndTest(t, create);
   swapTest(t, create);
 }
 
@@ -227,6 +230,35 @@ function ticketTests(t: Test, create: ReactorFactory): void {
     const { tickets, reused } = await talk();
     t.equal(tickets.length, 0, 'no ticket');
     t.equal(reused, false);
+  });
+}
+
+// Whoever ended TLS and sent on had all of it kept, at a cost that grew with what was there already.
+function behindTheEndTest(t: Test, create: ReactorFactory): void {
+  t.test('what a peer sends behind its end of TLS is kept nowhere', async (t) => {
+    const options = tlsOptions();
+    const accepted = acceptTls(useReactor(t, create), options.server);
+    const { host: ip, port } = await accepted.address;
+    const own = useReactor(t, () => createReactor({ backend: 'native' }));
+    const hand = new HandClient(await own.connect({ to: { ip, port } }), options.client);
+    const { conn, session } = hand;
+    hand.finish(() => {
+      session.closeNotify();
+      conn.write(session.take());
+    });
+    const reader = new Recorder(await accepted.conn, createGuard()).start();
+    await reader.ended;
+    collectGarbage();
+    const before = process.memoryUsage().arrayBuffers;
+    const junk = Buffer.alloc(256 * 1024);
+    for (let sent = 0; sent < 128; sent++) {
+      conn.write(junk);
+      while (conn.buffered > 0) await sleep(1);
+    }
+    collectGarbage();
+    const kept = process.memoryUsage().arrayBuffers - before;
+    t.ok(kept < 8 * 1024 * 1024, `${kept} bytes of 32 MiB`);
+    session.free();
   });
 }
 
