@@ -2,6 +2,7 @@
 // use it at once and the old settings go with the last reference to the old one.
 import { constants } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
+import { MeshError } from '../errors.ts';
 import type { WorkloadCertificate } from '../identity/certificate.ts';
 import { nodeTls } from './node-tls.ts';
 import { groupsOf, TLS12_CIPHERS, TLS13_CIPHERS, type TlsSettings } from './settings.ts';
@@ -19,11 +20,21 @@ export class TlsContexts {
     return this.#settings.revocations;
   }
 
-  /** Trusts the certificate's own roots only; never resumes a session, so that every connection proves its identity. */
+  /** Throws `invalid_config` when the certificate cannot be loaded. */
   get(certificate: WorkloadCertificate): SecureContext {
     let context = this.#cache.get(certificate);
     if (!context) {
-      context = nodeTls().createSecureContext({
+      context = this.#load(certificate);
+      issueNoTickets(context);
+      this.#cache.set(certificate, context);
+    }
+    return context;
+  }
+
+  /** Trusts the certificate's own roots only; never resumes a session, so that every connection proves its identity. */
+  #load(certificate: WorkloadCertificate): SecureContext {
+    try {
+      return nodeTls().createSecureContext({
         cert: certificate.chain,
         key: certificate.key,
         ca: certificate.roots,
@@ -33,9 +44,9 @@ export class TlsContexts {
         ecdhCurve: groupsOf(this.#settings),
         secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION | constants.SSL_OP_NO_COMPRESSION,
       });
-      issueNoTickets(context);
-      this.#cache.set(certificate, context);
+    } catch (thrown) {
+      const { message } = MeshError.from(thrown);
+      throw new MeshError('invalid_config', `the certificate of ${certificate.identity}: ${message}`, { cause: thrown });
     }
-    return context;
   }
 }

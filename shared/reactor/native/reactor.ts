@@ -7,7 +7,6 @@ import { listenTcp, type AcceptedSocket } from '../../os/socket-factory.ts';
 import { SpareDescriptor } from '../../os/spare-descriptor.ts';
 import type { TlsSettings } from '../../tls/settings.ts';
 import { SslContexts } from '../../tls/openssl-context.ts';
-import type { SslSession } from '../../tls/openssl-session.ts';
 import type {
   ByteStream,
   Conn,
@@ -87,21 +86,19 @@ export class NativeReactor implements Reactor {
   }
 
   tlsClient(conn: Conn, options: TlsOptions): Promise<TlsConn> {
-    return this.#secure(conn, this.#contexts.get(options.certificate, options.alpn).client(), conn, options);
+    return this.#secure(conn, 'client', conn, options);
   }
 
   tlsServer(conn: Conn, options: TlsOptions): Promise<TlsConn> {
-    return this.#secure(conn, this.#contexts.get(options.certificate, options.alpn).server(), conn, options);
+    return this.#secure(conn, 'server', conn, options);
   }
 
   tlsClientOver(stream: ByteStream, local: HostPort, remote: HostPort, options: TlsOptions): Promise<TlsConn> {
-    const session = this.#contexts.get(options.certificate, options.alpn).client();
-    return this.#secure(stream, session, { local, remote, originalDestination: () => local }, options);
+    return this.#secure(stream, 'client', { local, remote, originalDestination: () => local }, options);
   }
 
   tlsServerOver(stream: ByteStream, local: HostPort, remote: HostPort, options: TlsOptions): Promise<TlsConn> {
-    const session = this.#contexts.get(options.certificate, options.alpn).server();
-    return this.#secure(stream, session, { local, remote, originalDestination: () => local }, options);
+    return this.#secure(stream, 'server', { local, remote, originalDestination: () => local }, options);
   }
 
   defer(task: () => void): void {
@@ -119,10 +116,17 @@ export class NativeReactor implements Reactor {
 
   #secure(
     transport: ByteStream,
-    session: SslSession,
+    side: 'client' | 'server',
     ends: Pick<Conn, 'local' | 'remote' | 'originalDestination'>,
     options: TlsOptions,
   ): Promise<TlsConn> {
+    let session;
+    try {
+      session = this.#contexts.get(options.certificate, options.alpn)[side]();
+    } catch (thrown) {
+      transport.reset();
+      return Promise.reject(MeshError.from(thrown));
+    }
     return NativeTlsConn.open(this.#loop, transport, session, ends, options);
   }
 

@@ -1,5 +1,5 @@
 // The Reactor over node:net and node:tls: runs wherever Node does, and is the reference that the native backend is tested against.
-import { createServer, type Server, type Socket } from 'node:net';
+import { createServer, Socket, type Server } from 'node:net';
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import type { HostPort } from '../../address.ts';
@@ -114,13 +114,16 @@ export class PortableReactor implements Reactor {
     original: () => HostPort,
     options: TlsOptions,
   ): Promise<TlsConn> {
-    const secured = await handshake(
-      transport,
-      this.#contexts.get(options.certificate),
-      remote,
-      options,
-      this.#contexts.revocations,
-    ).catch((thrown: unknown) => {
+    let context;
+    try {
+      context = this.#contexts.get(options.certificate);
+    } catch (thrown) {
+      if (transport instanceof Socket) transport.resetAndDestroy();
+      else transport.destroy();
+      throw thrown;
+    }
+    const { revocations } = this.#contexts;
+    const secured = await handshake(transport, context, remote, options, revocations).catch((thrown: unknown) => {
       transport.destroy();
       throw thrown;
     });

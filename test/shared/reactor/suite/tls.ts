@@ -185,6 +185,24 @@ export function tlsSuite(t: Test, create: ReactorFactory): void {
     t.equal(server.status === 'rejected' && server.reason, verdict);
   });
 
+  // The connections stayed open, one for each attempt.
+  for (const side of ['Client', 'Server'] as const)
+    t.test(`${side}: a certificate that cannot be loaded is refused, and the connection is reset`, async (t) => {
+      const reactor = useReactor(t, create);
+      const { server: good } = tlsOptions();
+      const options = { ...good, certificate: { ...good.certificate, key: 'nonsense' } };
+      const refused = { code: 'invalid_config', message: /sa\/server/u };
+      const tcp = await tcpPair(reactor);
+      const peer = new Recorder(tcp.client, createGuard()).start();
+      await t.rejects(reactor[`tls${side}`](tcp.server, options), refused);
+      t.strictSame(await peer.closed, { kind: 'reset', remote: true });
+
+      const { client, server } = await tlsPair(reactor);
+      const outerPeer = new Recorder(client, createGuard()).start();
+      await t.rejects(reactor[`tls${side}Over`](new OnlyStream(server), server.local, server.remote, options), refused);
+      t.strictSame(await outerPeer.closed, { kind: 'reset', remote: true });
+    });
+
   ticketTests(t, create);
   behindTheEndTest(t, create);
   swapTest(t, create);
