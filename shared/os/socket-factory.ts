@@ -76,7 +76,7 @@ export function stopListening(fd: number): void {
   libc().close(fd);
 }
 
-/** Closes the sockets that a thread left behind, noted by descriptor; their peers see a reset. */
+/** Closes the descriptors that a thread left behind, noted by number; the peers of its sockets see a reset. */
 export function closeNoted(ledger: Uint8Array): void {
   for (let fd = ledger.indexOf(1); fd >= 0; fd = ledger.indexOf(1, fd + 1)) {
     resetOnClose(fd);

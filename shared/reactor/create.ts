@@ -15,7 +15,7 @@ export type Backend = (typeof BACKENDS)[number];
 export interface ReactorConfig extends TlsSettings {
   /** Default: native, and portable with a warning where that cannot run. */
   backend?: Backend;
-  /** The native backend notes here which descriptors it watches (1 at their numbers): who survives the thread can close them. */
+  /** The native backend notes here which descriptors its thread has (1 at their numbers): who survives the thread can close them. */
   ledger?: Uint8Array;
   /** Called by the native backend for each connection that it refused because no descriptor was left; libuv refuses without a word. */
   onShed?: (listener: HostPort) => void;

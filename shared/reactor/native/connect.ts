@@ -111,6 +111,7 @@ class Attempt implements Watch, CancelListener, Waiting {
   /** The errno of connect(2). */
   #startConnect(attempt: number): number {
     this.#fd = clientTcp(this.#options, attempt);
+    this.#loop.own(this.#fd);
     const started = startConnect(this.#fd, this.#options.to);
     if (started !== ERRNO.EADDRNOTAVAIL || !mayHaveAnotherPort(this.#options, attempt)) return started;
     this.#closeFd();
@@ -136,7 +137,9 @@ class Attempt implements Watch, CancelListener, Waiting {
 
   /** There is none when the socket could not be made. */
   #closeFd(): void {
-    if (this.#fd >= 0) libc().close(this.#fd);
+    if (this.#fd < 0) return;
+    this.#loop.disown(this.#fd);
+    libc().close(this.#fd);
     this.#fd = -1;
   }
 

@@ -43,10 +43,11 @@ export class NativeListener implements Listener, Watch {
     this.#onAccept = onAccept;
     this.#shedding = shedding;
     this.id = loop.newId();
+    loop.own(fd);
     try {
       loop.watch(fd, EPOLL.IN, this);
     } catch (thrown) {
-      libc().close(fd);
+      this.#closeFd();
       throw thrown;
     }
   }
@@ -77,6 +78,11 @@ export class NativeListener implements Listener, Watch {
     this.#closed = true;
     clearTimeout(this.#timer);
     this.#loop.unwatch(this.#fd, this);
+    this.#closeFd();
+  }
+
+  #closeFd(): void {
+    this.#loop.disown(this.#fd);
     libc().close(this.#fd);
   }
 

@@ -90,14 +90,24 @@ export class Loop {
   watch(fd: number, mask: number, watch: Watch): void {
     this.#epoll.add(fd, watch.id, mask);
     this.#watches.add(watch);
-    if (this.#ledger) this.#ledger[fd] = 1;
     this.#alive ??= setInterval(() => undefined, LONGEST_TIMER);
     this.#run();
   }
 
-  /** From now on notes what is watched, by descriptor. */
+  /** From now on notes the thread's descriptors, its own one too. */
   noteIn(ledger: Uint8Array): void {
     this.#ledger = ledger;
+    this.own(this.#epoll.fd);
+  }
+
+  /** A descriptor is this thread's until disown(), watched or not: who survives the thread closes it. */
+  own(fd: number): void {
+    if (this.#ledger) this.#ledger[fd] = 1;
+  }
+
+  /** Before it is closed or given away: the number may be another thread's at once. */
+  disown(fd: number): void {
+    if (this.#ledger) this.#ledger[fd] = 0;
   }
 
   change(fd: number, { id }: Watch, mask: number): void {
@@ -114,7 +124,6 @@ export class Loop {
   unwatch(fd: number, watch: Watch, closing = false): void {
     if (!this.#watches.delete(watch)) return;
     if (!closing) this.#epoll.remove(fd);
-    if (this.#ledger) this.#ledger[fd] = 0;
     if (this.#watches.size > 0) return;
     clearInterval(this.#alive);
     this.#alive = undefined;

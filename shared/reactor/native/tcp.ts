@@ -60,6 +60,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     this.#fd = fd;
     this.remote = remote;
     this.#all = all;
+    loop.own(fd);
     if (!watch) return;
     this.#state |= WATCHED | WATCHES_OUT;
     loop.pass(watch, this);
@@ -152,6 +153,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     this.#closed = { kind: 'ended' };
     this.#state |= TOLD;
     this.#unwatch();
+    this.#loop.disown(this.#fd);
     const unsent = this.#unsent?.copy() ?? Buffer.alloc(0);
     this.#forget();
     return { fd: this.#fd, remote: this.remote, unsent };
@@ -317,6 +319,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     if (this.#closed) return;
     this.#closed = reason;
     this.#unwatch(true);
+    this.#loop.disown(this.#fd);
     libc().close(this.#fd);
     this.#forget();
     this.#loop.defer(() => this.#tell());
