@@ -41,6 +41,26 @@ t.test('a list that its issuer did not sign revokes nothing', async (t) => {
   t.match(lists.refusal(chainOf(good.chain)), { message: /an issuer/u }, 'every certificate of the chain is looked up');
 });
 
+// The first list with the name and the serial was the only one that was asked.
+t.test('of several lists of one name, any that the issuer signed revokes', async (t) => {
+  const mine = toPem('X509 CRL', revoking(ca, bad.chain));
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const foreign = toPem('X509 CRL', crl(privateKey, [serialOf(bad.chain)]));
+  const lists = new Revocations();
+  for (const file of [foreign + mine, mine + foreign]) {
+    lists.update(Buffer.from(file));
+    t.match(lists.refusal(chainOf(bad.chain)), { code: 'cert_revoked' });
+  }
+});
+
+t.test('a list that the key of its issuer cannot have signed revokes nothing', async (t) => {
+  const { publicKey } = generateKeyPairSync('ed25519');
+  const authority = ca.issue('spiffe://cluster.local', { publicKey: publicKey.export({ format: 'der', type: 'spki' }) });
+  const lists = new Revocations();
+  lists.update(revoking(ca, bad.chain));
+  t.equal(lists.refusal(chainOf(bad.chain, authority.chain)), undefined);
+});
+
 for (const nextUpdate of ['past', 'future', 'none'] as const)
   t.test(`a list whose next one is due in the ${nextUpdate} counts all the same`, async (t) => {
     const lists = new Revocations();
