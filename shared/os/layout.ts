@@ -46,6 +46,7 @@ export const TCP_INFO = {
   rttMin: 148,
 } as const;
 export const MSG = {
+  OOB: 0x1,
   CTRUNC: 0x8,
   TRUNC: 0x20,
   DONTWAIT: 0x40,
@@ -55,6 +56,7 @@ export const MSG = {
 } as const;
 export const EPOLL = {
   IN: 0x1,
+  PRI: 0x2,
   OUT: 0x4,
   ERR: 0x8,
   HUP: 0x10,

@@ -35,6 +35,8 @@ const TOLD = 64;
 /** What epoll watches, beside errors. */
 const WATCHES_IN = 128;
 const WATCHES_OUT = 256;
+/** The peer has sent urgent data (MSG_OOB). */
+const URGENT = 512;
 
 export class NativeConn implements Conn, Detachable, Watch, Waiting {
   readonly id: number;
@@ -160,11 +162,12 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   }
 
   onEvents(mask: number): void {
+    if (mask & EPOLL.PRI) this.#noteUrgent();
     if (!this.#handler) return this.#tellEarly();
     if (mask & EPOLL.ERR) return this.#broken();
     if (mask & EPOLL.OUT) this.#flush();
     if (this.#closed) return undefined;
-    if (mask & EPOLL.IN && !this.#is(PAUSED)) this.#readOn((mask & EPOLL.RDHUP) !== 0);
+    if (mask & EPOLL.IN && !this.#is(PAUSED)) this.#readOn((mask & EPOLL.RDHUP) !== 0 && !this.#is(URGENT));
     else if (mask & EPOLL.HUP) this.#hangUp();
     return undefined;
   }
@@ -207,7 +210,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     } while (left >= SMALLEST_READ && !this.#is(PAUSED) && !this.#closed);
   }
 
-  /** Bytes read. `ending`: the peer has ended, so that what does not fill the space is the last. */
+  /** Bytes read. `ending`: the peer has ended, and sent nothing urgent, so that what does not fill the space is the last. */
   #read(space = this.#handler?.buffer?.() ?? this.#loop.scratch, ending = false): number {
     const handler = this.#handler;
     if (!handler || this.#is(READ_ENDED)) return 0;
@@ -232,6 +235,15 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     handler.onEnd();
     this.#closeIfEnded();
     // Most connections are over by now, and epoll need not hear of those.
+    this.#watch();
+  }
+
+  /**
+   * A read stops in front of an urgent octet, and the next one drops that: from now on one that is short says nothing of the end. Not watched
+   * for again, because the kernel goes on telling of it until it is passed, and a peer may have left a hole in front of it.
+   */
+  #noteUrgent(): void {
+    this.#state = (this.#state | URGENT) & ~WATCHES_IN;
     this.#watch();
   }
 
@@ -353,7 +365,8 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
     const wanted = (this.#is(PAUSED) || this.#is(READ_ENDED) ? 0 : WATCHES_IN) | (this.#waits ? WATCHES_OUT : 0);
     const changes = wanted !== (this.#state & (WATCHES_IN | WATCHES_OUT));
     if (this.#is(WATCHED) && !changes) return;
-    const mask = (wanted & WATCHES_IN ? EPOLL.IN | EPOLL.RDHUP : 0) | (wanted & WATCHES_OUT ? EPOLL.OUT : 0);
+    const read = EPOLL.IN | EPOLL.RDHUP | (this.#is(URGENT) ? 0 : EPOLL.PRI);
+    const mask = (wanted & WATCHES_IN ? read : 0) | (wanted & WATCHES_OUT ? EPOLL.OUT : 0);
     if (this.#is(WATCHED)) this.#loop.change(this.#fd, this, mask);
     else this.#loop.watch(this.#fd, mask, this);
     this.#state = (this.#state & ~(WATCHES_IN | WATCHES_OUT)) | WATCHED | wanted;

@@ -1,10 +1,13 @@
 // readEarly() of the native backend: what a connection has sent before anybody started it.
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { MSG } from '#shared/os/layout.ts';
+import { clientTcp, startConnect } from '#shared/os/socket-factory.ts';
+import { libc } from '#shared/os/syscalls.ts';
 import { createReactor } from '#shared/reactor/create.ts';
 import type { Conn } from '#shared/reactor/api.ts';
 import { threadLoop } from '#shared/reactor/native/loop.ts';
-import { tcpPair, useReactor } from './suite/pairs.ts';
+import { LOOPBACK, tcpPair, useReactor } from './suite/pairs.ts';
 import { createGuard, Recorder } from './suite/recorder.ts';
 
 const create = () => createReactor({ backend: 'native' });
@@ -95,4 +98,33 @@ t.test('a listener is told once when there is something, and then the thread is 
   await rest.ended;
   t.equal(text, ' world');
   server.end();
+});
+
+// Urgent data is told of until it is passed, and who asks again before that must not keep the thread busy.
+t.test('a listener that asks again behind urgent data is told when something comes', async (t) => {
+  const reactor = useReactor(t, create);
+  const accepted = Promise.withResolvers<Conn>();
+  const { address: to } = await reactor.listen({ address: LOOPBACK }, accepted.resolve);
+  const peer = clientTcp({ to });
+  t.teardown(() => libc().close(peer));
+  startConnect(peer, to);
+  const server = await accepted.promise;
+  let told = 0;
+  const listener = {
+    onReadable(): void {
+      told++;
+      server.whenReadable?.(listener);
+    },
+  };
+  server.whenReadable?.(listener);
+  libc().send(peer, Buffer.from('!'), 1, MSG.OOB);
+  await sleep(30);
+  t.equal(told, 1);
+  const { turns } = threadLoop();
+  await sleep(30);
+  t.ok(threadLoop().turns - turns < 10);
+  server.whenReadable?.(undefined);
+  libc().send(peer, Buffer.from('b'), 1, 0);
+  t.equal(await early(server, 10), 'b');
+  server.reset();
 });

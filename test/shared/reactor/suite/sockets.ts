@@ -3,6 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { CancelScope } from '#shared/lifecycle/cancel.ts';
 import { MeshError } from '#shared/errors.ts';
+import { MSG, SHUT_WR } from '#shared/os/layout.ts';
+import { clientTcp, startConnect } from '#shared/os/socket-factory.ts';
+import { libc } from '#shared/os/syscalls.ts';
 import type { Conn } from '#shared/reactor/api.ts';
 import { createNetns } from '../../../harness/netns.ts';
 import { LOOPBACK, tcpPair, useReactor, type ReactorFactory } from './pairs.ts';
@@ -46,6 +49,40 @@ export function socketSuite(t: Test, create: ReactorFactory): void {
     const { address } = await reactor.listen({ address: LOOPBACK, reusePort: true }, () => undefined);
     await reactor.listen({ address, reusePort: true }, () => undefined);
   });
+
+  // The end that had come too was told in place of the bytes behind the urgent one, and the peer got a reset.
+  for (const starts of ['early', 'late'] as const)
+    for (const parts of [['a', '!'], ['!', 'b'], ['a', '!', 'b'], ['!']])
+      t.test(
+        `"${parts.join('')}", of which ! is urgent, arrives but for that, and so does the end: ${starts} start`,
+        async (t) => {
+          const reactor = useReactor(t, create);
+          const accepted = Promise.withResolvers<Conn>();
+          const listener = await reactor.listen({ address: LOOPBACK }, accepted.resolve);
+          const to = listener.address;
+          const peer = clientTcp({ to });
+          t.teardown(() => libc().close(peer));
+          startConnect(peer, to);
+          const reader = new Recorder(await accepted.promise, createGuard());
+          let text = '';
+          reader.onChunk = (chunk) => void (text += Buffer.from(chunk).toString());
+          if (starts === 'early') reader.start();
+          for (const part of parts) libc().send(peer, Buffer.from(part), 1, part === '!' ? MSG.OOB : 0);
+          await sleep(20);
+          const cpu = process.cpuUsage();
+          await sleep(100);
+          const { user, system } = process.cpuUsage(cpu);
+          t.ok(user + system < 60_000, `${user + system} us of CPU in 100 ms in which nothing comes`);
+          libc().shutdown(peer, SHUT_WR);
+          await sleep(20);
+          if (starts === 'late') reader.start();
+          await reader.ended;
+          reader.call((stream) => stream.end());
+          t.strictSame(await reader.closed, { kind: 'ended' });
+          t.equal(text, parts.join('').replace('!', ''));
+          t.equal(libc().read(peer, Buffer.alloc(1), 1), 0, 'an end and no reset');
+        },
+      );
 
   t.test('a closed listener refuses, its connections live on', async (t) => {
     const reactor = useReactor(t, create);
