@@ -68,7 +68,7 @@ export class SslSession {
   }
 
   /**
-   * Bytes of plaintext, of as many records as are there and fit: 0 when more ciphertext is needed, -1 when the peer ended its direction.
+   * Bytes of plaintext, of as many records as are there and fit, up to one that OpenSSL answers: 0 when more ciphertext is needed, -1 when the peer ended its direction.
    * Throws when a record is broken, after what came before it was read.
    */
   read(into: Uint8Array): number {
@@ -78,7 +78,8 @@ export class SslSession {
       const count = this.#decrypt(filled === 0 ? into : into.subarray(filled));
       if (count === 0) break;
       filled += count;
-    } while (into.length - filled >= RECORD_SIZE && this.readable);
+      // An answer of OpenSSL's own (a KeyUpdate) is taken first: the next record would drop it, and the peer miss the change of keys.
+    } while (into.length - filled >= RECORD_SIZE && this.readable && !this.#wire.untaken);
     if (filled > 0) return filled;
     if (this.#failed) throw this.#failed;
     return this.#ended ? -1 : 0;

@@ -93,6 +93,11 @@ export class Wire {
     return written;
   }
 
+  /** OpenSSL wrote something that nobody took yet. */
+  get untaken(): boolean {
+    return this.#out[LENGTH] !== this.#taken;
+  }
+
   /** Before a call that may write. What nobody took is dropped: it is for another peer than what comes now. */
   makeRoom(): void {
     if (this.#taken < REWIND_AT && this.#taken === this.#out[LENGTH]) return;

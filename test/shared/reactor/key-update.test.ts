@@ -73,6 +73,22 @@ t.test('a peer that asks for new keys gets them', async (t) => {
   reader.call((stream) => stream.reset());
 });
 
+// The record behind the answer was decrypted into the place where the answer still was.
+t.test('an answer to a peer that goes on sending reaches it', async (t) => {
+  const { wire, client, server } = await shaken();
+  const reader = new Recorder(server, createGuard()).start();
+  await turn();
+  wire.handler.onData(Buffer.concat([updates(client, 2), written(client, 'a'), updates(client, 1), written(client, 'b')]));
+  t.equal(reader.bytes, 2);
+  reader.call((stream) => stream.write(Buffer.from('under the third key')));
+  client.feed(wire.read());
+  const space = Buffer.alloc(100);
+  t.equal(space.subarray(0, client.read(space)).toString(), 'under the third key');
+  client.keep();
+  client.free();
+  reader.call((stream) => stream.reset());
+});
+
 // OpenSSL answers each within SSL_read, and what the transport refused of the answers was kept, without end.
 t.test('a flood of KeyUpdates is not read on while the answers to it are not read', async (t) => {
   const { wire, client, server } = await shaken();
