@@ -121,8 +121,8 @@ export class NativeTlsConn implements TlsConn, StreamHandler {
   }
 
   reset(code?: number): void {
-    // After the transport has ended in order, what a paused reader has not taken yet is given up.
-    this.#readEnded ||= this.#closed !== undefined;
+    // What was not taken yet is given up; the transport tells of its end in a turn of its own, or has ended in order before.
+    this.#readEnded = true;
     this.#transport.reset(code);
     if (this.#closed) this.#schedulePump();
   }

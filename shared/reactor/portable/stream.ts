@@ -33,7 +33,7 @@ export class SocketStream implements ByteStream {
       this.#error = error;
     });
     // Without data before it, the end is told even to a paused reader.
-    socket.on('end', () => this.#guard(() => this.#handler?.onEnd()));
+    socket.on('end', () => this.#guard(() => this.#isGivenUp || this.#handler?.onEnd()));
     socket.on('close', () => {
       const closed = (this.#closed = this.#reason());
       this.#guard(() => this.#handler?.onClose(closed));
@@ -107,8 +107,13 @@ export class SocketStream implements ByteStream {
     }
   }
 
+  /** This side has torn it down: a destroyed socket still tells what it had read ahead. */
+  get #isGivenUp(): boolean {
+    return this.#reset || this.#fault !== undefined;
+  }
+
   #deliver(handler: StreamHandler, chunk: Buffer): void {
-    for (let rest = chunk; rest.length > 0;) {
+    for (let rest = chunk; rest.length > 0 && !this.#isGivenUp;) {
       const target = handler.buffer?.();
       if (!target) return handler.onData(rest);
       if (this.#socket.destroyed) return undefined;

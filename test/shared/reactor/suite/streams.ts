@@ -156,6 +156,26 @@ export function streamSuite(t: Test, create: ReactorFactory): void {
       }),
     );
 
+    for (const space of [undefined, new Uint8Array(100)])
+      t.test(`${form}: behind reset() comes nothing but the close, ${space ? 'with' : 'without'} buffer()`, (t) =>
+        withPair(t, create, open, async ({ client, server, guard }) => {
+          const reader = new Recorder(server.stream, guard, space);
+          let calls = 0;
+          reader.onChunk = () => {
+            calls++;
+            reader.call((stream) => stream.reset());
+          };
+          client.start();
+          client.call((stream) => stream.write(Buffer.alloc(400_000, 1)));
+          client.call((stream) => stream.end());
+          await sleep(50);
+          reader.start();
+          t.strictSame(await reader.closed, { kind: 'reset', remote: false });
+          t.equal(calls, 1);
+          t.strictSame(reader.events, ['data', 'close']);
+        }),
+      );
+
     t.test(`${form}: a reset by the peer before start() is told after it`, (t) =>
       withPair(t, create, open, async ({ client, server }) => {
         client.start();
