@@ -175,3 +175,19 @@ t.test('a folder that is made after the start, or made anew, is found', async (t
   await settle(() => !lists.empty);
   t.notOk(lists.empty, 'and its changes are seen again');
 });
+
+// Each change put the reading off by the time of quiet, for as long as something else wrote there: a log, another agent's file.
+t.test('a file in a folder that never becomes quiet is read all the same', async (t) => {
+  const folder = t.testdir({ 'crl.pem': '' });
+  const lists = new Revocations();
+  using _following = followCrlFile(path.join(folder, 'crl.pem'), lists, () => undefined, { quiet: 200, longest: 400 });
+  writeFileSync(path.join(folder, 'crl.pem'), revoking(ca, bad.chain));
+  let reads = 0;
+  lists.onChange(() => reads++);
+  for (let i = 0; i < 60; i++) {
+    writeFileSync(path.join(folder, 'log'), `${i}`);
+    await sleep(20);
+  }
+  t.ok(lists.refusal(chainOf(bad.chain)));
+  t.ok(reads >= 1 && reads <= 4, `read ${reads} times in 1.2 s`);
+});
