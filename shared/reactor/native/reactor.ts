@@ -76,7 +76,7 @@ export class NativeReactor implements Reactor {
   dial(options: ConnectOptions): Conn | Promise<Conn> {
     const opened = this.#connector.open(options);
     const adopt = ({ fd, watch }: ConnectedSocket): Conn => this.#adopt(fd, options.to, watch);
-    return opened instanceof Promise ? opened.then(adopt) : adopt(opened);
+    return opened instanceof Promise ? opened.then((socket) => this.#unlessClosed(adopt(socket))) : adopt(opened);
   }
 
   adopt({ fd, remote, unsent }: DetachedConn): Conn {
@@ -128,6 +128,13 @@ export class NativeReactor implements Reactor {
       return Promise.reject(MeshError.from(thrown));
     }
     return NativeTlsConn.open(this.#loop, transport, session, ends, options);
+  }
+
+  /** Of a connection that was made before close(), and is had only behind it: nobody else would close it. */
+  #unlessClosed(conn: Conn): Conn {
+    if (!this.#closed.reason) return conn;
+    conn.reset();
+    throw this.#closed.reason;
   }
 
   #adopt(fd: number, remote: HostPort, watch?: Watch): NativeConn {

@@ -65,7 +65,10 @@ export class PortableReactor implements Reactor {
   async connect(options: ConnectOptions): Promise<Conn> {
     const conn = await openTcp(options, this.#closed);
     this.#track(conn, conn.socket);
-    return conn;
+    if (!this.#closed.reason) return conn;
+    // Made before close(), and had only behind it: nobody else would close it.
+    conn.reset();
+    throw this.#closed.reason;
   }
 
   tlsClient(conn: Conn, options: TlsOptions): Promise<TlsConn> {

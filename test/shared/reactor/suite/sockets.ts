@@ -1,6 +1,8 @@
 // Listening and connecting: addresses, refusals, deadlines, cancelling.
+import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
+import type { HostPort } from '#shared/address.ts';
 import { CancelScope } from '#shared/lifecycle/cancel.ts';
 import { MeshError } from '#shared/errors.ts';
 import { MSG, SHUT_WR } from '#shared/os/layout.ts';
@@ -131,11 +133,28 @@ export function socketSuite(t: Test, create: ReactorFactory): void {
     await t.rejects(other.connect({ to: listener.address }), { code: 'connect_failed' });
     await t.rejects(reactor.connect({ to: listener.address }), { code: 'draining' });
   });
+
+  // Nobody had the connection when everything was closed, and nobody closed it later.
+  t.test('close() ends an attempt that has just been answered', async (t) => {
+    const [reactor, other] = [useReactor(t, create), useReactor(t, create)];
+    const { fd, to, answer } = silentPeer(t, 'answered');
+    await other.listen({ address: to, netns: fd }, (conn) => void new Recorder(conn, createGuard()).start());
+    const descriptors = (): number => readdirSync('/proc/self/fd').length;
+    const before = descriptors();
+    // Asked to forget the attempt when it is over, and ahead of whoever waits for it.
+    const cancel = { reason: undefined, add: () => undefined, delete: () => process.nextTick(() => reactor.close()) };
+    const connecting = t.rejects(reactor.connect({ to, netns: fd, cancel }), { code: 'draining' });
+    await sleep(20);
+    answer();
+    await connecting;
+    for (let tries = 0; tries < 100 && descriptors() > before; tries++) await sleep(10);
+    t.equal(descriptors(), before, 'neither end is open');
+  });
 }
 
-/** An address where nobody answers, in a namespace that drops every SYN. */
-export function silentPeer(t: Test, label: string): { fd: number; to: { ip: string; port: number } } {
+/** An address where nobody answers, in a namespace that drops every SYN until `answer()`. */
+export function silentPeer(t: Test, label: string): { fd: number; to: HostPort; answer: () => void } {
   const netns = createNetns(t, label);
   netns.nft('table inet quiet { chain in { type filter hook input priority 0; tcp dport 9 drop; }\n}');
-  return { fd: netns.fd, to: { ip: '127.0.0.1', port: 9 } };
+  return { fd: netns.fd, to: { ip: '127.0.0.1', port: 9 }, answer: () => netns.nft('flush ruleset\n') };
 }
