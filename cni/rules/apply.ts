@@ -13,6 +13,8 @@ import { readSysctl, writeSysctl } from './sysctl.ts';
  * `mark_out` marks each packet, and the kernel looks up a route for it a second time (decision 0004).
  */
 export const MARKS_ARE_INHERITED = 'ipv4/tcp_fwmark_accept';
+/** The same as 1 to the kernel. It says that the setting is ours to take back: a pod that had set it before keeps it. */
+const SET_BY_US = '2';
 
 /** Redirects the pod behind the namespace descriptor, replacing rules of an earlier run, and checks that the kernel took them. */
 export async function applyPodRules(netns: number, options: PodRules): Promise<void> {
@@ -41,7 +43,7 @@ export async function leavePodRules(netns: number, options: PodRules): Promise<v
 /** Takes away what is left: connections that pass through the ztunnel end, since the kernel stops translating their addresses. */
 export async function removePodRules(netns: number): Promise<void> {
   await nft(netns, REMOVE_POD_RULES);
-  writeSysctl(netns, MARKS_ARE_INHERITED, '0');
+  if (readSysctl(netns, MARKS_ARE_INHERITED) === SET_BY_US) writeSysctl(netns, MARKS_ARE_INHERITED, '0');
   for (const family of families(netns, true))
     await ipBatch(netns, family, removeRoutes(family), 'No such file or directory', 'No such process', 'table does not exist');
 }
@@ -107,7 +109,7 @@ async function allOf(...tasks: Promise<void>[]): Promise<void> {
 }
 
 async function addPodRoutes(netns: number, { ipv6 }: PodRules): Promise<void> {
-  writeSysctl(netns, MARKS_ARE_INHERITED, '1');
+  if (readSysctl(netns, MARKS_ARE_INHERITED) === '0') writeSysctl(netns, MARKS_ARE_INHERITED, SET_BY_US);
   await allOf(...families(netns, ipv6).map((family) => ipBatch(netns, family, addRoutes(family), 'File exists')));
 }
 

@@ -31,6 +31,23 @@ t.test('pod rules: apply, apply again, remove, remove again', async (t) => {
   t.notMatch((await pod.run('ip', 'rule')) + (await pod.run('ip', '-6', 'rule')), /32764/u);
 });
 
+// A pod that had the setting for marks of its own was left without it.
+for (const [before, during] of [
+  ['0', '2'],
+  ['1', '1'],
+] as const)
+  t.test(`tcp_fwmark_accept=${before} is so again behind the rules`, async (t) => {
+    const pod = makeNetns(t);
+    const setting = (value?: string): Promise<string> =>
+      pod.run('sysctl', '-n', ...(value ? ['-w'] : []), `net.ipv4.tcp_fwmark_accept${value ? `=${value}` : ''}`);
+    await setting(before);
+    await applyPodRules(pod.fd, DEFAULT_POD_RULES);
+    await applyPodRules(pod.fd, DEFAULT_POD_RULES);
+    t.equal((await setting()).trim(), during);
+    await removePodRules(pod.fd);
+    t.equal((await setting()).trim(), before);
+  });
+
 t.test('in two steps as in one; the first captures nothing', async (t) => {
   const pod = makeNetns(t);
   const rules = (): Promise<string> => pod.run('nft', '-s', 'list', 'ruleset');
