@@ -51,6 +51,8 @@ export class MeshStore implements MeshView {
   readonly seed: number;
   readonly #compacts: boolean;
   readonly #batches = new Batches();
+  /** Beyond which batches are put together. */
+  #tolerated = { dead: MAX_DEAD, batches: MAX_BATCHES };
   #listeners = new Set<(changes: readonly StateChange[]) => void>();
 
   /** `node`: workloads of it are local; '' makes all of them local. */
@@ -63,9 +65,9 @@ export class MeshStore implements MeshView {
 
   /** Applies a whole batch, then tells the listeners once. */
   apply(changes: readonly StateChange[]): void {
-    for (const change of changes) this.#applyOne(change);
-    for (const listener of this.#listeners) listener(changes);
-    if (this.#compacts && (this.#batches.count > MAX_BATCHES || this.#batches.dead > MAX_DEAD)) this.#compact();
+    this.#change(changes);
+    const { dead, batches } = this.#tolerated;
+    if (this.#compacts && (this.#batches.count > batches || this.#batches.dead > dead)) this.#compact();
   }
 
   /** What another store must apply to hold the same. Policies come first: none may be behind the workload that it guards. */
@@ -103,6 +105,11 @@ export class MeshStore implements MeshView {
       });
       signal.addEventListener('abort', onAbort, { once: true });
     });
+  }
+
+  #change(changes: readonly StateChange[]): void {
+    for (const change of changes) this.#applyOne(change);
+    for (const listener of this.#listeners) listener(changes);
   }
 
   #applyOne(change: StateChange): void {
@@ -144,7 +151,10 @@ export class MeshStore implements MeshView {
         if ('batch' in place && sparse.has(place.batch))
           writer.add(bytesAt(place.batch, place.entry), keysAt(place.batch, place.entry));
     const moved = writer.take().map((batch): StateChange => ({ kind: 'moved', batch }));
-    if (moved.length > 0) this.apply(moved);
+    if (moved.length > 0) this.#change(moved);
+    // What is left lies in batches of which most is in use: it is no reason to look at all of them again with each change.
+    const { dead, count } = this.#batches;
+    this.#tolerated = { dead: dead + MAX_DEAD, batches: Math.max(MAX_BATCHES, 2 * count) };
   }
 }
 

@@ -117,6 +117,26 @@ t.test('what changes over and over takes no more memory: batches are put togethe
   t.same(sorted(follower), sorted(store));
 });
 
+t.test('what is replaced here and there leaves batches that stay, and later changes cost no more than before', async (t) => {
+  const store = new MeshStore(NODE);
+  const { follower, kinds } = followerOf(store);
+  const size = { services: 20, workloads: 40_000 };
+  receive(store, meshResources(size));
+  const some = Array.from({ length: size.workloads }, (_, index) => index).filter((index) => index % 5 < 2);
+  receive(
+    store,
+    some.map((index) => workloadResource(index, size.services, 2)),
+  );
+  kinds.splice(0);
+  for (let round = 3; round <= 20; round++) receive(store, [workloadResource(0, size.services, round)]);
+  const times = kinds.filter((kind) => kind === 'moved').length;
+  t.ok(times <= 1, `put together ${times} times`);
+  for (const each of [store, follower]) {
+    t.equal(each.workloads.size, size.workloads);
+    t.equal(each.workloads.byAddress('', '10.0.0.0')?.capacity, 20);
+  }
+});
+
 t.test('a snapshot has what is in use and nothing else', async (t) => {
   const store = new MeshStore(NODE);
   receive(store, meshResources(SIZE));
