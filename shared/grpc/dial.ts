@@ -3,8 +3,9 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
+import type { Socket } from 'node:net';
 import { checkServerIdentity, getCACertificates } from 'node:tls';
-import { Client, credentials, Metadata } from '@grpc/grpc-js';
+import { Client, connectivityState, credentials, Metadata } from '@grpc/grpc-js';
 import type { ChannelCredentials, ClientOptions } from '@grpc/grpc-js';
 import { MeshError } from '../errors.ts';
 import { parseAddress } from './address.ts';
@@ -33,7 +34,8 @@ export async function dial(endpoint: GrpcEndpoint, options: ClientOptions = {}):
   const { secure, target } = parseAddress(endpoint.address);
   const host = hostOf(target);
   const channel = secure ? await tlsCredentials(endpoint, host) : credentials.createInsecure();
-  return new Client(target, channel, {
+  const sockets: Sockets = { open: new Set(), givenUp: false };
+  const client = new Client(target, following(channel, sockets), {
     'grpc.keepalive_time_ms': KEEPALIVE_TIME,
     'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT,
     'grpc.enable_http_proxy': 0,
@@ -45,6 +47,43 @@ export async function dial(endpoint: GrpcEndpoint, options: ClientOptions = {}):
     ...(secure && isIP(host) !== 0 && { 'grpc.ssl_target_name_override': endpoint.altHostname ?? 'localhost' }),
     ...options,
   });
+  socketsOf.set(client, sockets);
+  return client;
+}
+
+interface Sockets {
+  readonly open: Set<Socket>;
+  /** The client was closed before it had a connection. */
+  givenUp: boolean;
+}
+
+const socketsOf = new WeakMap<Client, Sockets>();
+
+/** Closes a client: calls under way go on, but what has not become a connection ends, which grpc-js (1.14) would leave to the server. */
+export function hangUp(client: Client): void {
+  const sockets = socketsOf.get(client);
+  const connecting = client.getChannel().getConnectivityState(false) === connectivityState.CONNECTING;
+  client.close();
+  if (!connecting || !sockets) return;
+  sockets.givenUp = true;
+  for (const socket of sockets.open) socket.destroy();
+}
+
+/** Keeps the open sockets of the channel. */
+function following(channel: ChannelCredentials, sockets: Sockets): ChannelCredentials {
+  const create = channel._createSecureConnector.bind(channel);
+  channel._createSecureConnector = (...given) => {
+    const connector = create(...given);
+    const connect = connector.connect.bind(connector);
+    connector.connect = (socket) => {
+      sockets.open.add(socket);
+      socket.once('close', () => sockets.open.delete(socket));
+      if (sockets.givenUp) socket.destroy();
+      return connect(socket);
+    };
+    return connector;
+  };
+  return channel;
 }
 
 /** The headers of one call; reads the token. Rejects with a MeshError when there is a token file and it is empty or unreadable. */

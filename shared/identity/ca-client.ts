@@ -7,7 +7,7 @@ import { systemClock } from '../clock.ts';
 import { MeshError } from '../errors.ts';
 import { IstioCertificateRequestSchema, IstioCertificateResponseSchema } from '../gen/istio/ca/ca_pb.ts';
 import type { IstioCertificateRequest, IstioCertificateResponse } from '../gen/istio/ca/ca_pb.ts';
-import { callMetadata, dial } from '../grpc/dial.ts';
+import { callMetadata, dial, hangUp } from '../grpc/dial.ts';
 import type { GrpcEndpoint } from '../grpc/dial.ts';
 import type { SpiffeId } from '../ids.ts';
 import type { WorkloadCertificate } from './certificate.ts';
@@ -108,10 +108,7 @@ export class CaClient implements CertificateFetcher, Disposable {
     const client = this.#client;
     this.#client = undefined;
     // Calls under way on it end by themselves or by their deadline.
-    client?.then(
-      (open) => open.close(),
-      () => undefined,
-    );
+    client?.then(hangUp, () => undefined);
   }
 }
 

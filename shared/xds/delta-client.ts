@@ -1,12 +1,12 @@
 // The delta ADS client of ztunnel and waypoint: several types on one stream, kept for the life of the process, state served while
 // the control plane is away (facts: ztunnel 8).
 import { create, toBinary } from '@bufbuild/protobuf';
-import { status } from '@grpc/grpc-js';
+import { connectivityState, status } from '@grpc/grpc-js';
 import type { Client, ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
 import { Backoff } from '../backoff.ts';
 import type { BackoffOptions } from '../backoff.ts';
 import { systemClock } from '../clock.ts';
-import type { Clock } from '../clock.ts';
+import type { Clock, Timer } from '../clock.ts';
 import { MeshError } from '../errors.ts';
 import { NodeSchema } from '../gen/envoy/config/core/v3/base_pb.ts';
 import type { Node } from '../gen/envoy/config/core/v3/base_pb.ts';
@@ -14,7 +14,7 @@ import { DeltaDiscoveryRequestSchema } from '../gen/envoy/service/discovery/v3/d
 import type { DeltaDiscoveryRequest } from '../gen/envoy/service/discovery/v3/discovery_pb.ts';
 import { StatusSchema } from '../gen/google/rpc/status_pb.ts';
 import { collectGarbage } from '../lifecycle/start-memory.ts';
-import { callMetadata, dial } from '../grpc/dial.ts';
+import { callMetadata, dial, hangUp } from '../grpc/dial.ts';
 import type { GrpcEndpoint } from '../grpc/dial.ts';
 import { releaseMessagePieces } from '../grpc/message-pieces.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -40,6 +40,8 @@ const MAX_MESSAGE = 200 * 1024 * 1024;
 /** A full state arrives in few round trips. */
 const WINDOW = 4 * 1024 * 1024;
 const BACKOFF: BackoffOptions = { initial: 100, max: 15_000, jitter: 0.5 };
+/** For TCP, TLS and HTTP/2 together, ms: grpc-js has no limit of its own, and pings only what is a connection. */
+const CONNECT_TIMEOUT = 20_000;
 /** A NACK names what it can; a server keeps this text per proxy. */
 const MAX_ERROR_DETAIL = 16 * 1024;
 /** Bytes of a response whose pieces are worth a collection, of some 20 ms. */
@@ -140,17 +142,26 @@ export class DeltaClient implements Disposable {
   async #connectOnce(): Promise<StreamEnd> {
     const { endpoint } = this.#options;
     let client: Client | undefined;
+    let timer: Timer | undefined;
     try {
       client = await dial(endpoint, { 'grpc.max_receive_message_length': MAX_MESSAGE, 'grpc-node.flow_control_window': WINDOW });
       const metadata = await callMetadata(endpoint);
       if (this.#closing.signal.aborted) return { why: 'Complete', healthy: false };
       const stream = client.makeBidiStreamRequest<DeltaDiscoveryRequest, Buffer>(METHOD, encode, (bytes) => bytes, metadata);
-      return await this.#serve(stream);
+      const channel = client.getChannel();
+      const late = Promise.withResolvers<StreamEnd>();
+      timer = this.#clock.after(CONNECT_TIMEOUT, () => {
+        if (channel.getConnectivityState(false) !== connectivityState.CONNECTING) return;
+        late.resolve({ why: 'ConnectionError', error: lateConnection(endpoint), healthy: false });
+        stream.cancel();
+      });
+      return await Promise.race([late.promise, this.#serve(stream)]);
     } catch (error) {
       return { why: 'ConnectionError', error: MeshError.from(error), healthy: false };
     } finally {
+      timer?.cancel();
       this.#stream = undefined;
-      client?.close();
+      if (client) hangUp(client);
     }
   }
 
@@ -242,6 +253,10 @@ function answer(typeUrl: string, responseNonce: string, fault: string): DeltaDis
   const request = create(DeltaDiscoveryRequestSchema, { typeUrl, responseNonce });
   if (fault !== '') request.errorDetail = create(StatusSchema, { code: status.INVALID_ARGUMENT, message: fault });
   return request;
+}
+
+function lateConnection({ address }: GrpcEndpoint): MeshError {
+  return new MeshError('connect_timeout', `${address} did not become a connection within ${CONNECT_TIMEOUT} ms`);
 }
 
 function describe(rejections: readonly Rejection[]): string {

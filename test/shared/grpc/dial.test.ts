@@ -1,11 +1,14 @@
+import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import type { AddressInfo, Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Metadata, Server, ServerCredentials, status } from '@grpc/grpc-js';
 import type { ServiceError } from '@grpc/grpc-js';
 import t from 'tap';
 import { parseAddress } from '#shared/grpc/address.ts';
-import { callMetadata, dial } from '#shared/grpc/dial.ts';
+import { callMetadata, dial, hangUp } from '#shared/grpc/dial.ts';
 import type { GrpcEndpoint } from '#shared/grpc/dial.ts';
 import { createTestCa } from '../../harness/test-ca.ts';
 
@@ -48,7 +51,7 @@ async function call(endpoint: GrpcEndpoint): Promise<ServiceError | undefined> {
       );
     });
   } finally {
-    client.close();
+    hangUp(client);
   }
 }
 
@@ -98,4 +101,20 @@ t.test('headers: token file trimmed and read each time, literal token, cluster, 
   t.same((await callMetadata(endpoint)).getMap(), { authorization: 'Bearer abc', clusterid: 'c1', 'x-extra': 'v' });
   t.same((await callMetadata({ address: '', rootCert: '', authToken: 'a.b.c' })).getMap(), { authorization: 'Bearer a.b.c' });
   t.same((await callMetadata({ address: '', rootCert: '' })).getMap(), {});
+});
+
+t.test('hanging up ends a connection that a silent server leaves half made', async (t) => {
+  const silent = createServer();
+  await new Promise<void>((listening) => silent.listen(0, '127.0.0.1', listening));
+  const { port } = silent.address() as AddressInfo;
+  for (const address of [`http://127.0.0.1:${port}`, `https://127.0.0.1:${port}`]) {
+    const client = await dial({ address, rootCert: ca.root });
+    client.getChannel().getConnectivityState(true);
+    const [socket] = (await once(silent, 'connection')) as [Socket];
+    await once(socket, 'data');
+    hangUp(client);
+    await once(socket, 'close');
+  }
+  silent.close();
+  t.pass('both are closed');
 });

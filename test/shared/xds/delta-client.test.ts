@@ -1,10 +1,14 @@
+import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import type { AddressInfo, Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { status } from '@grpc/grpc-js';
 import t from 'tap';
 import { DeltaDiscoveryResponseSchema } from '#shared/gen/envoy/service/discovery/v3/discovery_pb.ts';
+import { FakeClock } from '#shared/clock.ts';
 import { AddressSchema } from '#shared/gen/istio/workload/workload_pb.ts';
 import { resourceType } from '#shared/xds/resource-type.ts';
 import { readDeltaResponse } from '#shared/xds/response-reader.ts';
@@ -293,4 +297,29 @@ t.test('a response that ends in the middle of a resource counts for nothing', as
   t.same([applied, discarded], [[], 1]);
   t.equal(state.accept(readDeltaResponse(whole).resources, []).accepted, 2);
   t.same(applied, ['a', 'b']);
+});
+
+t.test('a server that accepts connections and never speaks is given up, and dialled again', async (t) => {
+  const silent = createServer();
+  const sockets: Socket[] = [];
+  const again = Promise.withResolvers<void>();
+  silent.on('connection', (socket) => sockets.push(socket.resume()) === 2 && again.resolve());
+  await new Promise<void>((listening) => silent.listen(0, '127.0.0.1', listening));
+  const { port } = silent.address() as AddressInfo;
+  const clock = new FakeClock();
+  const { client, lines, metrics } = clientOf({ address: `http://127.0.0.1:${port}` } as AdsServer, { clock });
+  using _closing = client;
+  client.watchAll(addresses().type);
+  client.start();
+  await once(silent, 'connection');
+  // The timer is set in a later turn than the connection is accepted.
+  const time = setInterval(() => clock.advance(10_000), 10);
+  await again.promise;
+  clearInterval(time);
+  t.match(lines[0], /xDS connection failed.*did not become a connection/u);
+  t.match((await metrics.render()).body, 'istio_xds_connection_terminations_total{reason="ConnectionError"} 1');
+  t.ok(sockets[0]?.readableEnded, 'the first one is closed');
+  client.close();
+  silent.close();
+  await once(silent, 'close');
 });
