@@ -3,6 +3,7 @@
 // others) then waits for itself and times out, instead of going round for ever.
 import { randomInt } from 'node:crypto';
 import type { Clock } from '#shared/clock.ts';
+import { nextId } from '#shared/collections/id-table.ts';
 import { MeshError } from '#shared/errors.ts';
 import type { SocketOptions } from '#shared/reactor/api.ts';
 import type { Exchange, Transport } from './exchange.ts';
@@ -36,6 +37,8 @@ export interface ForwarderDeps {
 
 export class Forwarder {
   readonly #deps: ForwarderDeps;
+  /** Tells its kept replies from those of others: what answers within a pod may be the pod itself, under the name server's address. */
+  readonly #id = nextId();
   readonly #waiting = new Map<string, Promise<Buffer>>();
   /** The name server that answered last: the first one to ask. */
   #preferred: string | undefined;
@@ -49,7 +52,7 @@ export class Forwarder {
     const { upstreams, clock } = this.#deps;
     const settings = await this.#deps.settings();
     const question = message.toString('latin1', 2);
-    const kept = `${settings.nameservers.join(' ')} ${question}`;
+    const kept = `${this.#id} ${settings.nameservers.join(' ')} ${question}`;
     const known = upstreams.cache.get(kept, clock.monotonic());
     if (known) return known;
     const waiting = transport + question;

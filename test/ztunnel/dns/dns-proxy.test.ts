@@ -64,7 +64,7 @@ async function start(t: Test, { resolvConf = '', config = {}, entries = [web] }:
   });
   const served = proxy.start(web, pod.netns.fd);
   t.teardown(() => served.stop(0));
-  return { net, pod, netns: pod.netns.fd, store, metrics, lines, served };
+  return { net, pod, netns: pod.netns.fd, store, metrics, lines, served, proxy };
 }
 
 t.test('services are answered over UDP and TCP, IPv4 and IPv6', async (t) => {
@@ -272,6 +272,22 @@ t.test('equal questions at one time are one', async (t) => {
     ids,
   );
   t.ok(upstream.asked.length < 5);
+});
+
+t.test('a pod that answers in the place of its name server fools nobody but itself', async (t) => {
+  const evil = aWorkload('evil', { ips: ['10.1.0.66'] });
+  const { netns, net, proxy } = await start(t, { resolvConf: 'nameserver 10.1.0.53\n', entries: [web, evil] });
+  await nameServer(t, net.pod('dns', '10.1.0.53').netns.fd, '10.1.0.53', ({ name }) => exampleAt(name, '192.0.2.7'));
+  const other = net.pod('evil', '10.1.0.66').netns;
+  // Not told to the others on the wire.
+  other.exec('sysctl', '-qw', 'net.ipv4.conf.all.arp_ignore=1');
+  other.exec('ip', 'addr', 'add', '10.1.0.53/32', 'dev', 'lo');
+  await nameServer(t, other.fd, '10.1.0.53', ({ name }) => exampleAt(name, '192.0.2.66'));
+  const served = proxy.start(evil, other.fd);
+  t.teardown(() => served.stop(0));
+  const question = { name: 'www.example.com', type: 'A' } as const;
+  t.same(addresses(await askUdp(other.fd, DNS_PROXY, question)), ['192.0.2.66']);
+  t.same(addresses(await askUdp(netns, DNS_PROXY, question)), ['192.0.2.7']);
 });
 
 t.test('more questions than may wait are refused at once', async (t) => {
