@@ -69,12 +69,12 @@ export class SnapshotBuilder {
     this.#dirty.mark(events, this.#store, this.#settings.rootNamespace);
   }
 
-  /** `changed`: when the first of the changes came, ms of the monotonic clock. */
+  /** `changed`: when the first of the changes came, ms of the monotonic clock. When it throws, the next one makes up for it. */
   build(changed: number): Snapshot {
     const dirty = this.#dirty;
-    this.#dirty = new DirtySets();
     const objects = this.#store.view();
     if (dirty.policies) this.#policies = new PolicyIndex(objects, this.#settings, this.#policies);
+    const authorizations = dirty.policies ? this.#authorizationSet() : this.#last.authorizations;
     if (dirty.references) this.#references = findReferenceFaults(objects, this.#settings);
     if (dirty.gateways.size > 0) this.#markBound(dirty);
     const resources = new Map(this.#last.addresses.resources);
@@ -92,7 +92,7 @@ export class SnapshotBuilder {
       changed,
       settings: this.#settings,
       addresses: this.#addressSet(resources, workloads, services),
-      authorizations: dirty.policies ? this.#authorizationSet() : this.#last.authorizations,
+      authorizations,
       workloads,
       services,
       objects,
@@ -101,6 +101,7 @@ export class SnapshotBuilder {
         ...fault,
       })),
     };
+    this.#dirty = new DirtySets();
     return this.#last;
   }
 
@@ -118,7 +119,10 @@ export class SnapshotBuilder {
     for (const key of this.#keys(kind, dirty)) {
       const [namespace = '', name = ''] = key.split('/');
       const object = this.#store.get(kind, namespace, name);
-      const translated = this.#attempt(`${kind}/${key}`, () => object && translate(object));
+      const translated = this.#attempt(`${kind}/${key}`, () => {
+        const made = object && translate(object);
+        return made && { ...made, encoded: encodeAddress(made, resources.get(made.name)) };
+      });
       if (translated === FAILED) continue;
       const previous = names.get(key);
       if (previous !== undefined && previous !== translated?.name) {
@@ -127,10 +131,8 @@ export class SnapshotBuilder {
         names.delete(key);
       }
       if (!translated) continue;
-      const before = resources.get(translated.name);
-      const encoded = encodeResource(AddressSchema, translated.name, create(AddressSchema, { type: translated.type }), before);
-      if (encoded === before) continue;
-      resources.set(translated.name, encoded);
+      if (translated.encoded === resources.get(translated.name)) continue;
+      resources.set(translated.name, translated.encoded);
       messages.set(translated.name, translated.message);
       names.set(key, translated.name);
     }
@@ -198,4 +200,8 @@ interface Translated<M> {
   name: string;
   message: M;
   type: { case: 'workload'; value: Workload } | { case: 'service'; value: Service };
+}
+
+function encodeAddress<M>({ name, type }: Translated<M>, before: EncodedResource | undefined): EncodedResource {
+  return encodeResource(AddressSchema, name, create(AddressSchema, { type }), before);
 }

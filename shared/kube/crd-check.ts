@@ -89,8 +89,10 @@ function checkObject(value: Record<string, unknown>, schema: Schema, path: Field
     if ((value[name] ?? undefined) === undefined) faults.push({ path: [...path, name], reason: 'is required' });
   checkLength(Object.keys(value).length, schema.minProperties, schema.maxProperties, 'entries', path, faults);
   for (const [name, item] of Object.entries(value)) {
-    const field = Object.hasOwn(properties, name) ? properties[name] : additionalProperties;
-    if (field && item !== null) check(item, field, [...path, name], faults);
+    const known = Object.hasOwn(properties, name);
+    const field = known ? properties[name] : additionalProperties;
+    // A field that is null is as if it were not there.
+    if (field && !(known && item === null)) check(item, field, [...path, name], faults);
     else if (!field && !isOpen) faults.push({ path: [...path, name], reason: 'unknown field' });
   }
 }
@@ -121,7 +123,7 @@ function checkLength(
 /** Type, choice and form. */
 function scalarFault(value: unknown, { type, enum: choice, pattern }: Schema): string | undefined {
   const shown = (JSON.stringify(value) ?? 'nothing').slice(0, 60);
-  const fits = type === 'integer' ? Number.isInteger(value) : typeof value === type;
+  const fits = type === 'integer' ? Number.isInteger(value) : value !== null && typeof value === type;
   if (!fits) return `must be of type ${type}, is ${shown}`;
   if (choice && !choice.includes(value)) return `must be one of ${choice.join(', ')}, is ${shown}`;
   if (pattern !== undefined && !new RegExp(pattern, 'u').test(String(value))) return `must match ${pattern}, is ${shown}`;

@@ -30,7 +30,11 @@ export class ModelChecker {
     const map = /^\{ \[key: string\]: (.+); \}$/u.exec(type)?.[1];
     if (list !== undefined) {
       if (!Array.isArray(value)) faults.push({ path, reason: `must be a list, is ${describe(value)}` });
-      else for (const [index, item] of value.entries()) this.#check(item, list, format, [...path, index], faults);
+      else
+        for (const [index, item] of value.entries()) {
+          if (item === null) faults.push({ path: [...path, index], reason: 'must not be null' });
+          else this.#check(item, list, format, [...path, index], faults);
+        }
     } else if (map !== undefined || isModel(type)) {
       if (!isRecord(value)) faults.push({ path, reason: `must be an object, is ${describe(value)}` });
       else if (map !== undefined)

@@ -165,6 +165,7 @@ function podRules(spec: string): Rule[] {
     { field: `${spec}.containers[].name`, required: true },
     { field: `${spec}.containers[].ports[].containerPort`, required: true, check: PORT },
     { field: `${spec}.containers[].ports[].protocol`, check: PROTOCOL },
+    { field: `${spec}.initContainers[].ports[].containerPort`, check: PORT },
     { field: `${spec}.restartPolicy`, check: oneOf('Always', 'OnFailure', 'Never') },
   ];
 }

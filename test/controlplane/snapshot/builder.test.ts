@@ -135,3 +135,23 @@ t.test('a DENY that cannot be translated keeps its last good state, and the rest
   t.ok(third.authorizations.resources.has('shop/p'), 'also after further changes');
   t.notOk(steps.step(remove(aPolicy({}, { name: 'p' }))).authorizations.resources.has('shop/p'), 'until it is removed');
 });
+
+t.test('an object that cannot be encoded is a fault of its own, and the rest goes on', async (t) => {
+  const steps = new Steps();
+  const port = (containerPort: number) => ({ containers: [{ name: 'app', ports: [{ name: 'http', containerPort }] }] });
+  const service = aService({}, { ports: [{ port: 80, targetPort: 'http' }] });
+  const first = steps.step(set(service), set(aPod({}, port(8080))));
+  const other = aPod({ name: 'b' }, port(8080), { podIPs: [{ ip: '10.0.0.2' }] });
+  const second = steps.step(set(aPod({}, port(-1))), set(other));
+  t.same(changes(first, second).changed, ['Kubernetes//Pod/shop/b']);
+  t.match(second.faults[0], { where: 'at Pod/shop/a', reason: /^cannot be translated: .*invalid uint32/u });
+});
+
+t.test('what changed in a snapshot that could not be made is in the next one', async (t) => {
+  const builder = new SnapshotBuilder(SETTINGS, (key) => key);
+  const unreadable = aPeer({ selector: { matchLabels: { app: 'web' } }, portLevelMtls: { 80: null as never } });
+  builder.apply([set(aPod({ namespace: 'other' })), set(unreadable)]);
+  t.throws(() => builder.build(0), 'the validator lets nothing such pass');
+  builder.apply([remove(unreadable)]);
+  t.same([...builder.build(0).addresses.resources.keys()], ['Kubernetes//Pod/other/a']);
+});

@@ -148,6 +148,17 @@ t.test('names the field and the reason', async (t) => {
       `${PEER}spec: {selector: {matchLabels: {a: b}}, portLevelMtls: {http: {mode: STRICT}}}`,
       'spec.portLevelMtls.http: must be a port',
     ],
+    [`${SERVICE}spec: {ports: [null]}`, 'spec.ports[0]: must not be null'],
+    [`${POLICY}spec: {rules: [null]}`, 'spec.rules[0]: must be of type object, is null'],
+    [`${ROUTE}spec: {parentRefs: [null]}`, 'spec.parentRefs[0]: must be of type object, is null'],
+    [
+      `${PEER}spec: {selector: {matchLabels: {a: b}}, portLevelMtls: {8080: null}}`,
+      'spec.portLevelMtls.8080: must be of type object, is null',
+    ],
+    [
+      `${POD}spec: {containers: [{name: a}], initContainers: [{name: b, ports: [{containerPort: -1}]}]}`,
+      'spec.initContainers[0].ports[0].containerPort: must be a port from 1 to 65535, is -1',
+    ],
   ];
   for (const [yaml, expected] of bad) {
     const [first = 'accepted'] = faults(yaml);
