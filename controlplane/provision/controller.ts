@@ -1,7 +1,9 @@
 // Keeps a waypoint running for every Gateway that asks for one, and takes it away with the Gateway. Level-triggered: each round looks
 // at the whole state, so a missed event or a restart costs nothing.
-import type { Clock } from '#shared/clock.ts';
+import type { Clock, Timer } from '#shared/clock.ts';
 import { MeshError } from '#shared/errors.ts';
+import type { Gateway } from '#shared/kube/gateway-api.ts';
+import { isKind } from '#shared/kube/kinds.ts';
 import { type KubeObject, type ObjectEvent, objectKey, type ObjectKey, type ObjectWriter } from '#shared/kube/object.ts';
 import type { Log } from '#shared/telemetry/log.ts';
 import type { ObjectView } from '../store/store.ts';
@@ -31,6 +33,7 @@ export class WaypointController {
   #running = false;
   #due = false;
   #stopped = false;
+  #retry: Timer | undefined;
 
   constructor(options: WaypointControllerOptions) {
     this.#options = options;
@@ -38,6 +41,8 @@ export class WaypointController {
 
   /** Told of every batch of events. */
   onEvents(events: readonly ObjectEvent[]): void {
+    // What is gone must be written again, should it still be wanted; the status of a Gateway goes with the Gateway.
+    for (const { type, key } of events) if (type === 'delete' && !key.startsWith('Gateway/')) this.#written.delete(key);
     if (events.some(({ key }) => WATCHED.includes(key.split('/')[0] ?? ''))) void this.run();
   }
 
@@ -55,28 +60,49 @@ export class WaypointController {
 
   stop(): void {
     this.#stopped = true;
+    this.#retry?.cancel();
   }
 
   async #round(): Promise<void> {
-    const { objects, log, clock } = this.#options;
+    const { objects } = this.#options;
     try {
       const gateways = objects.list('Gateway').filter(isWaypointGateway);
       const wanted = new Set<ObjectKey>();
+      const failed = new Set<ObjectKey>();
       for (const gateway of gateways) {
-        const name = waypointName(gateway, objects);
-        for (const object of waypointObjects(gateway, name, this.#options.settings)) {
-          wanted.add(objectKey(object));
-          await this.#apply(object);
+        try {
+          await this.#serve(gateway, wanted);
+        } catch (error) {
+          failed.add(objectKey(gateway));
+          this.#tryAgain(error, objectKey(gateway));
         }
-        const host = `${name}.${gateway.metadata.namespace}.svc.${this.#options.settings.clusterDomain}`;
-        const status = gatewayStatus(gateway, host, objects, new Date(clock.now()).toISOString());
-        await this.#overlay(objectKey(gateway), { status });
       }
-      await this.#removeUnwanted(wanted, new Set(gateways.map(objectKey)));
+      await this.#removeUnwanted(wanted, new Set(gateways.map(objectKey)), failed);
     } catch (error) {
-      log.warn('waypoints could not be brought up to date', { error: MeshError.from(error), retry_ms: RETRY_MS });
-      clock.after(RETRY_MS, () => void this.run());
+      this.#tryAgain(error);
     }
+  }
+
+  /** Writes what the Gateway is to have, and adds it to `wanted`. */
+  async #serve(gateway: Gateway, wanted: Set<ObjectKey>): Promise<void> {
+    const { objects, settings, clock } = this.#options;
+    const name = waypointName(gateway, objects);
+    for (const object of waypointObjects(gateway, name, settings)) {
+      wanted.add(objectKey(object));
+      await this.#apply(object);
+    }
+    const host = `${name}.${gateway.metadata.namespace}.svc.${settings.clusterDomain}`;
+    const status = gatewayStatus(gateway, host, objects, new Date(clock.now()).toISOString());
+    await this.#overlay(objectKey(gateway), { status });
+  }
+
+  #tryAgain(error: unknown, gateway?: ObjectKey): void {
+    const { log, clock } = this.#options;
+    log.warn('waypoints could not be brought up to date', { gateway, error: MeshError.from(error), retry_ms: RETRY_MS });
+    this.#retry ??= clock.after(RETRY_MS, () => {
+      this.#retry = undefined;
+      void this.run();
+    });
   }
 
   async #apply(object: KubeObject): Promise<void> {
@@ -96,12 +122,16 @@ export class WaypointController {
   }
 
   /** Generated objects of Gateways that are gone, and status of Gateways that are gone or of another class now. */
-  async #removeUnwanted(wanted: ReadonlySet<ObjectKey>, gateways: ReadonlySet<ObjectKey>): Promise<void> {
+  async #removeUnwanted(
+    wanted: ReadonlySet<ObjectKey>,
+    gateways: ReadonlySet<ObjectKey>,
+    failed: ReadonlySet<ObjectKey>,
+  ): Promise<void> {
     const { objects, writer, log } = this.#options;
     const present = GENERATED_KINDS.flatMap((kind): readonly KubeObject[] => objects.list(kind));
     const stale = present.filter((object) => gatewayOf(object) !== undefined).map(objectKey);
     for (const key of new Set([...stale, ...this.#written.keys()])) {
-      if (wanted.has(key) || gateways.has(key)) continue;
+      if (wanted.has(key) || gateways.has(key) || (failed.size > 0 && this.#mayBeOf(failed, key))) continue;
       if (key.startsWith('Gateway/')) await writer.overlay(key, undefined);
       else {
         await writer.remove(key);
@@ -109,5 +139,11 @@ export class WaypointController {
       }
       this.#written.delete(key);
     }
+  }
+  /** Of what could not be served it is not known what is wanted. */
+  #mayBeOf(failed: ReadonlySet<ObjectKey>, key: ObjectKey): boolean {
+    const [kind = '', namespace = '', name = ''] = key.split('/');
+    const object = isKind(kind) ? this.#options.objects.get(kind, namespace, name) : undefined;
+    return object !== undefined && failed.has(`Gateway/${namespace}/${gatewayOf(object)}`);
   }
 }

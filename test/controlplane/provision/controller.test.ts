@@ -13,8 +13,16 @@ class World implements ObjectWriter {
   readonly writes: string[] = [];
   readonly clock = new FakeClock(Date.parse('2026-01-01T00:00:00Z'));
   fail = false;
+  /** Rounds that looked at the Gateways. */
+  rounds = 0;
   readonly controller = new WaypointController({
-    objects: this.store,
+    objects: {
+      get: (kind, namespace, name) => this.store.get(kind, namespace, name),
+      list: (kind, namespace) => {
+        if (kind === 'Gateway') this.rounds += 1;
+        return this.store.list(kind, namespace);
+      },
+    },
     writer: this,
     settings: {
       publicAddress: 'https://cp:15012',
@@ -38,7 +46,7 @@ class World implements ObjectWriter {
   }
 
   async apply(object: KubeObject): Promise<void> {
-    if (this.fail) throw new Error('disk full');
+    if (this.fail || object.metadata.name === 'odd') throw new Error('disk full');
     this.writes.push(`apply ${objectKey(object)}`);
     this.store.apply([{ type: 'set', key: objectKey(object), object }]);
   }
@@ -189,5 +197,27 @@ test('a failed write is tried again', async (t) => {
   world.fail = false;
   world.clock.advance(1000);
   for (let turn = 0; turn < 50; turn += 1) await Promise.resolve();
+  t.ok(world.store.get('Deployment', 'shop', 'wp'));
+});
+
+test('one Gateway that cannot be served is no matter of the others, and is tried once a second', async (t) => {
+  const world = new World();
+  await world.set(gateway('odd'), gateway('wp'));
+  t.ok(world.store.get('Deployment', 'shop', 'wp'));
+  for (let event = 0; event < 5; event += 1) await world.set(object('Pod', `p${event}`));
+  await world.hear([{ type: 'delete', key: 'Gateway/shop/wp' }]);
+  t.notOk(world.store.get('Deployment', 'shop', 'wp'), 'what is over goes');
+  world.rounds = 0;
+  for (let step = 0; step < 10; step += 1) {
+    world.clock.advance(500);
+    for (let turn = 0; turn < 50; turn += 1) await Promise.resolve();
+  }
+  t.equal(world.rounds, 5);
+});
+
+test('an object that somebody took away is made again', async (t) => {
+  const world = new World();
+  await world.set(gateway('wp'));
+  await world.hear([{ type: 'delete', key: 'Deployment/shop/wp' }]);
   t.ok(world.store.get('Deployment', 'shop', 'wp'));
 });
