@@ -84,11 +84,11 @@ export class CertificateCache implements CertificateSource, Disposable {
   }
 
   async get(identity: SpiffeId): Promise<WorkloadCertificate> {
+    const known = this.#entries.get(identity);
+    // The last connections of a pod that has left: nobody would forget it again.
+    if (known?.forgetting) this.#forgetLater(known);
     const current = this.current(identity);
-    if (current) {
-      this.#keep(identity);
-      return current;
-    }
+    if (current) return current;
     const entry = this.#require(identity, 'realtime');
     this.#hasten(entry);
     await entry.first.promise;
@@ -101,14 +101,15 @@ export class CertificateCache implements CertificateSource, Disposable {
 
   /** Fetches ahead of the first use. */
   prefetch(identity: SpiffeId): void {
-    this.#require(identity, 'warmup');
+    const entry = this.#require(identity, 'warmup');
+    entry.forgetting?.cancel();
+    entry.forgetting = undefined;
   }
 
   /** The last pod of this identity has left. After the grace its certificate is dropped and waiters are refused. */
   forget(identity: SpiffeId): void {
     const entry = this.#entries.get(identity);
-    if (!entry || entry.forgetting) return;
-    entry.forgetting = this.#options.clock.after(this.#options.grace ?? GRACE, () => this.#drop(entry));
+    if (entry && !entry.forgetting) this.#forgetLater(entry);
   }
 
   /** For /config_dump, sorted by identity. */
@@ -125,7 +126,6 @@ export class CertificateCache implements CertificateSource, Disposable {
 
   /** The entry of an identity that is needed; begins to fetch when it is new. */
   #require(identity: SpiffeId, priority: Priority): Entry {
-    this.#keep(identity);
     const known = this.#entries.get(identity);
     if (known) {
       this.#queue.raise(identity, priority);
@@ -154,11 +154,9 @@ export class CertificateCache implements CertificateSource, Disposable {
     return entry;
   }
 
-  /** Needed again before the grace was over. */
-  #keep(identity: SpiffeId): void {
-    const entry = this.#entries.get(identity);
-    entry?.forgetting?.cancel();
-    if (entry) entry.forgetting = undefined;
+  #forgetLater(entry: Entry): void {
+    entry.forgetting?.cancel();
+    entry.forgetting = this.#options.clock.after(this.#options.grace ?? GRACE, () => this.#drop(entry));
   }
 
   /** One fetch and what follows from it; never rejects. */

@@ -168,12 +168,16 @@ t.test('forgetting has a grace, refuses waiters and stops the fetch', async (t) 
   await slow.answer(id('web'), clock.now());
   cache.forget(id('web'));
   clock.advance(9999);
-  t.ok(await cache.get(id('web')), 'the pod came back in time');
+  cache.prefetch(id('web'));
   clock.advance(20_000);
-  t.ok(cache.current(id('web')));
+  t.ok(cache.current(id('web')), 'the pod came back in time');
   cache.forget(id('web'));
-  clock.advance(10_000);
-  t.equal(cache.current(id('web')), undefined);
+  clock.advance(9999);
+  t.ok(await cache.get(id('web')), 'a last connection of the pod');
+  clock.advance(9999);
+  t.ok(cache.current(id('web')), 'has a grace of its own');
+  clock.advance(1);
+  t.equal(cache.current(id('web')), undefined, 'and does not keep it for ever');
   t.same(changes, [
     [id('web'), true],
     [id('web'), false],
