@@ -153,7 +153,7 @@ export class TypeState<T = unknown> implements Subscription {
     const rejected = new Set(rejections.map(({ name }) => name));
     for (const { name, version } of set) if (!rejected.has(name)) this.#versions.set(name, version);
     if (this.mode === 'on-demand') for (const { name } of set) this.#sent.add(name);
-    for (const name of removed) this.#versions.delete(name);
+    for (const name of removed) if (!rejected.has(name)) this.#versions.delete(name);
     this.#synced.resolve();
     return { accepted: set.length, rejections };
   }
@@ -184,7 +184,7 @@ export class TypeState<T = unknown> implements Subscription {
       return this.type.apply({ set, removed });
     } catch (error) {
       const reason = MeshError.from(error).message;
-      return set.map(({ name }) => ({ name, reason }));
+      return [...set.map(({ name }) => name), ...removed].map((name) => ({ name, reason }));
     }
   }
 

@@ -108,6 +108,13 @@ t.test('a handler that throws rejects its whole batch and the stream lives on', 
   stream.send(ADDRESS, 'n-2', [{ name: 'a', version: '2', bytes: workload('a') }]);
   t.equal((await stream.request(({ responseNonce }) => responseNonce === 'n-2')).errorDetail, undefined);
   t.equal(subscription.size, 1);
+  fail = true;
+  stream.send(ADDRESS, 'n-3', [], ['a']);
+  const kept = await stream.request(({ responseNonce }) => responseNonce === 'n-3');
+  t.equal(kept.errorDetail?.message, 'a: out of order');
+  stream.fail(status.UNAVAILABLE);
+  const initial = await (await server.stream(1)).request(({ typeUrl }) => typeUrl === ADDRESS);
+  t.same(initial.initialResourceVersions, { a: '2' }, 'what could not be removed is held, and the server told so');
 });
 
 t.test('named subscriptions say only what changed, once a turn, and everything after a reconnect', async (t) => {
