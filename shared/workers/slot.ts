@@ -43,6 +43,7 @@ export class WorkerSlot<In extends Kind, Out extends Kind, Answers> {
   #exited = Promise.withResolvers<void>();
   #restart: Timer | undefined;
   #stopping = false;
+  #generation = 0;
   #backend: 'native' | 'portable' = 'portable';
 
   constructor(options: SlotOptions<In | Started>) {
@@ -51,6 +52,11 @@ export class WorkerSlot<In extends Kind, Out extends Kind, Answers> {
 
   get backend(): 'native' | 'portable' {
     return this.#backend;
+  }
+
+  /** Another number for each worker. */
+  get generation(): number {
+    return this.#generation;
   }
 
   /** Starts the first worker; rejects with what it ended of. */
@@ -95,10 +101,11 @@ export class WorkerSlot<In extends Kind, Out extends Kind, Answers> {
 
   /** Rejects when the worker ends. */
   #spawn(): Promise<never> {
-    const { index, clock, serve, onStarted } = this.#options;
+    const { index, clock, log, serve, onStarted } = this.#options;
     const start = this.#options.start();
     const worker = this.#options.thread();
     worker.postMessage(start);
+    this.#generation += 1;
     const since = clock.monotonic();
     const ended = Promise.withResolvers<never>();
     // Only the first start waits for it.
@@ -107,8 +114,12 @@ export class WorkerSlot<In extends Kind, Out extends Kind, Answers> {
     const channel = new Channel<In | Started, Out | ToAnyWorker, Answers>(worker, (message) => {
       if (!isStarted(message)) return serve(message as Exclude<In, Started>);
       this.#backend = message.backend;
-      // A worker that dies meanwhile is replaced by its exit.
-      return void onStarted().then(this.#up.resolve, () => undefined);
+      return void onStarted().then(this.#up.resolve, (thrown: unknown) => {
+        // One that has died meanwhile is replaced by its exit.
+        if (this.#worker !== worker) return;
+        log.error('data worker cannot serve what it must', { worker: index, error: MeshError.from(thrown) });
+        void worker.terminate();
+      });
     });
     this.#worker = worker;
     this.#channel = channel;

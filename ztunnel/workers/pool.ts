@@ -29,6 +29,8 @@ interface PlacedPod {
   readonly who: PodIdentity;
   readonly netns: NetnsFd;
   readonly sockets: PodSockets;
+  /** By worker: its generation, and the answer of it. */
+  readonly placed: Map<number, { readonly generation: number; readonly done: Promise<unknown> }>;
 }
 
 /** What follows is true once `started` has resolved; pods that come before wait for it. */
@@ -81,7 +83,9 @@ class WorkerPool implements DataPlane {
   }
 
   async start(uid: string, who: PodIdentity, netns: NetnsFd, ports?: readonly number[]): Promise<PodProxy> {
-    const pod: PlacedPod = { uid, who, netns, sockets: this.sockets.open(uid, netns, ports) };
+    const pod: PlacedPod = { uid, who, netns, sockets: this.sockets.open(uid, netns, ports), placed: new Map() };
+    // A worker that is replaced while others still start the pod gets it too.
+    this.#pods.set(uid, pod);
     try {
       await Promise.all(
         this.#group.slots.map(async (slot, index) => {
@@ -93,7 +97,6 @@ class WorkerPool implements DataPlane {
       await this.#stop(pod, 0);
       throw thrown;
     }
-    this.#pods.set(uid, pod);
     return { stop: (deadline) => this.#stop(pod, deadline) };
   }
 
@@ -132,8 +135,18 @@ class WorkerPool implements DataPlane {
     return { ...common, config, short, maxConnections, seed: store.seed, state: [...store.snapshot()] };
   }
 
-  async #place(index: number, { uid, who, netns, sockets }: PlacedPod): Promise<void> {
-    await this.#group.slots[index]?.ask({ kind: 'start-pod', pod: { uid, who, netns, sockets: sockets.for(index) } });
+  /** Each worker is told once. */
+  async #place(index: number, { uid, who, netns, sockets, placed }: PlacedPod): Promise<void> {
+    const slot = this.#group.slots[index];
+    if (!slot) return;
+    const { generation } = slot;
+    let known = placed.get(index);
+    if (known?.generation !== generation) {
+      const pod = { uid, who, netns, sockets: sockets.for(index) };
+      known = { generation, done: slot.ask({ kind: 'start-pod', pod }) };
+      placed.set(index, known);
+    }
+    await known.done;
   }
 
   /** Resolves when no worker has a connection of the pod any more. */
