@@ -21,14 +21,26 @@ export class CertificateMirror implements CertificateSource {
   }
 
   async get(identity: SpiffeId): Promise<WorkloadCertificate> {
+    return this.#current(identity) ?? (await this.#fetch(identity));
+  }
+
+  #current(identity: SpiffeId): WorkloadCertificate | undefined {
     const held = this.#held.get(identity);
-    return held && held.notAfter > this.#clock.now() ? held : await this.#fetch(identity);
+    return held && held.notAfter > this.#clock.now() ? held : undefined;
   }
 
   /** One question at a time for an identity. */
   #fetch(identity: SpiffeId): Promise<WorkloadCertificate> {
-    const asking = this.#asking.get(identity) ?? this.#ask(identity).finally(() => this.#asking.delete(identity));
+    const asking = this.#asking.get(identity) ?? this.#askFor(identity).finally(() => this.#asking.delete(identity));
     this.#asking.set(identity, asking);
     return asking;
+  }
+
+  /** Kept, as the object is what TLS settings are made of once. What was pushed meanwhile is newer. */
+  async #askFor(identity: SpiffeId): Promise<WorkloadCertificate> {
+    const answer = await this.#ask(identity);
+    const pushed = this.#current(identity);
+    if (!pushed) this.#held.set(identity, answer);
+    return pushed ?? answer;
   }
 }

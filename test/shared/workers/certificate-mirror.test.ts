@@ -45,3 +45,18 @@ t.test('what was pushed is used until it ends; what is missing is asked for, onc
   void mirror.get(identity);
   t.equal(asked.length, 3, 'forgotten');
 });
+
+t.test('an answer is kept like what is pushed, which a worker that replaces another one has not heard', async (t) => {
+  const clock = new FakeClock();
+  let asked = 0;
+  const mirror = new CertificateMirror(clock, async () => certificate(String((asked += 1)), 100));
+  const first = await mirror.get(identity);
+  t.equal(await mirror.get(identity), first, 'the same object');
+  t.equal(asked, 1);
+  mirror.set(identity, undefined);
+  const waiting = mirror.get(identity);
+  const pushed = certificate('9', 200);
+  mirror.set(identity, pushed);
+  t.equal(await waiting, pushed, 'what was pushed meanwhile is newer');
+  t.equal(await mirror.get(identity), pushed);
+});
