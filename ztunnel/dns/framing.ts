@@ -7,18 +7,33 @@ export function framed(message: Buffer): Buffer {
   return frame;
 }
 
-/** Cuts a stream into messages; holds no more than one of them. */
+/** Cuts a stream into messages; holds no more than one of them, and what comes while it is paused. */
 export class MessageReader {
   readonly #onMessage: (message: Buffer) => void;
   #held: Buffer = Buffer.alloc(0);
+  #paused = false;
 
   constructor(onMessage: (message: Buffer) => void) {
     this.#onMessage = onMessage;
   }
 
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  /** Also within read(): messages wait from here on. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.read(Buffer.alloc(0));
+  }
+
   read(chunk: Buffer): void {
     let rest = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
-    while (rest.length >= 2) {
+    while (rest.length >= 2 && !this.#paused) {
       const end = 2 + rest.readUInt16BE(0);
       if (rest.length < end) break;
       this.#onMessage(Buffer.from(rest.subarray(2, end)));

@@ -134,20 +134,32 @@ export class DnsServer {
       timer?.cancel();
       timer = pending > 0 ? undefined : this.#deps.clock.after(IDLE, () => client.destroy());
     };
+    // Whoever asks on without waiting for answers, or without reading them, is held back by TCP.
+    const pace = (): void => {
+      const busy = (): boolean => pending >= MAX_PIPELINED || client.writableNeedDrain;
+      if (reader.paused && !busy()) reader.resume();
+      if (busy()) reader.pause();
+      if (reader.paused) client.pause();
+      else client.resume();
+    };
     const reader = new MessageReader((message) => {
       pending += 1;
-      // Whoever asks on without waiting for answers is held back by TCP.
-      if (pending >= MAX_PIPELINED) client.pause();
+      if (pending >= MAX_PIPELINED) reader.pause();
       void this.#reply(message, 'tcp', (reply) => {
         pending -= 1;
         if (client.destroyed) return;
         if (reply) client.write(framed(reply));
-        if (client.isPaused() && pending < MAX_PIPELINED) client.resume();
+        pace();
         watch();
       });
     });
     client.on('data', (chunk: Buffer) => {
       reader.read(chunk);
+      pace();
+      watch();
+    });
+    client.on('drain', () => {
+      pace();
       watch();
     });
     client.on('error', () => undefined);
