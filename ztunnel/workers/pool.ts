@@ -1,4 +1,5 @@
 // The data plane in worker threads, seen from the main thread: tells them of the mesh and of pods.
+import { closeFd } from '#shared/os/netns.ts';
 import type { NetnsFd } from '#shared/reactor/api.ts';
 import type { ProfileSource } from '#shared/telemetry/profile-source.ts';
 import type { WorkerGroupDeps } from '#shared/workers/group.ts';
@@ -110,10 +111,11 @@ class WorkerPool implements DataPlane {
     return taken.flat();
   }
 
-  /** Each worker in turn. */
+  /** Each worker in turn. Without any, both ends see that it is over. */
   resumeRelay(relay: HandedRelay): void {
     const { slots } = this.#group;
-    slots[this.#resumed++ % slots.length]?.send({ kind: 'resume-relay', relay });
+    for (const _ of slots) if (slots[this.#resumed++ % slots.length]?.send({ kind: 'resume-relay', relay })) return;
+    for (const { fd } of [relay.downstream, relay.upstream]) closeFd(fd);
   }
 
   profiles(worker: number): ProfileSource | undefined {

@@ -1,5 +1,6 @@
 // Pods that come while workers go: threads that a test plays itself, message by message.
 import { EventEmitter } from 'node:events';
+import { fstatSync, openSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { systemClock } from '#shared/clock.ts';
@@ -24,6 +25,7 @@ class PlayedThread extends EventEmitter {
   /** Pods that it was told to start, and the requests that it has not answered. */
   readonly pods: string[] = [];
   readonly open: number[] = [];
+  relays = 0;
   readonly #answers: boolean;
   #begun = false;
 
@@ -40,6 +42,7 @@ class PlayedThread extends EventEmitter {
     }
     const { message, request } = value;
     if (message.kind === 'start-pod') this.pods.push(message.pod?.uid ?? '');
+    if (message.kind === 'resume-relay') this.relays += 1;
     if (message.kind === 'exit') return this.end();
     if (request === undefined) return undefined;
     this.open.push(request);
@@ -116,4 +119,17 @@ t.test('a worker that cannot serve the pods that are there is replaced', async (
   await eventually('another one', () => threads[2]?.pods.length || undefined);
   await pool.start('other', who, undefined, []);
   t.same(threads[2]?.pods, ['uid', 'other']);
+});
+
+t.test('a relay that was handed over goes to a worker that runs, and is closed where none does', async (t) => {
+  const { pool, threads } = poolOver(t, 2, []);
+  await pool.started;
+  threads[0]?.end();
+  const end = () => ({ fd: openSync('/dev/null', 'r'), remote: { ip: '10.1.0.1', port: 1 }, unsent: new Uint8Array() });
+  const relay = { story: {} as never, results: [], downstream: end(), upstream: end() };
+  pool.resumeRelay(relay);
+  t.equal(threads[1]?.relays, 1);
+  threads[1]?.end();
+  pool.resumeRelay(relay);
+  for (const { fd } of [relay.downstream, relay.upstream]) t.throws(() => fstatSync(fd), { code: 'EBADF' });
 });
