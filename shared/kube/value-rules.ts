@@ -137,6 +137,7 @@ const CROSS_RULES: Record<string, readonly CrossRule[]> = {
       at(object, 'spec', 'action') === 'CUSTOM' && at(object, 'spec', 'provider') === undefined
         ? { path: ['spec', 'provider'], reason: 'is required for the action CUSTOM' }
         : undefined,
+    emptyMatchFault,
     conditionFault,
   ],
   PeerAuthentication: [
@@ -174,6 +175,27 @@ interface Condition {
   readonly key: string;
   readonly values?: readonly string[] | null;
   readonly notValues?: readonly string[] | null;
+}
+
+interface Ends {
+  readonly from?: readonly ({ readonly source?: object | null } | null)[] | null;
+  readonly to?: readonly ({ readonly operation?: object | null } | null)[] | null;
+}
+
+/** A source or an operation that says nothing could be meant as anybody or nobody. */
+function emptyMatchFault(object: Document): FieldFault | undefined {
+  const rules = (at(object, 'spec', 'rules') ?? []) as readonly (Ends | null)[];
+  for (const [r, rule] of rules.entries()) {
+    const sources = (rule?.from ?? []).map((each, f) => ({ value: each?.source, path: ['from', f, 'source'] }));
+    const operations = (rule?.to ?? []).map((each, o) => ({ value: each?.operation, path: ['to', o, 'operation'] }));
+    const empty = [...sources, ...operations].find(({ value }) => Object.values(value ?? {}).every(isNothing));
+    if (empty) return { path: ['spec', 'rules', r, ...empty.path], reason: 'must say something' };
+  }
+  return undefined;
+}
+
+function isNothing(value: unknown): boolean {
+  return !Array.isArray(value) || value.length === 0;
 }
 
 /** A condition that asks for nothing, or for what no connection can have, would lift its policy without a word. */

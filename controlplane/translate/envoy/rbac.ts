@@ -15,7 +15,7 @@ import {
   type Layer,
   operationPermissions,
   sourcePrincipals,
-  type Unsupported,
+  Unsupported,
 } from './rbac-match.ts';
 import { PermissionSchema, PrincipalSchema } from '#shared/gen/envoy/config/rbac/v3/rbac_pb.ts';
 import type { Permission, Principal } from '#shared/gen/envoy/config/rbac/v3/rbac_pb.ts';
@@ -74,6 +74,7 @@ function translatePolicy(policy: AuthorizationPolicy, effect: Effect, layer: Lay
 }
 
 function translateRule(rule: PolicyRule, namespace: string, layer: Layer, onUnsupported: (error: Unsupported) => void): Policy {
+  if (partsOf(rule).some(saysNothing)) onUnsupported(new Unsupported('a part that says nothing could mean anybody or nobody'));
   const operations = (rule.to ?? []).map(({ operation }) =>
     allPermissions(operationPermissions(operation ?? {}, layer, onUnsupported)),
   );
@@ -98,4 +99,13 @@ function allPermissions(rules: Permission[]): Permission {
 function allPrincipals(ids: Principal[]): Principal {
   if (ids.length === 0) return anyPrincipal();
   return ids[0] && ids.length === 1 ? ids[0] : create(PrincipalSchema, { identifier: { case: 'andIds', value: { ids } } });
+}
+
+function partsOf({ from = [], to = [], when = [] }: PolicyRule): object[] {
+  const conditions = when.map(({ values, notValues }) => ({ values, notValues }));
+  return [...from.map(({ source }) => source ?? {}), ...to.map(({ operation }) => operation ?? {}), ...conditions];
+}
+
+function saysNothing(part: object): boolean {
+  return Object.values(part).every((values: readonly string[] | undefined) => !values?.length);
 }

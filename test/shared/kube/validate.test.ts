@@ -148,6 +148,8 @@ t.test('names the field and the reason', async (t) => {
       `${PEER}spec: {selector: {matchLabels: {a: b}}, portLevelMtls: {http: {mode: STRICT}}}`,
       'spec.portLevelMtls.http: must be a port',
     ],
+    [`${POLICY}spec: {rules: [{from: [{source: {principals: []}}]}]}`, 'spec.rules[0].from[0].source: must say something'],
+    [`${POLICY}spec: {rules: [{to: [{}]}]}`, 'spec.rules[0].to[0].operation: must say something'],
     [`${SERVICE}spec: {ports: [null]}`, 'spec.ports[0]: must not be null'],
     [`${POLICY}spec: {rules: [null]}`, 'spec.rules[0]: must be of type object, is null'],
     [`${ROUTE}spec: {parentRefs: [null]}`, 'spec.parentRefs[0]: must be of type object, is null'],

@@ -151,6 +151,9 @@ test('what cannot be checked never opens a door, and is said', async (t) => {
   t.match(faultsOf({ rules: [jwt] }, 'http'), [
     { object: 'AuthorizationPolicy/shop/p', field: 'spec.rules[0]', reason: /JWT.*allows nothing/u },
   ]);
+  const nothing = [source({}), source({ principals: [] }), operation({}), { when: [{ key: 'source.ip' }] }, { from: [{}] }];
+  for (const rule of nothing) t.equal(verdict(allow(rule), {}), false, JSON.stringify(rule));
+  t.match(faultsOf({ rules: [source({})] }, 'http'), [{ reason: /says nothing.*allows nothing/u }]);
   const methods = operation({ methods: ['GET'] });
   t.equal(verdict(allow(methods), {}, 'tcp'), false, 'an L7 rule allows nothing on a TCP port');
   t.equal(verdict(deny(methods), {}, 'tcp'), false, 'and denies with what is left of it');
