@@ -1,7 +1,7 @@
 // A node as the CNI's tests need it: a network namespace in which the real agent runs as its own process, fed from a folder.
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout } from 'node:timers/promises';
@@ -64,8 +64,11 @@ export class TestNode {
   /** What the agent wrote on a pod: `enabled`, `pending` or undefined. */
   redirection(namespace: string, name: string): string | undefined {
     const file = path.join(this.dir, 'status', `Pod--${namespace}--${name}.cni.yaml`);
-    if (!existsSync(file)) return undefined;
-    return /redirection: (\w+)/u.exec(readFileSync(file, 'utf8'))?.[1];
+    try {
+      return /redirection: (\w+)/u.exec(readFileSync(file, 'utf8'))?.[1];
+    } catch {
+      return undefined;
+    }
   }
 
   /** Starts the agent and waits until it is ready. */

@@ -7,8 +7,10 @@ import type { CloseReason } from '#shared/reactor/api.ts';
 import { HandStream } from './hand-stream.ts';
 import { REQUEST } from './raw-http2.ts';
 
-/** It swallows what is written, and is full now and then until drain(): nothing may come then. */
+/** It swallows what is written, and is full now and then until drain(): nothing may come then, but what waited, once, and the end behind it. */
 class Feed extends HandStream {
+  /** Octets that came although it was full. */
+  excess = 0;
   readonly #below: (limit: number) => number;
 
   constructor(below: (limit: number) => number) {
@@ -17,9 +19,14 @@ class Feed extends HandStream {
   }
 
   override write(chunk: Uint8Array): boolean {
-    if (this.buffered > 0) throw new Error(`${chunk.length} octets for a full transport`);
+    if (this.excess > 0) throw new Error(`${this.excess} octets for a full transport`);
+    if (this.buffered > 0) this.excess = chunk.length;
     // Behind the preface the first frames follow in any case.
     return chunk === PREFACE || this.#below(3) > 0 || super.write(chunk);
+  }
+
+  override end(): void {
+    this.excess = 0;
   }
 
   drain(): void {
@@ -74,7 +81,11 @@ export async function playTraffic(
     if (below(5) === 0) for (const { stream } of streams) stream.resume();
   }
   await turn();
+  if (feed.excess > 0) throw new Error(`${what}: ${feed.excess} octets for a full transport`);
   feed.handler.onClose({ kind: 'ended' });
+  await turn();
+  // What came whole waits for its reader, the end of the connection or not.
+  for (const { stream } of streams) stream.resume();
   await turn();
   await turn();
   const [reason] = closes;

@@ -147,8 +147,9 @@ export class MeshLab {
   async change(...changes: readonly StateChange[]): Promise<void> {
     this.#state.push(...changes);
     for (const { app } of this.nodes.values()) app.store.apply(changes);
-    // Data workers hear of it by a message. They read their messages in order, so one that answers this has taken the state.
-    await Promise.all(Array.from(this.nodes.values(), ({ app }) => app.metrics.render()));
+    // Data workers hear of it by a message. They read their messages in order, so one that says what its connections are has taken the state.
+    const asked = Array.from(this.nodes.values(), ({ app }) => fetch(`http://127.0.0.1:${app.ports.admin}/config_dump`));
+    for (const answer of await Promise.all(asked)) await answer.text();
   }
 
   #node(name: string): LabNode {

@@ -148,7 +148,8 @@ export function socketSuite(t: Test, create: ReactorFactory): void {
     answer();
     await connecting;
     for (let tries = 0; tries < 100 && descriptors() > before; tries++) await sleep(10);
-    t.equal(descriptors(), before, 'neither end is open');
+    // Fewer, where something of another test was still to be closed.
+    t.ok(descriptors() <= before, `${descriptors()} descriptors, ${before} before: neither end is open`);
   });
 }
 
