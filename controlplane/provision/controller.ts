@@ -140,6 +140,7 @@ export class WaypointController {
       this.#written.delete(key);
     }
   }
+
   /** Of what could not be served it is not known what is wanted. */
   #mayBeOf(failed: ReadonlySet<ObjectKey>, key: ObjectKey): boolean {
     const [kind = '', namespace = '', name = ''] = key.split('/');

@@ -177,9 +177,11 @@ export class Http2Session {
   /** Says GOAWAY and closes at once; open streams end with `error`, or are reset when there is none. */
   close(error?: MeshError): void {
     if (this.#state === 'closing' || this.#state === 'closed') return;
-    if (!error) for (const stream of this.#streams.all()) stream.reset();
+    // Also of those that came whole: whoever closes it wants no more of them.
+    for (const stream of this.#streams.all())
+      if (error) stream.terminate({ kind: 'error', error });
+      else stream.reset();
     this.#goaway(Http2Code.noError, this.#streams.lastPeer, error?.message ?? '');
-    this.#endStreams(error ? { kind: 'error', error } : { kind: 'ended' });
     this.#finish(error ? { kind: 'error', error } : { kind: 'ended' });
   }
 

@@ -279,12 +279,7 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
   }
 
   #flush(): void {
-    const unsent = this.#unsent;
-    for (let chunk = unsent?.next; chunk; chunk = unsent?.next) {
-      const sent = libc().send(this.#fd, chunk, chunk.length, MSG.DONTWAIT | MSG.NOSIGNAL);
-      if (sent < 0) return this.#noteError(errno()) ? this.#broken() : undefined;
-      unsent?.skip(sent);
-    }
+    if (this.#unsent && !this.#sendOn(this.#unsent)) return;
     this.#unsent = undefined;
     this.#watch();
     if (this.#is(WANTS_DRAIN)) {
@@ -292,7 +287,19 @@ export class NativeConn implements Conn, Detachable, Watch, Waiting {
       if (!this.#is(ENDING)) this.#handler?.onDrain();
     }
     if (this.#is(ENDING) && !this.#is(WRITE_ENDED) && !this.#closed && !this.#waits) this.#finishWriting();
-    return undefined;
+  }
+
+  /** False when the kernel is full, or the connection broken. */
+  #sendOn(unsent: Unsent): boolean {
+    for (let chunk = unsent.next; chunk; chunk = unsent.next) {
+      const sent = libc().send(this.#fd, chunk, chunk.length, MSG.DONTWAIT | MSG.NOSIGNAL);
+      if (sent < 0) {
+        if (this.#noteError(errno())) this.#broken();
+        return false;
+      }
+      unsent.drop(sent);
+    }
+    return true;
   }
 
   #is(bit: number): boolean {

@@ -23,7 +23,7 @@ export class Unsent {
   }
 
   /** So much of the next ones went out. */
-  skip(octets: number): void {
+  drop(octets: number): void {
     const chunk = this.#chunks[0];
     if (!chunk) return;
     this.length -= octets;

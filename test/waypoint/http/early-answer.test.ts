@@ -3,6 +3,7 @@ import { type Test, test } from 'tap';
 import { systemClock } from '#shared/clock.ts';
 import { Http2Session } from '#shared/http2/session.ts';
 import type { CloseReason } from '#shared/reactor/api.ts';
+import { REQUEST } from '../../harness/raw-http2.ts';
 import { memoryWaypoint, TextReader, turns } from '../../harness/memory-waypoint.ts';
 import type { MemoryStream } from '../../harness/stream-pair.ts';
 
@@ -11,25 +12,31 @@ const ASK = 'GET /a HTTP/1.1\r\nhost: a\r\n\r\n';
 const ignore = (): void => undefined;
 const IGNORE = { onData: ignore, onEnd: ignore, onDrain: ignore, onClose: ignore };
 
-test('a client that was held back when an early answer came can send the rest of its request', async (t) => {
-  const waypoint = memoryWaypoint();
+/** A client that has sent the head of an upload, and sends of its body as much as it is let. */
+function uploader(waypoint: ReturnType<typeof memoryWaypoint>) {
   const client = waypoint.connect();
-  let left = PIECES;
+  let pieces = PIECES;
   const next = (): void => {
-    while (left > 0) {
-      left -= 1;
+    while (pieces > 0) {
+      pieces -= 1;
       if (!client.write(Buffer.alloc(100, 'x'))) return;
     }
   };
   const reader = new TextReader(next);
   client.start(reader);
   client.write(Buffer.from(`POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: ${PIECES * 100}\r\n\r\n`));
+  return { client, reader, next, left: () => pieces };
+}
+
+test('a client that was held back when an early answer came can send the rest of its request', async (t) => {
+  const waypoint = memoryWaypoint();
+  const { client, reader, next, left } = uploader(waypoint);
   next();
   await turns(100);
   waypoint.backends[0]?.write(Buffer.from('HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n'));
   await turns(1000);
   t.match(reader.text, /^HTTP\/1\.1 413 /u);
-  t.equal(left, 0);
+  t.equal(left(), 0);
   client.write(Buffer.from(ASK));
   await turns();
   t.equal(waypoint.records.length, 1);
@@ -73,23 +80,13 @@ test('a backend that has answered in full is let go of, as Envoy does, whether i
 
 test('a backend that answers in full and reads no more does not hold up an HTTP/1.1 client', async (t) => {
   const waypoint = memoryWaypoint({ backendHttp2: true });
-  const client = waypoint.connect();
-  let left = PIECES;
-  const next = (): void => {
-    while (left > 0) {
-      left -= 1;
-      if (!client.write(Buffer.alloc(100, 'x'))) return;
-    }
-  };
-  const reader = new TextReader(next);
-  client.start(reader);
-  client.write(Buffer.from(`POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: ${PIECES * 100}\r\n\r\n`));
+  const { client, reader, next, left } = uploader(waypoint);
   await turns();
   answerEarly(t, waypoint.backends[0], false);
   await turns();
   next();
   await turns(500);
-  t.equal(left, 0);
+  t.equal(left(), 0);
   client.write(Buffer.from(ASK));
   await turns();
   t.equal(reader.text.match(/HTTP\/1\.1 200/gu)?.length, 2);
@@ -100,12 +97,7 @@ test('a backend that answers in full and reads no more does not hold up an HTTP/
   const session = new Http2Session(waypoint.connect(), { role: 'client', clock: systemClock });
   t.teardown(() => session.close());
   await turns();
-  const request = session.request([
-    [':method', 'POST'],
-    [':scheme', 'http'],
-    [':authority', 'a'],
-    [':path', '/a'],
-  ]);
+  const request = session.request(REQUEST);
   let left = PIECES;
   let closed: CloseReason | undefined;
   const next = (): void => {

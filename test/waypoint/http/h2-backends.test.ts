@@ -8,15 +8,21 @@ import { memoryWaypoint, TextReader, turns } from '../../harness/memory-waypoint
 const nothing = (): void => undefined;
 const quiet = { onData: nothing, onEnd: nothing, onDrain: nothing, onClose: nothing };
 
+/** A client that has asked for these, one behind the other. */
+async function asked(waypoint: ReturnType<typeof memoryWaypoint>, ...paths: string[]): Promise<TextReader> {
+  const client = waypoint.connect();
+  const reader = new TextReader();
+  client.start(reader);
+  client.write(Buffer.from(paths.map((path) => `GET ${path} HTTP/1.1\r\nhost: a\r\n\r\n`).join('')));
+  await turns();
+  return reader;
+}
+
 test('one that closes, however and whenever, is a 503 that says so', async (t) => {
   for (const first of ['before its SETTINGS', 'with a request'])
     for (const way of ['end', 'reset'] as const) {
       const waypoint = memoryWaypoint({ backendHttp2: true });
-      const client = waypoint.connect();
-      const reader = new TextReader();
-      client.start(reader);
-      client.write(Buffer.from('GET /a HTTP/1.1\r\nhost: a\r\n\r\n'));
-      await turns();
+      const reader = await asked(waypoint, '/a');
       const [backend] = waypoint.backends;
       if (first === 'with a request' && backend)
         void new Http2Session(backend, { role: 'server', clock: systemClock, onStream: (stream) => stream.start(quiet) });
@@ -30,11 +36,7 @@ test('one that closes, however and whenever, is a 503 that says so', async (t) =
 
 test('one that announces a body and ends: the next answer is not taken for it', async (t) => {
   const waypoint = memoryWaypoint({ backendHttp2: true });
-  const client = waypoint.connect();
-  const reader = new TextReader();
-  client.start(reader);
-  client.write(Buffer.from('GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\n'));
-  await turns();
+  const reader = await asked(waypoint, '/1', '/2');
   const [backend] = waypoint.backends;
   if (!backend) throw new Error('no backend was asked');
   const onStream = (stream: Http2Stream): void => {

@@ -3,6 +3,7 @@ import { test } from 'tap';
 import { systemClock } from '#shared/clock.ts';
 import { Http2Session } from '#shared/http2/session.ts';
 import type { Http2Stream } from '#shared/http2/stream.ts';
+import { REQUEST } from '../../harness/raw-http2.ts';
 import { memoryWaypoint, TextReader, turns } from '../../harness/memory-waypoint.ts';
 
 const TIMEOUT = 300;
@@ -177,12 +178,7 @@ test('trailers that come before there is a connection for them arrive', async (t
   const session = new Http2Session(waypoint.connect(), { role: 'client', clock: systemClock });
   t.teardown(() => session.close());
   await turns();
-  const request = session.request([
-    [':method', 'POST'],
-    [':scheme', 'http'],
-    [':authority', 'a'],
-    [':path', '/a'],
-  ]);
+  const request = session.request(REQUEST);
   request.start(IGNORE);
   request.write(Buffer.from('abc'));
   request.endWith([['x-sum', '1']]);
