@@ -44,7 +44,7 @@ interface Entry {
   readonly key: string;
   readonly connection: HboneConnection;
   idle: Timer | undefined;
-  /** A tunnel was opened on it. */
+  /** The peer has dealt with a tunnel on it. */
   proved: boolean;
   /** When a tunnel was last put on it, counted in tunnels. */
   used: number;
@@ -99,10 +99,13 @@ export class ConnectionPool implements HbonePool {
         entry.proved = true;
         return tunnel;
       } catch (error) {
-        if (!(error instanceof NotProcessed)) throw error;
+        if (!(error instanceof NotProcessed)) {
+          entry.proved = true;
+          throw error;
+        }
         request.early?.notProcessed();
-        // A peer that goes away is followed to the next one; one that stays, and takes not even the first tunnel of a connection, takes none.
-        const takesNone = entry.connection.usable && !entry.proved;
+        // A peer that goes away is followed to the next one; one that stays, and takes not even one tunnel of a connection, takes none.
+        const takesNone = entry.connection.usable && entry.connection.streams === 0 && !entry.proved;
         if (takesNone || refused.add(entry).size > RETRIES) throw error;
       }
     }

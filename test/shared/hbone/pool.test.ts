@@ -1,6 +1,7 @@
 import { test } from 'tap';
 import { FakeClock } from '#shared/clock.ts';
 import type { MeshError } from '#shared/errors.ts';
+import type { IncomingTunnel } from '#shared/hbone/api.ts';
 import type { ByteStream } from '#shared/reactor/api.ts';
 import { echo, mesh, read, until } from '../../harness/hbone.ts';
 
@@ -93,6 +94,15 @@ test('a connection that refuses a tunnel is not asked again for that one: anothe
     await until(() => pool.streams === 0 && held.length === wanted);
   }
   t.equal(pool.size, 2);
+});
+
+test('many at once on a connection whose peer takes few: what it refuses before it has answered any goes on others', async (t) => {
+  const answer = (tunnel: IncomingTunnel): void => void soon().then(() => echo(tunnel.accept([])));
+  const { pool, request } = await mesh(t, answer, { serve: { maxStreams: 2 } });
+  const opened = await Promise.all([1, 2, 3, 4, 5, 6].map(() => pool.open(request)));
+  t.equal(opened.length, 6);
+  t.equal(pool.size, 3);
+  for (const { stream } of opened) stream.reset();
 });
 
 test('a peer that takes no tunnel at all is dialled once for each', async (t) => {
